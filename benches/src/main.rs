@@ -1,0 +1,3 @@
+//! annulus-benches
+
+fn main() {}

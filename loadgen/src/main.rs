@@ -1,0 +1,3 @@
+//! annulus-loadgen
+
+fn main() {}

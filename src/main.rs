@@ -1,0 +1,3 @@
+//! Picks a role.
+
+fn main() {}

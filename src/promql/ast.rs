@@ -1,0 +1,259 @@
+//! The syntax tree of PromQL. Durations and times are milliseconds; spans are byte offsets into the query.
+
+use annulus_shards::Matcher;
+
+/// Where an expression stands in the query text, for error messages and annotations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+/// What an expression evaluates to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueType {
+    /// One number per step.
+    Scalar,
+    /// A constant text.
+    String,
+    /// One value per series and step.
+    Vector,
+    /// A run of samples per series and step.
+    Matrix,
+}
+
+/// Any expression.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expr {
+    /// `1.5`, `Inf`, `0x1f`, and durations where a number may stand (`5m` is 300).
+    Number { value: f64, span: Span },
+    /// `"text"`
+    String { value: String, span: Span },
+    /// `metric{…} offset 5m @ 10`
+    Vector(VectorSelector),
+    /// `metric{…}[5m] offset 5m @ 10`; the selector holds the offset and `@`.
+    Matrix { selector: VectorSelector, range_ms: i64, span: Span },
+    /// `expr[1h:5m] offset 5m @ 10`
+    Subquery(Box<Subquery>),
+    /// `rate(x[5m])`
+    Call(Box<Call>),
+    /// `sum by (job) (x)`
+    Aggregate(Box<Aggregate>),
+    /// `a + on (job) b`
+    Binary(Box<Binary>),
+    /// `-x`; `+x` parses to `Paren`-free `x` wrapped here with `negate: false`.
+    Unary { negate: bool, expr: Box<Expr>, span: Span },
+    /// `(x)`
+    Paren { expr: Box<Expr>, span: Span },
+}
+
+/// Where a selector's or subquery's evaluation time is pinned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum AtModifier {
+    /// `@ 1609746000`
+    Timestamp(i64),
+    /// `@ start()`
+    Start,
+    /// `@ end()`
+    End,
+}
+
+/// A selector of series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorSelector {
+    /// All conditions, the one on `__name__` included.
+    pub matchers: Vec<Matcher>,
+    /// Positive looks back.
+    pub offset_ms: i64,
+    /// Pinned time, if any.
+    pub at: Option<AtModifier>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// An expression evaluated over a range of inner steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subquery {
+    /// The inner expression, a vector.
+    pub expr: Expr,
+    /// How far it looks back.
+    pub range_ms: i64,
+    /// Inner step; the default evaluation interval when absent.
+    pub step_ms: Option<i64>,
+    /// Positive looks back.
+    pub offset_ms: i64,
+    /// Pinned time, if any.
+    pub at: Option<AtModifier>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A function call; the parser has checked the name, the number and the types of the arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// The function's name as in Prometheus' documentation.
+    pub name: &'static str,
+    /// Arguments in order.
+    pub args: Vec<Expr>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// The aggregation operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are PromQL's own")]
+pub enum AggregateOp {
+    Sum,
+    Avg,
+    Min,
+    Max,
+    Count,
+    Group,
+    Stddev,
+    Stdvar,
+    TopK,
+    BottomK,
+    Quantile,
+    CountValues,
+    LimitK,
+    LimitRatio,
+}
+
+/// An aggregation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aggregate {
+    /// The operator.
+    pub op: AggregateOp,
+    /// The vector that is aggregated.
+    pub expr: Expr,
+    /// k, φ, the label of `count_values`, the ratio.
+    pub param: Option<Expr>,
+    /// `without (…)` instead of `by (…)`.
+    pub without: bool,
+    /// The labels named.
+    pub grouping: Vec<String>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// The binary operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are PromQL's own")]
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    Pow,
+    Atan2,
+    Equal,
+    NotEqual,
+    Greater,
+    Less,
+    GreaterEqual,
+    LessEqual,
+    And,
+    Or,
+    Unless,
+}
+
+impl BinaryOp {
+    /// `==` and its kin.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
+        matches!(self, Equal | NotEqual | Greater | Less | GreaterEqual | LessEqual)
+    }
+
+    /// `and`, `or`, `unless`.
+    pub fn is_set(self) -> bool {
+        matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
+    }
+}
+
+/// How many series of each side may share a match group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cardinality {
+    /// One to one.
+    OneToOne,
+    /// `group_left`
+    ManyToOne,
+    /// `group_right`
+    OneToMany,
+    /// Set operators.
+    ManyToMany,
+}
+
+/// How the series of two vectors are paired.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matching {
+    /// Which side may repeat.
+    pub cardinality: Cardinality,
+    /// `on (…)`; otherwise `ignoring (…)`, with no labels when neither is written.
+    pub on: bool,
+    /// The labels named.
+    pub labels: Vec<String>,
+    /// Labels that `group_left`/`group_right` copies from the "one" side.
+    pub include: Vec<String>,
+}
+
+/// A binary operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binary {
+    /// The operator.
+    pub op: BinaryOp,
+    /// Left operand.
+    pub left: Expr,
+    /// Right operand.
+    pub right: Expr,
+    /// Present when both sides are vectors.
+    pub matching: Option<Matching>,
+    /// `bool`
+    pub return_bool: bool,
+    /// Where it stands.
+    pub span: Span,
+}
+
+impl Expr {
+    /// The type of the value, fixed by the syntax alone.
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            Expr::Number { .. } => ValueType::Scalar,
+            Expr::String { .. } => ValueType::String,
+            Expr::Vector(_) | Expr::Aggregate(_) => ValueType::Vector,
+            Expr::Matrix { .. } | Expr::Subquery(_) => ValueType::Matrix,
+            Expr::Call(call) => match call.name {
+                "time" | "scalar" | "pi" => ValueType::Scalar,
+                _ => ValueType::Vector,
+            },
+            Expr::Binary(binary) => {
+                if binary.left.value_type() == ValueType::Scalar
+                    && binary.right.value_type() == ValueType::Scalar
+                {
+                    ValueType::Scalar
+                } else {
+                    ValueType::Vector
+                }
+            }
+            Expr::Unary { expr, .. } | Expr::Paren { expr, .. } => expr.value_type(),
+        }
+    }
+
+    /// Where the expression stands in the query.
+    pub fn span(&self) -> Span {
+        match self {
+            Expr::Number { span, .. }
+            | Expr::String { span, .. }
+            | Expr::Matrix { span, .. }
+            | Expr::Unary { span, .. }
+            | Expr::Paren { span, .. } => *span,
+            Expr::Vector(selector) => selector.span,
+            Expr::Subquery(subquery) => subquery.span,
+            Expr::Call(call) => call.span,
+            Expr::Aggregate(aggregate) => aggregate.span,
+            Expr::Binary(binary) => binary.span,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! PromQL: text to tree (`parser`), tree to columns of steps (`engine`).
+
+pub mod ast;

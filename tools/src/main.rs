@@ -1,0 +1,3 @@
+//! annulus-tools
+
+fn main() {}
