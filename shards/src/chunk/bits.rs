@@ -1,0 +1,185 @@
+//! Bits in the order of Prometheus' bit streams: most significant first.
+
+/// Appends bits to bytes. `free` is how many low bits of the last byte are unused (0 to 7).
+#[derive(Debug)]
+pub struct BitWriter<'a> {
+    bytes: &'a mut Vec<u8>,
+    free: u8,
+}
+
+impl<'a> BitWriter<'a> {
+    /// Continues a stream whose last byte has `free` unused bits.
+    pub fn new(bytes: &'a mut Vec<u8>, free: u8) -> BitWriter<'a> {
+        BitWriter { bytes, free }
+    }
+
+    /// Unused bits of the last byte, to continue later.
+    pub fn free(&self) -> u8 {
+        self.free
+    }
+
+    /// Appends the low `count` bits of `value` (at most 64).
+    #[inline]
+    pub fn put(&mut self, value: u64, count: u32) {
+        let mut left = count;
+        if self.free > 0 && left > 0 {
+            let free = u32::from(self.free);
+            let taken = left.min(free);
+            let part = (value >> (left - taken)) as u8 & (0xff >> (8 - taken));
+            let last = self.bytes.last_mut().expect("unused bits belong to a last byte");
+            *last |= part << (free - taken);
+            self.free -= taken as u8;
+            left -= taken;
+        }
+        while left >= 8 {
+            left -= 8;
+            self.bytes.push((value >> left) as u8);
+        }
+        if left > 0 {
+            self.bytes.push((value << (8 - left)) as u8);
+            self.free = 8 - left as u8;
+        }
+    }
+}
+
+/// Reads bits through a 64-bit window.
+#[derive(Debug, Clone)]
+pub struct BitReader<'a> {
+    rest: &'a [u8],
+    /// Bits not handed out yet, at the top.
+    window: u64,
+    /// How many of them.
+    count: u32,
+}
+
+impl<'a> BitReader<'a> {
+    /// Starts at the first bit of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> BitReader<'a> {
+        BitReader { rest: bytes, window: 0, count: 0 }
+    }
+
+    /// Tops the window up to at least 57 bits, or to all that is left.
+    #[inline]
+    fn refill(&mut self) {
+        if let Some(word) = self.rest.first_chunk::<8>() {
+            let taken = (64 - self.count) / 8;
+            if taken == 0 {
+                return;
+            }
+            self.window |= u64::from_be_bytes(*word) >> self.count;
+            self.count += taken * 8;
+            // Bits of the byte that was only partly taken must not stay below `count`.
+            if self.count < 64 {
+                self.window &= !(u64::MAX >> self.count);
+            }
+            self.rest = &self.rest[taken as usize..];
+        } else {
+            while self.count <= 56 {
+                let Some((byte, rest)) = self.rest.split_first() else { return };
+                self.window |= u64::from(*byte) << (56 - self.count);
+                self.count += 8;
+                self.rest = rest;
+            }
+        }
+    }
+
+    /// The next `count` bits (1 to 64), or `None` when fewer are left.
+    #[inline]
+    pub fn take(&mut self, count: u32) -> Option<u64> {
+        if count > self.count {
+            self.refill();
+            if count > self.count {
+                return self.take_long(count);
+            }
+        }
+        let value = self.window >> (64 - count);
+        self.consume(count);
+        Some(value)
+    }
+
+    /// More bits than the window could be filled to: two halves.
+    #[cold]
+    fn take_long(&mut self, count: u32) -> Option<u64> {
+        if count <= 32 || self.count < 32 {
+            return None;
+        }
+        let high_count = count - 32;
+        let before = self.clone();
+        let high = self.take(high_count)?;
+        match self.take(32) {
+            Some(low) => Some(high << 32 | low),
+            None => {
+                *self = before;
+                None
+            }
+        }
+    }
+
+    /// Bits that were not taken yet.
+    pub fn bits_left(&self) -> usize {
+        self.count as usize + 8 * self.rest.len()
+    }
+
+    #[inline]
+    fn consume(&mut self, count: u32) {
+        self.window = if count == 64 { 0 } else { self.window << count };
+        self.count -= count;
+    }
+
+    /// Counts the one-bits before the next zero, at most `max`; the zero that ends them is consumed too.
+    #[inline]
+    pub fn take_ones(&mut self, max: u32) -> Option<u32> {
+        if self.count < max {
+            self.refill();
+        }
+        let ones = (!self.window).leading_zeros().min(max);
+        let used = if ones == max { max } else { ones + 1 };
+        if used > self.count {
+            return None;
+        }
+        self.consume(used);
+        Some(ones)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bits_come_back_in_order(parts in proptest::collection::vec((any::<u64>(), 1u32..=64), 0..60)) {
+            let (mut bytes, mut free) = (Vec::new(), 0);
+            for (value, count) in &parts {
+                let mut writer = BitWriter::new(&mut bytes, free);
+                writer.put(*value, *count);
+                free = writer.free();
+            }
+            let total: u32 = parts.iter().map(|(_, count)| count).sum();
+            prop_assert_eq!(bytes.len() as u32, total.div_ceil(8));
+            let mut reader = BitReader::new(&bytes);
+            for (value, count) in &parts {
+                let expected = value & (u64::MAX >> (64 - count));
+                prop_assert_eq!(reader.take(*count), Some(expected));
+            }
+            prop_assert_eq!(reader.take(8), None);
+        }
+
+        #[test]
+        fn ones_are_counted_up_to_the_maximum(ones in 0u32..10, max in 1u32..6, lead in 0u32..80) {
+            let mut bytes = Vec::new();
+            let mut writer = BitWriter::new(&mut bytes, 0);
+            for _ in 0..lead {
+                writer.put(1, 1);
+            }
+            writer.put((1 << ones) - 1, ones);
+            writer.put(0, 1);
+            let mut reader = BitReader::new(&bytes);
+            for _ in 0..lead {
+                prop_assert_eq!(reader.take(1), Some(1));
+            }
+            prop_assert_eq!(reader.take_ones(max), Some(ones.min(max)));
+        }
+    }
+}

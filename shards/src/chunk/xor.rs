@@ -1,0 +1,401 @@
+//! The XOR encoding of float samples (Prometheus `tsdb/chunkenc/xor.go`, after Facebook's Gorilla paper).
+//!
+//! Two bytes: number of samples, big endian. Then bits, most significant first:
+//! - first sample: time as zigzag varint, value as 64 bits;
+//! - second: time delta as uvarint, value as below;
+//! - later: delta of deltas: `0` for 0, `10` + 14 bits, `110` + 17 bits, `1110` + 20 bits, `1111` + 64 bits, each in
+//!   two's complement with the range shifted by one (-2^(n-1) is not used, +2^(n-1) is);
+//! - value: `0` when equal to the last; `10` + the significant bits inside the last window; `11` + 5 bits of leading
+//!   zeros + 6 bits of window length (0 is 64) + the bits.
+
+use super::ChunkError;
+use super::bits::{BitReader, BitWriter};
+
+/// Bytes of the sample count at the start.
+const HEADER_BYTES: usize = 2;
+
+/// Says that no window of significant bits was written yet.
+const NO_WINDOW: u8 = 0xff;
+
+/// A chunk that grows by one sample at a time; its bytes are a valid chunk after each.
+#[derive(Debug, Clone)]
+pub struct XorAppender {
+    bytes: Vec<u8>,
+    last_ms: i64,
+    last_delta_ms: u64,
+    last_bits: u64,
+    count: u16,
+    leading: u8,
+    trailing: u8,
+    free: u8,
+}
+
+impl Default for XorAppender {
+    fn default() -> XorAppender {
+        XorAppender {
+            bytes: Vec::new(),
+            last_ms: 0,
+            last_delta_ms: 0,
+            last_bits: 0,
+            count: 0,
+            leading: NO_WINDOW,
+            trailing: 0,
+            free: 0,
+        }
+    }
+}
+
+impl XorAppender {
+    /// Continues a chunk that was written before, by decoding it.
+    pub fn resume(bytes: Vec<u8>) -> Result<XorAppender, ChunkError> {
+        let mut state = Decoder::new(&bytes)?;
+        while state.index < state.count {
+            state.next()?;
+        }
+        let free_bits = state.reader.bits_left();
+        let (count, leading, trailing) = (state.count, state.leading, state.trailing);
+        let malformed = ChunkError::Malformed { sample: count, count };
+        let free = u8::try_from(free_bits).ok().filter(|free| *free < 8).ok_or(malformed)?;
+        let (last_ms, last_delta_ms, last_bits) = (state.time_ms, state.delta_ms, state.bits);
+        Ok(XorAppender { bytes, last_ms, last_delta_ms, last_bits, count, leading, trailing, free })
+    }
+
+    /// Appends a sample. Times must not fall; the caller has checked that.
+    #[inline]
+    pub fn append(&mut self, timestamp_ms: i64, value: f64) {
+        let bits = value.to_bits();
+        match self.count {
+            0 => self.append_first(timestamp_ms, bits),
+            1 => {
+                let delta = timestamp_ms.wrapping_sub(self.last_ms) as u64;
+                let mut writer = BitWriter::new(&mut self.bytes, self.free);
+                put_uvarint(&mut writer, delta);
+                self.free = writer.free();
+                self.last_delta_ms = delta;
+                self.put_value(bits);
+            }
+            _ => {
+                let delta = timestamp_ms.wrapping_sub(self.last_ms) as u64;
+                let dod = delta.wrapping_sub(self.last_delta_ms) as i64;
+                let mut writer = BitWriter::new(&mut self.bytes, self.free);
+                match dod {
+                    0 => writer.put(0, 1),
+                    -8191..=8192 => writer.put(0b10 << 14 | (dod as u64 & 0x3fff), 16),
+                    -65_535..=65_536 => writer.put(0b110 << 17 | (dod as u64 & 0x1_ffff), 20),
+                    -524_287..=524_288 => writer.put(0b1110 << 20 | (dod as u64 & 0xf_ffff), 24),
+                    _ => {
+                        writer.put(0b1111, 4);
+                        writer.put(dod as u64, 64);
+                    }
+                }
+                self.free = writer.free();
+                self.last_delta_ms = delta;
+                self.put_value(bits);
+            }
+        }
+        self.last_ms = timestamp_ms;
+        self.last_bits = bits;
+        self.count += 1;
+        self.bytes[..HEADER_BYTES].copy_from_slice(&self.count.to_be_bytes());
+    }
+
+    fn append_first(&mut self, timestamp_ms: i64, bits: u64) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&[0; HEADER_BYTES]);
+        let mut writer = BitWriter::new(&mut self.bytes, 0);
+        put_uvarint(&mut writer, (timestamp_ms << 1 ^ timestamp_ms >> 63) as u64);
+        writer.put(bits, 64);
+        self.free = writer.free();
+    }
+
+    #[inline]
+    fn put_value(&mut self, bits: u64) {
+        let xor = bits ^ self.last_bits;
+        let mut writer = BitWriter::new(&mut self.bytes, self.free);
+        if xor == 0 {
+            writer.put(0, 1);
+        } else {
+            // Five bits hold at most 31.
+            let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
+            if self.leading != NO_WINDOW
+                && leading >= u32::from(self.leading)
+                && trailing >= u32::from(self.trailing)
+            {
+                let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
+                writer.put(0b10, 2);
+                writer.put(xor >> self.trailing, significant);
+            } else {
+                (self.leading, self.trailing) = (leading as u8, trailing as u8);
+                let significant = 64 - leading - trailing;
+                writer.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(significant & 0x3f), 13);
+                writer.put(xor >> trailing, significant);
+            }
+        }
+        self.free = writer.free();
+    }
+
+    /// Samples so far.
+    pub fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// Time and value bits of the newest sample; meaningless while empty.
+    pub fn last(&self) -> (i64, u64) {
+        (self.last_ms, self.last_bits)
+    }
+
+    /// The chunk so far; empty before the first sample.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes the finished chunk and starts an empty one.
+    pub fn seal(&mut self) -> Box<[u8]> {
+        std::mem::take(self).bytes.into_boxed_slice()
+    }
+}
+
+fn put_uvarint(writer: &mut BitWriter<'_>, mut value: u64) {
+    while value >= 0x80 {
+        writer.put(value & 0x7f | 0x80, 8);
+        value >>= 7;
+    }
+    writer.put(value, 8);
+}
+
+/// Decodes a chunk; see [`super::decode`].
+pub fn decode_xor(bytes: &[u8], mut each: impl FnMut(i64, f64)) -> Result<(), ChunkError> {
+    let mut state = Decoder::new(bytes)?;
+    while state.index < state.count {
+        state.next()?;
+        each(state.time_ms, f64::from_bits(state.bits));
+    }
+    Ok(())
+}
+
+struct Decoder<'a> {
+    reader: BitReader<'a>,
+    count: u16,
+    index: u16,
+    time_ms: i64,
+    delta_ms: u64,
+    bits: u64,
+    leading: u8,
+    trailing: u8,
+}
+
+impl<'a> Decoder<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Decoder<'a>, ChunkError> {
+        let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(ChunkError::Truncated { sample: 0, count: 0 });
+        };
+        Ok(Decoder {
+            reader: BitReader::new(rest),
+            count: u16::from_be_bytes(*header),
+            index: 0,
+            time_ms: 0,
+            delta_ms: 0,
+            bits: 0,
+            leading: NO_WINDOW,
+            trailing: 0,
+        })
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<(), ChunkError> {
+        let truncated = ChunkError::Truncated { sample: self.index, count: self.count };
+        match self.index {
+            0 => {
+                let zigzag = self.take_uvarint()?;
+                self.time_ms = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+                self.bits = self.reader.take(64).ok_or(truncated)?;
+            }
+            1 => {
+                self.delta_ms = self.take_uvarint()?;
+                self.time_ms = self.time_ms.wrapping_add(self.delta_ms as i64);
+                self.take_value().ok_or(truncated)??;
+            }
+            _ => {
+                let dod = self.take_delta_of_delta().ok_or(truncated)?;
+                self.delta_ms = self.delta_ms.wrapping_add(dod as u64);
+                self.time_ms = self.time_ms.wrapping_add(self.delta_ms as i64);
+                self.take_value().ok_or(truncated)??;
+            }
+        }
+        self.index += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn take_delta_of_delta(&mut self) -> Option<i64> {
+        let width = match self.reader.take_ones(4)? {
+            0 => return Some(0),
+            1 => 14,
+            2 => 17,
+            3 => 20,
+            _ => return self.reader.take(64).map(|bits| bits as i64),
+        };
+        let bits = self.reader.take(width)? as i64;
+        // The range is -(2^(n-1) - 1) ..= 2^(n-1): only values above the half are negative.
+        Some(if bits > 1 << (width - 1) { bits - (1 << width) } else { bits })
+    }
+
+    #[inline]
+    fn take_value(&mut self) -> Option<Result<(), ChunkError>> {
+        match self.reader.take_ones(2)? {
+            0 => return Some(Ok(())),
+            1 => {
+                if self.leading == NO_WINDOW {
+                    return Some(Err(self.malformed()));
+                }
+            }
+            _ => {
+                let window = self.reader.take(11)?;
+                let leading = (window >> 6) as u8;
+                let significant = match (window & 0x3f) as u8 {
+                    0 => 64,
+                    significant => significant,
+                };
+                if leading + significant > 64 {
+                    return Some(Err(self.malformed()));
+                }
+                (self.leading, self.trailing) = (leading, 64 - leading - significant);
+            }
+        }
+        let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
+        self.bits ^= self.reader.take(significant)? << self.trailing;
+        Some(Ok(()))
+    }
+
+    fn take_uvarint(&mut self) -> Result<u64, ChunkError> {
+        let mut value = 0;
+        for index in 0..10 {
+            let byte =
+                self.reader.take(8).ok_or(ChunkError::Truncated { sample: self.index, count: self.count })?;
+            if index == 9 && byte > 1 {
+                break;
+            }
+            value |= (byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(self.malformed())
+    }
+
+    fn malformed(&self) -> ChunkError {
+        ChunkError::Malformed { sample: self.index, count: self.count }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encode(samples: &[(i64, u64)]) -> XorAppender {
+        let mut appender = XorAppender::default();
+        for (timestamp_ms, bits) in samples {
+            appender.append(*timestamp_ms, f64::from_bits(*bits));
+        }
+        appender
+    }
+
+    fn decoded(bytes: &[u8]) -> (Vec<(i64, u64)>, Result<(), ChunkError>) {
+        let mut samples = Vec::new();
+        let result = decode_xor(bytes, |timestamp_ms, value| samples.push((timestamp_ms, value.to_bits())));
+        (samples, result)
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_format() {
+        // Written by hand from the format's description.
+        let chunk = encode(&[(1, 1f64.to_bits()), (2, 1f64.to_bits()), (3, 2f64.to_bits())]);
+        let xor = 1f64.to_bits() ^ 2f64.to_bits();
+        assert_eq!((xor.leading_zeros(), xor.trailing_zeros()), (1, 52));
+        let bits = format!(
+            "{:016b}{:08b}{:064b}{:08b}0{}",
+            3, // count
+            2, // zigzag of 1
+            1f64.to_bits(),
+            1,                                                              // delta; then an equal value
+            format_args!("0{}{:05b}{:06b}{:011b}", "11", 1, 11, xor >> 52), // no change of delta; new window
+        );
+        let mut expected: Vec<u8> = Vec::new();
+        for byte in bits.as_bytes().chunks(8) {
+            let text = std::str::from_utf8(byte).unwrap();
+            expected.push(u8::from_str_radix(&format!("{text:0<8}"), 2).unwrap());
+        }
+        assert_eq!(chunk.bytes(), expected);
+    }
+
+    fn any_samples() -> impl Strategy<Value = Vec<(i64, u64)>> {
+        let delta = prop_oneof![
+            Just(15_000u64),
+            14_990u64..15_010,
+            0u64..100_000,
+            0u64..2_000_000,
+            any::<u64>().prop_map(|d| d >> 8)
+        ];
+        let bits = prop_oneof![
+            any::<u64>(),
+            (0u32..1000).prop_map(|v| f64::from(v).to_bits()),
+            Just(crate::STALE_NAN_BITS),
+            Just(f64::INFINITY.to_bits()),
+            Just((-0.0f64).to_bits()),
+        ];
+        (any::<i64>().prop_map(|t| t >> 3), proptest::collection::vec((delta, bits), 0..130)).prop_map(
+            |(start, steps)| {
+                let mut time = start;
+                steps
+                    .into_iter()
+                    .map(|(delta, bits)| {
+                        time = time.saturating_add(delta as i64);
+                        (time, bits)
+                    })
+                    .collect()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_returns_what_was_appended(samples in any_samples()) {
+            let chunk = encode(&samples);
+            if samples.is_empty() {
+                prop_assert!(chunk.bytes().is_empty());
+            } else {
+                prop_assert_eq!(decoded(chunk.bytes()), (samples, Ok(())));
+            }
+        }
+
+        #[test]
+        fn a_resumed_chunk_goes_on_with_the_same_bits(samples in any_samples(), at in any::<proptest::sample::Index>()) {
+            prop_assume!(samples.len() >= 2);
+            let at = 1 + at.index(samples.len() - 1);
+            let mut resumed = XorAppender::resume(encode(&samples[..at]).bytes().to_vec()).unwrap();
+            for (timestamp_ms, bits) in &samples[at..] {
+                resumed.append(*timestamp_ms, f64::from_bits(*bits));
+            }
+            let whole = encode(&samples);
+            prop_assert_eq!(resumed.bytes(), whole.bytes());
+            prop_assert_eq!(resumed.last(), whole.last());
+        }
+
+        #[test]
+        fn a_cut_chunk_yields_the_samples_before_the_cut(samples in any_samples(), cut in any::<proptest::sample::Index>()) {
+            prop_assume!(!samples.is_empty());
+            let chunk = encode(&samples);
+            let cut = cut.index(chunk.bytes().len());
+            let (got, result) = decoded(&chunk.bytes()[..cut]);
+            prop_assert!(result.is_err());
+            prop_assert_eq!(&got[..], &samples[..got.len()]);
+        }
+
+        #[test]
+        fn random_bytes_end_in_a_result(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decoded(&bytes);
+            let _ = XorAppender::resume(bytes);
+        }
+    }
+}
