@@ -37,7 +37,7 @@ pub struct ChunkRef {
 pub struct SeriesChunks {
     /// All labels, external ones included.
     pub labels: Labels,
-    /// Ordered by `min_ms`, not overlapping.
+    /// Ordered by `min_ms`. Where two overlap, the samples of the first one win at equal times.
     pub chunks: Vec<ChunkRef>,
 }
 

@@ -4,13 +4,18 @@
 //! `core::ShardHandle`; it never sees a shard's memory.
 
 pub mod chunk;
+pub mod core;
+pub mod edge;
 pub mod head;
 pub mod labels;
 pub mod matcher;
+pub mod mesh;
+pub mod metrics;
 pub mod rt;
 #[cfg(test)]
 mod sim;
 pub mod wal;
+pub mod wire;
 
 pub use labels::{Labels, LabelsBuilder};
 pub use matcher::{MatchOp, Matcher};

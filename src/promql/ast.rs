@@ -26,6 +26,7 @@ pub enum ValueType {
 
 /// Any expression.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "each variant shows the syntax that its fields hold")]
 pub enum Expr {
     /// `1.5`, `Inf`, `0x1f`, and durations where a number may stand (`5m` is 300).
     Number { value: f64, span: Span },

@@ -1,8 +1,23 @@
 //! The only module that names the runtime: spawn, sleep, socket, file, channel.
 //!
-//! Everything else in this crate is ordinary Rust behind the traits here, so that the simulation drives the
-//! same code and a second backend stays one file.
+//! Everything else in this crate is ordinary Rust behind the types here, so that the simulation drives the
+//! same code and a second backend stays one folder.
 
 mod disk;
+mod executor;
+mod file;
+mod http;
+mod net;
+mod notify;
+mod preflight;
 
 pub use disk::{BLOCK_BYTES, DirectFile};
+pub use executor::{
+    Executor, allowed_cpus, monotonic_now, sleep, spawn, spawn_critical, spawn_shard, timeout, unix_now_ms,
+    yield_to_reactor,
+};
+pub use file::{RingFile, prepare_directory};
+pub use http::{HyperExecutor, HyperIo, HyperTimer};
+pub use net::{Listener, Stream, bind_all};
+pub use notify::Notify;
+pub use preflight::{PreflightError, preflight};

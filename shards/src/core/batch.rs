@@ -1,0 +1,159 @@
+//! One write request on its way through the shards: the part of each owner, and where the parts come together.
+//!
+//! A request is decoded by the shard that accepted it. Each shard that owns some of its series gets one
+//! [`WriteBatch`]: rows, and a shared reference to the decoded body (for the labels of series it has not seen).
+//! Its [`Outcome`] goes into a slot of its own; the last one wakes the waiting request. No lock, no queue back.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+
+use futures::task::AtomicWaker;
+
+use super::outcome::{Failure, Outcome};
+use crate::wire::Row;
+
+/// The rows of one request that one shard owns.
+pub struct WriteBatch {
+    shared: Arc<Shared>,
+    /// Index of this batch's slot among the request's outcomes.
+    slot: usize,
+    /// In the order of the request.
+    pub rows: Vec<Row>,
+    finished: bool,
+}
+
+struct Shared {
+    tenant: Arc<str>,
+    body: Vec<u8>,
+    outcomes: Box<[OnceLock<Outcome>]>,
+    remaining: AtomicUsize,
+    waker: AtomicWaker,
+}
+
+/// The waiting side of a request.
+pub struct Gather(Arc<Shared>);
+
+/// Splits a request into batches, one per element of `parts` (no element may be empty of meaning: a shard that
+/// owns nothing gets no batch).
+pub fn split(tenant: Arc<str>, body: Vec<u8>, parts: Vec<Vec<Row>>) -> (Gather, Vec<WriteBatch>) {
+    let shared = Arc::new(Shared {
+        tenant,
+        body,
+        outcomes: parts.iter().map(|_| OnceLock::new()).collect(),
+        remaining: AtomicUsize::new(parts.len()),
+        waker: AtomicWaker::new(),
+    });
+    let batches = parts
+        .into_iter()
+        .enumerate()
+        .map(|(slot, rows)| WriteBatch { shared: Arc::clone(&shared), slot, rows, finished: false })
+        .collect();
+    (Gather(shared), batches)
+}
+
+impl WriteBatch {
+    /// The tenant that the request writes for.
+    pub fn tenant(&self) -> &str {
+        &self.shared.tenant
+    }
+
+    /// The label fields of a row's series.
+    pub fn label_bytes(&self, row: &Row) -> &[u8] {
+        &self.shared.body[row.label_offset as usize..][..row.label_len as usize]
+    }
+
+    /// Bytes of the decoded request, an upper bound for what its labels take in the WAL.
+    pub fn body_bytes(&self) -> usize {
+        self.shared.body.len()
+    }
+
+    /// Reports what became of the rows.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.report(outcome);
+    }
+
+    fn report(&mut self, outcome: Outcome) {
+        self.finished = true;
+        let first = self.shared.outcomes[self.slot].set(outcome).is_ok();
+        assert!(first, "a batch was finished twice");
+        // Release: the outcome is written before the count falls; the waiter reads it after an Acquire load.
+        if self.shared.remaining.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.waker.wake();
+        }
+    }
+}
+
+impl Drop for WriteBatch {
+    /// A batch that is dropped unfinished (a shard that stops) fails its request; it must never hang it.
+    fn drop(&mut self) {
+        if !self.finished {
+            self.report(Outcome::failed(Failure::Stopping));
+        }
+    }
+}
+
+impl Gather {
+    /// Waits until each batch is finished, and returns the sum of their outcomes and, when nobody holds it any
+    /// more, the body's memory.
+    pub async fn wait(self) -> (Outcome, Option<Vec<u8>>) {
+        poll_fn(|context| {
+            self.0.waker.register(context.waker());
+            if self.0.remaining.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        let mut total = Outcome::default();
+        for slot in &self.0.outcomes {
+            total.merge(slot.get().expect("the count says that each slot is filled"));
+        }
+        (total, Arc::try_unwrap(self.0).ok().map(|shared| shared.body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    fn parts(count: usize) -> Vec<Vec<Row>> {
+        (0..count).map(|_| Vec::new()).collect()
+    }
+
+    #[test]
+    fn the_request_waits_for_every_batch() {
+        let (gather, mut batches) = split("t".into(), vec![1], parts(2));
+        let mut wait = Box::pin(gather.wait());
+        batches.remove(0).finish(Outcome { written: 2, ..Outcome::default() });
+        assert!(wait.as_mut().now_or_never().is_none());
+        batches.remove(0).finish(Outcome { written: 3, ..Outcome::default() });
+        let (outcome, body) = wait.now_or_never().unwrap();
+        assert_eq!(outcome.written, 5);
+        assert_eq!(body, Some(vec![1]));
+    }
+
+    #[test]
+    fn a_dropped_batch_fails_its_request() {
+        let (gather, batches) = split("t".into(), vec![], parts(1));
+        drop(batches);
+        let (outcome, _) = gather.wait().now_or_never().unwrap();
+        assert_eq!(outcome.failure, Some(Failure::Stopping));
+    }
+
+    #[test]
+    fn batches_may_finish_on_other_threads() {
+        for _ in 0..200 {
+            let (gather, batches) = split("t".into(), vec![], parts(3));
+            let threads: Vec<_> = batches
+                .into_iter()
+                .map(|batch| {
+                    std::thread::spawn(|| batch.finish(Outcome { written: 1, ..Outcome::default() }))
+                })
+                .collect();
+            assert_eq!(futures::executor::block_on(gather.wait()).0.written, 3);
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What became of the rows of a write request.
+
+use crate::head::AppendError;
+use crate::wire::LabelError;
+
+/// Why a shard could take none of a batch's remaining rows; the sender is to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The queue to the owner is full.
+    QueueFull,
+    /// The WAL ring has no room left.
+    RingFull,
+    /// A write to the WAL failed earlier: the shard takes no more writes until the process is restarted.
+    Poisoned,
+    /// The shard reads its WAL after a start.
+    Recovering,
+    /// The shard stops.
+    Stopping,
+    /// The head has as many series, symbols or tenants as it can number.
+    HeadFull,
+}
+
+/// The kinds of permanent refusals of single samples, for counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum Reason {
+    /// Older than the newest sample of its series.
+    OutOfOrder,
+    /// Another value at the time of a stored sample.
+    Conflict,
+    /// A label set that Prometheus would not send.
+    InvalidLabels,
+    /// A native histogram, which this version does not store.
+    Histogram,
+}
+
+impl Reason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Reason; 4] =
+        [Reason::OutOfOrder, Reason::Conflict, Reason::InvalidLabels, Reason::Histogram];
+
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::OutOfOrder => "out_of_order",
+            Reason::Conflict => "duplicate_timestamp",
+            Reason::InvalidLabels => "invalid_labels",
+            Reason::Histogram => "native_histogram",
+        }
+    }
+
+    /// As Prometheus and Thanos name it in an error, so that scripts that look for the text find it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Reason::OutOfOrder => "out of order sample",
+            Reason::Conflict => "duplicate sample for timestamp",
+            Reason::InvalidLabels => "invalid label set",
+            Reason::Histogram => "native histograms are not supported by this version",
+        }
+    }
+}
+
+/// The refusal of one sample.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The head refused it.
+    #[error("series {series}: {error}")]
+    Append {
+        /// The series as `{name="value", …}`.
+        series: String,
+        /// Why.
+        error: AppendError,
+    },
+    /// Its labels are not a label set.
+    #[error("{0}")]
+    Labels(#[from] LabelError),
+    /// A native histogram.
+    #[error("native histograms are not supported by this version")]
+    Histogram,
+}
+
+/// Counts of one batch, or of a whole request.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Samples that are stored and durable.
+    pub written: u64,
+    /// Samples that were stored before, bit for bit: a sender's retry.
+    pub repeated: u64,
+    /// Samples refused for good, by [`Reason`].
+    pub refused: [u64; Reason::ALL.len()],
+    /// The first refusal, for the answer's text.
+    pub first_refusal: Option<Refusal>,
+    /// Samples that were not looked at because of `failure`.
+    pub failed: u64,
+    /// Why.
+    pub failure: Option<Failure>,
+    /// Rows whose labels came in another encoding than the canonical one; their owner may be another shard.
+    pub rekey: Vec<crate::wire::Row>,
+}
+
+impl Outcome {
+    /// Nothing was done.
+    pub fn failed(failure: Failure) -> Outcome {
+        Outcome { failure: Some(failure), ..Outcome::default() }
+    }
+
+    /// Adds a refusal of one sample.
+    pub fn refuse(&mut self, reason: Reason, refusal: impl FnOnce() -> Refusal) {
+        self.refused[reason as usize] += 1;
+        if self.first_refusal.is_none() {
+            self.first_refusal = Some(refusal());
+        }
+    }
+
+    /// How many samples were refused for good.
+    pub fn refused_count(&self) -> u64 {
+        self.refused.iter().sum()
+    }
+
+    /// Adds the counts of another part of the same request.
+    pub fn merge(&mut self, other: &Outcome) {
+        self.written += other.written;
+        self.repeated += other.repeated;
+        self.failed += other.failed;
+        for (sum, count) in self.refused.iter_mut().zip(other.refused) {
+            *sum += count;
+        }
+        self.first_refusal = self.first_refusal.take().or_else(|| other.first_refusal.clone());
+        self.failure = self.failure.or(other.failure);
+        self.rekey.extend_from_slice(&other.rekey);
+    }
+}
+
+impl Reason {
+    /// The kind of a refusal by the head.
+    pub fn of_append(error: &AppendError) -> Reason {
+        match error {
+            AppendError::OutOfOrder { .. } => Reason::OutOfOrder,
+            AppendError::Conflict { .. } => Reason::Conflict,
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! The metrics of the ingest plane. Names are Thanos' and Prometheus' where they have one, `annulus_` otherwise.
+//!
+//! Handles are resolved once (per shard, per connection core, per tenant), so that counting is an atomic add.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+use crate::core::Reason;
+
+/// Buckets of `http_request_duration_seconds` of Thanos Receive.
+const RECEIVE_SECONDS: [f64; 21] = [
+    0.001, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0,
+    4.0, 5.0, 10.0,
+];
+
+/// Buckets of request and response sizes.
+const SIZE_BYTES: [f64; 10] =
+    [64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 65536.0, 1_048_576.0, 16_777_216.0];
+
+/// Buckets of a commit's latency: from a fast flash drive to a disk in trouble.
+const COMMIT_SECONDS: [f64; 14] =
+    [5e-5, 1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3, 3.2e-3, 6.4e-3, 0.0128, 0.0256, 0.1, 0.5, 2.0, 10.0];
+
+/// Buckets of the size of a commit.
+const COMMIT_BYTES: [f64; 9] =
+    [4096.0, 8192.0, 16384.0, 32768.0, 65536.0, 131_072.0, 262_144.0, 524_288.0, 1_048_576.0];
+
+/// Buckets of `thanos_receive_write_*`.
+const WRITE_COUNTS: [f64; 7] = [10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10_000.0];
+
+/// More tenants than this share the label value [`OTHER_TENANTS`]: a sender must not be able to make series at will.
+const TENANT_LABELS_MAX: usize = 1000;
+
+/// The tenant label of all tenants past the bound.
+const OTHER_TENANTS: &str = "other";
+
+/// Families shared by all shards.
+#[derive(Clone)]
+pub struct Metrics {
+    http_requests: IntCounterVec,
+    http_seconds: HistogramVec,
+    http_request_bytes: HistogramVec,
+    http_inflight: IntGaugeVec,
+    seed_seconds: HistogramVec,
+    write_timeseries: HistogramVec,
+    write_samples: HistogramVec,
+    forward_requests: IntCounterVec,
+    samples: IntCounterVec,
+    refused: IntCounterVec,
+    commit_seconds: HistogramVec,
+    commit_bytes: HistogramVec,
+    commit_failures: IntCounterVec,
+    ring_used_bytes: IntGaugeVec,
+    ring_size_bytes: IntGaugeVec,
+    head_series: IntGaugeVec,
+    shard_series: IntGaugeVec,
+    chunk_bytes: IntGaugeVec,
+    queue_depth: IntGaugeVec,
+    queue_capacity: IntGauge,
+    queries_queued: IntGaugeVec,
+    inflight_bytes: IntGaugeVec,
+    connections: IntGaugeVec,
+    turns: IntCounterVec,
+    recovery_seconds: GaugeVec,
+    checkpoint_seconds: HistogramVec,
+    checkpoint_failures: IntCounterVec,
+    /// Samples decoded and waiting to be durable (`thanos_receive_samples_pending`).
+    pub samples_pending: IntGauge,
+    /// gRPC writes in progress; none until peers exist.
+    pub pending_write_requests: IntGauge,
+}
+
+impl Metrics {
+    /// Makes the families and registers them.
+    pub fn register(registry: &Registry) -> Metrics {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            add(registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            add(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let gauge = |name: &str, help: &str| add(registry, IntGauge::new(name, help));
+        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            add(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+        };
+        let http = ["code", "handler", "method", "tenant"];
+        Metrics {
+            http_requests: counters("http_requests_total", "HTTP requests answered.", &http),
+            http_seconds: histograms(
+                "http_request_duration_seconds",
+                "Time from the request's head to the answer.",
+                &http,
+                &RECEIVE_SECONDS,
+            ),
+            http_request_bytes: histograms(
+                "http_request_size_bytes",
+                "Size of request bodies.",
+                &http,
+                &SIZE_BYTES,
+            ),
+            http_inflight: gauges(
+                "http_inflight_requests",
+                "HTTP requests in progress.",
+                &["handler", "method", "tenant"],
+            ),
+            seed_seconds: histograms(
+                "thanos_receive_request_duration_seconds",
+                "Same as http_request_duration_seconds{handler=\"receive\"}, under the name that older alerts use.",
+                &["code", "tenant"],
+                &RECEIVE_SECONDS,
+            ),
+            write_timeseries: histograms(
+                "thanos_receive_write_timeseries",
+                "Time series per write request.",
+                &["code", "tenant"],
+                &WRITE_COUNTS,
+            ),
+            write_samples: histograms(
+                "thanos_receive_write_samples",
+                "Samples per write request.",
+                &["code", "tenant"],
+                &WRITE_COUNTS,
+            ),
+            forward_requests: counters(
+                "thanos_receive_forward_requests_total",
+                "Parts of write requests handed to their owner, local ones included.",
+                &["result"],
+            ),
+            samples: counters(
+                "annulus_ingest_samples_total",
+                "Samples written, or known already (a sender's retry).",
+                &["shard", "result"],
+            ),
+            refused: counters(
+                "annulus_ingest_samples_refused_total",
+                "Samples refused for good, by reason.",
+                &["reason"],
+            ),
+            commit_seconds: histograms(
+                "annulus_wal_fsync_duration_seconds",
+                "Time of one durable write to the WAL.",
+                &["shard"],
+                &COMMIT_SECONDS,
+            ),
+            commit_bytes: histograms(
+                "annulus_wal_commit_bytes",
+                "Size of one durable write to the WAL.",
+                &["shard"],
+                &COMMIT_BYTES,
+            ),
+            commit_failures: counters(
+                "annulus_wal_commit_failures_total",
+                "Writes to the WAL that failed; after the first one the shard refuses writes until a restart.",
+                &["shard"],
+            ),
+            ring_used_bytes: gauges(
+                "annulus_wal_ring_used_bytes",
+                "Bytes of the WAL ring that a restart would replay.",
+                &["shard"],
+            ),
+            ring_size_bytes: gauges("annulus_wal_ring_size_bytes", "Size of the WAL ring.", &["shard"]),
+            head_series: gauges("prometheus_tsdb_head_series", "Series in the head.", &["tenant"]),
+            shard_series: gauges("annulus_head_series", "Series in the head of each shard.", &["shard"]),
+            chunk_bytes: gauges(
+                "annulus_head_chunk_bytes",
+                "Encoded bytes of all chunks in the head of each shard.",
+                &["shard"],
+            ),
+            queue_depth: gauges(
+                "annulus_mesh_queue_depth",
+                "Batches that wait for their owner shard.",
+                &["from", "to"],
+            ),
+            queue_capacity: gauge("annulus_mesh_queue_capacity", "Batches that may wait per pair of shards."),
+            queries_queued: gauges(
+                "annulus_shard_queries_queued",
+                "Reads that wait for a shard.",
+                &["shard"],
+            ),
+            inflight_bytes: gauges(
+                "annulus_ingest_inflight_bytes",
+                "Bytes of write requests in memory, per accepting shard.",
+                &["shard"],
+            ),
+            connections: gauges("annulus_connections", "Open connections per accepting shard.", &["shard"]),
+            turns: counters(
+                "annulus_shard_turns_total",
+                "Heartbeats of the shard's executor, ten a second while it turns.",
+                &["shard"],
+            ),
+            recovery_seconds: add(
+                registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "annulus_recovery_duration_seconds",
+                        "Time that the last start took to replay.",
+                    ),
+                    &["shard"],
+                ),
+            ),
+            checkpoint_seconds: histograms(
+                "annulus_checkpoint_duration_seconds",
+                "Time of one checkpoint.",
+                &["shard"],
+                &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0],
+            ),
+            checkpoint_failures: counters(
+                "annulus_checkpoint_failures_total",
+                "Checkpoints that failed; the WAL ring keeps what they would have covered.",
+                &["shard"],
+            ),
+            samples_pending: gauge(
+                "thanos_receive_samples_pending",
+                "Samples that are decoded and wait to be durable.",
+            ),
+            pending_write_requests: gauge(
+                "thanos_receive_pending_write_requests",
+                "Replicated writes of peers in progress.",
+            ),
+        }
+    }
+
+    /// The handles of one shard.
+    pub fn shard(&self, shard: usize) -> ShardMetrics {
+        let shard = shard.to_string();
+        let label = [shard.as_str()];
+        ShardMetrics {
+            written: self.samples.with_label_values(&[shard.as_str(), "written"]),
+            repeated: self.samples.with_label_values(&[shard.as_str(), "repeated"]),
+            refused: Reason::ALL.map(|reason| self.refused.with_label_values(&[reason.name()])),
+            commit_seconds: self.commit_seconds.with_label_values(&label),
+            commit_bytes: self.commit_bytes.with_label_values(&label),
+            commit_failures: self.commit_failures.with_label_values(&label),
+            ring_used_bytes: self.ring_used_bytes.with_label_values(&label),
+            ring_size_bytes: self.ring_size_bytes.with_label_values(&label),
+            series: self.shard_series.with_label_values(&label),
+            chunk_bytes: self.chunk_bytes.with_label_values(&label),
+            queries_queued: self.queries_queued.with_label_values(&label),
+            inflight_bytes: self.inflight_bytes.with_label_values(&label),
+            connections: self.connections.with_label_values(&label),
+            turns: self.turns.with_label_values(&label),
+            recovery_seconds: self.recovery_seconds.with_label_values(&label),
+            checkpoint_seconds: self.checkpoint_seconds.with_label_values(&label),
+            checkpoint_failures: self.checkpoint_failures.with_label_values(&label),
+            forward_success: self.forward_requests.with_label_values(&["success"]),
+            forward_error: self.forward_requests.with_label_values(&["error"]),
+        }
+    }
+
+    /// The depth of the queue between two shards.
+    pub fn queue_depth(&self, from: usize, to: usize) -> IntGauge {
+        self.queue_depth.with_label_values(&[from.to_string(), to.to_string()])
+    }
+
+    /// Tells how many batches fit in each queue.
+    pub fn set_queue_capacity(&self, capacity: usize) {
+        self.queue_capacity.set(capacity as i64);
+    }
+
+    /// Series of one tenant, over all shards.
+    pub fn head_series(&self, tenant: &str) -> IntGauge {
+        self.head_series.with_label_values(&[tenant])
+    }
+}
+
+/// Handles of one shard.
+#[expect(
+    missing_docs,
+    reason = "each field is the family of the same name, described where it is registered"
+)]
+pub struct ShardMetrics {
+    pub written: IntCounter,
+    pub repeated: IntCounter,
+    pub refused: [IntCounter; Reason::ALL.len()],
+    pub commit_seconds: Histogram,
+    pub commit_bytes: Histogram,
+    pub commit_failures: IntCounter,
+    pub ring_used_bytes: IntGauge,
+    pub ring_size_bytes: IntGauge,
+    pub series: IntGauge,
+    pub chunk_bytes: IntGauge,
+    pub queries_queued: IntGauge,
+    pub inflight_bytes: IntGauge,
+    pub connections: IntGauge,
+    pub turns: IntCounter,
+    pub recovery_seconds: Gauge,
+    pub checkpoint_seconds: Histogram,
+    pub checkpoint_failures: IntCounter,
+    pub forward_success: IntCounter,
+    pub forward_error: IntCounter,
+}
+
+/// HTTP families with their handles kept per (handler, method, tenant, code), for one executor.
+pub struct HttpMetrics {
+    metrics: Metrics,
+    tenants: RefCell<HashMap<String, Rc<TenantHttpMetrics>>>,
+}
+
+/// Handles of the receive handler for one tenant.
+pub struct TenantHttpMetrics {
+    tenant: String,
+    by_code: RefCell<HashMap<u16, Rc<CodeMetrics>>>,
+    /// Write requests in progress.
+    pub inflight: IntGauge,
+    /// Series of the tenant.
+    pub head_series: IntGauge,
+}
+
+/// Handles for one tenant and status.
+#[expect(missing_docs, reason = "each field is the family of the same name")]
+pub struct CodeMetrics {
+    pub requests: IntCounter,
+    pub seconds: Histogram,
+    pub request_bytes: Histogram,
+    pub seed_seconds: Histogram,
+    pub timeseries: Histogram,
+    pub samples: Histogram,
+}
+
+impl HttpMetrics {
+    /// No handle is resolved yet.
+    pub fn new(metrics: Metrics) -> HttpMetrics {
+        HttpMetrics { metrics, tenants: RefCell::default() }
+    }
+
+    /// The handles of a tenant; tenants past the bound share one set.
+    pub fn tenant(&self, tenant: &str) -> Rc<TenantHttpMetrics> {
+        let mut tenants = self.tenants.borrow_mut();
+        if let Some(found) = tenants.get(tenant) {
+            return Rc::clone(found);
+        }
+        let tenant = if tenants.len() < TENANT_LABELS_MAX { tenant } else { OTHER_TENANTS };
+        let entry = tenants.entry(tenant.to_owned()).or_insert_with(|| {
+            Rc::new(TenantHttpMetrics {
+                tenant: tenant.to_owned(),
+                by_code: RefCell::default(),
+                inflight: self.metrics.http_inflight.with_label_values(&["receive", "post", tenant]),
+                head_series: self.metrics.head_series(tenant),
+            })
+        });
+        Rc::clone(entry)
+    }
+
+    /// The handles of a tenant and an answer's status.
+    pub fn code(&self, tenant: &TenantHttpMetrics, code: u16) -> Rc<CodeMetrics> {
+        let mut by_code = tenant.by_code.borrow_mut();
+        let entry = by_code.entry(code).or_insert_with(|| {
+            let (code, tenant) = (code.to_string(), tenant.tenant.as_str());
+            let http = [code.as_str(), "receive", "post", tenant];
+            let write = [code.as_str(), tenant];
+            let metrics = &self.metrics;
+            Rc::new(CodeMetrics {
+                requests: metrics.http_requests.with_label_values(&http),
+                seconds: metrics.http_seconds.with_label_values(&http),
+                request_bytes: metrics.http_request_bytes.with_label_values(&http),
+                seed_seconds: metrics.seed_seconds.with_label_values(&write),
+                timeseries: metrics.write_timeseries.with_label_values(&write),
+                samples: metrics.write_samples.with_label_values(&write),
+            })
+        });
+        Rc::clone(entry)
+    }
+}
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("names and labels of our families are valid");
+    registry.register(Box::new(collector.clone())).expect("a family is registered once per registry");
+    collector
+}

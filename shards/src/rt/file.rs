@@ -1,0 +1,146 @@
+//! A pre-sized file for direct, synchronous I/O through io_uring.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
+
+use super::disk::{BLOCK_BYTES, DirectFile};
+
+/// A file opened with O_DIRECT and O_DSYNC.
+pub struct RingFile {
+    file: DmaFile,
+    path: PathBuf,
+    size_bytes: u64,
+}
+
+/// A buffer that the device can use.
+pub struct Buffer(DmaBuffer);
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl AsMut<[u8]> for Buffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        self.0.as_bytes_mut()
+    }
+}
+
+/// Makes an executor ready for direct I/O below `directory`: to be called once per executor, before any other
+/// file is opened there.
+///
+/// glommio probes on the first open of a device whether polled I/O works by reading the file's start. On an
+/// empty file the probe succeeds by mistake, and every later write of the device goes to a ring that the device
+/// cannot serve (4 ms instead of 0.1 ms each). A first open of a file that has bytes gives the right answer.
+pub async fn prepare_directory(directory: &Path, shard: usize) -> io::Result<()> {
+    let path = directory.join(format!(".probe-{shard}"));
+    std::fs::write(&path, [0u8; 2 * BLOCK_BYTES])?;
+    let file = DmaFile::open(&path).await.map_err(to_io)?;
+    file.close().await.map_err(to_io)
+}
+
+impl RingFile {
+    /// Opens an existing file.
+    pub async fn open(path: &Path) -> io::Result<RingFile> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_DSYNC)
+            .dma_open(path)
+            .await
+            .map_err(to_io)?;
+        let size_bytes = file.file_size().await.map_err(to_io)?;
+        Ok(RingFile { file, path: path.to_owned(), size_bytes })
+    }
+
+    /// Creates the file with `size_bytes` zeros, durably, under its final name only when complete: a crash in
+    /// between leaves a `.new` file that the next start replaces.
+    ///
+    /// The zeros are written rather than only reserved, so that a later write in place changes no metadata of
+    /// the file and its flush is a flush of the device alone.
+    pub async fn create(path: &Path, size_bytes: u64) -> io::Result<RingFile> {
+        const PIECE_BYTES: usize = 1 << 20;
+        let fresh = path.with_extension("new");
+        match std::fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .dma_open(&fresh)
+            .await
+            .map_err(to_io)?;
+        file.pre_allocate(size_bytes, false).await.map_err(to_io)?;
+        let mut offset = 0;
+        while offset < size_bytes {
+            let len = PIECE_BYTES.min((size_bytes - offset) as usize);
+            let mut buffer = file.alloc_dma_buffer(len);
+            buffer.as_bytes_mut().fill(0);
+            let written = file.write_at(buffer, offset).await.map_err(to_io)?;
+            if written != len {
+                return Err(io::Error::new(io::ErrorKind::WriteZero, "short write while the file was made"));
+            }
+            offset += written as u64;
+        }
+        file.fdatasync().await.map_err(to_io)?;
+        file.close().await.map_err(to_io)?;
+        std::fs::rename(&fresh, path)?;
+        if let Some(directory) = path.parent() {
+            std::fs::File::open(directory)?.sync_all()?;
+        }
+        RingFile::open(path).await
+    }
+
+    /// Where the file is, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Closes the file; dropping it instead would close it on the reactor's thread.
+    pub async fn close(self) -> io::Result<()> {
+        self.file.close().await.map_err(to_io)
+    }
+}
+
+impl DirectFile for RingFile {
+    type Buffer = Buffer;
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn allocate(&self, len: usize) -> Buffer {
+        Buffer(self.file.alloc_dma_buffer(len))
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Buffer> {
+        let read = self.file.read_at_aligned(offset, len).await.map_err(to_io)?;
+        if read.len() != len {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "short read"));
+        }
+        let mut buffer = self.file.alloc_dma_buffer(len);
+        buffer.as_bytes_mut().copy_from_slice(&read);
+        Ok(Buffer(buffer))
+    }
+
+    async fn write_at(&self, buffer: Buffer, offset: u64) -> io::Result<()> {
+        let len = buffer.0.as_bytes().len();
+        let written = self.file.write_at(buffer.0, offset).await.map_err(to_io)?;
+        if written != len {
+            return Err(io::Error::new(
+                io::ErrorKind::WriteZero,
+                format!("{written} of {len} bytes written"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn to_io(error: glommio::GlommioError<()>) -> io::Error {
+    io::Error::from(error)
+}

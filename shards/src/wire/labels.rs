@@ -1,0 +1,194 @@
+//! Labels of a series that was never seen before: parsed and checked once, then known by their key.
+
+use super::proto::{Reader, WireError, put_varint};
+
+/// Labels of a series, in the order in which they came.
+pub type LabelPairs<'a> = Vec<(&'a str, &'a str)>;
+
+/// The longest name or value of a label in bytes.
+pub const LABEL_BYTES_MAX: usize = 64 << 10;
+
+/// The most labels a series may have.
+pub const LABELS_MAX: usize = 1024;
+
+/// The most bytes that all labels of a series may take on the wire; a series record must fit in a WAL frame.
+pub const SERIES_BYTES_MAX: usize = 256 << 10;
+
+/// Why a label set is not one that Prometheus would send.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LabelError {
+    /// No labels at all.
+    #[error("the label set is empty")]
+    Empty,
+    /// A label without a name.
+    #[error("a label has no name")]
+    NoName,
+    /// A label without a value; to Prometheus it would be no label.
+    #[error("label {name:?} has no value")]
+    NoValue {
+        /// The label.
+        name: String,
+    },
+    /// No `__name__`: Prometheus always sends one.
+    #[error("the series has no __name__ label")]
+    NoMetricName,
+    /// The same name twice.
+    #[error("label {name:?} occurs twice")]
+    Repeated {
+        /// The label.
+        name: String,
+    },
+    /// Not in the order of their names.
+    #[error("label {name:?} is out of order: labels must be sorted by name")]
+    Unsorted {
+        /// The first label that sorts before its predecessor.
+        name: String,
+    },
+    /// Not UTF-8.
+    #[error("a label's name or value is not valid UTF-8")]
+    NotUtf8,
+    /// One label, or all together, are over the bounds.
+    #[error(
+        "the labels are too many or too long (at most {LABELS_MAX} labels, {LABEL_BYTES_MAX} bytes each, \
+         {SERIES_BYTES_MAX} bytes together)"
+    )]
+    TooLarge,
+    /// Not protobuf.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+/// Parses and checks the label fields of a time series.
+pub fn parse_labels(label_bytes: &[u8]) -> Result<LabelPairs<'_>, LabelError> {
+    if label_bytes.len() > SERIES_BYTES_MAX {
+        return Err(LabelError::TooLarge);
+    }
+    let mut pairs = LabelPairs::new();
+    let mut has_metric_name = false;
+    let mut fields = Reader::new(label_bytes, 0);
+    while let Some(field) = fields.field()? {
+        let (name, value) = parse_label(field.bytes()?)?;
+        if name.is_empty() {
+            return Err(LabelError::NoName);
+        }
+        if value.is_empty() {
+            return Err(LabelError::NoValue { name: name.to_owned() });
+        }
+        if let Some((previous, _)) = pairs.last() {
+            match name.cmp(previous) {
+                std::cmp::Ordering::Greater => {}
+                std::cmp::Ordering::Equal => return Err(LabelError::Repeated { name: name.to_owned() }),
+                std::cmp::Ordering::Less => return Err(LabelError::Unsorted { name: name.to_owned() }),
+            }
+        }
+        if pairs.len() == LABELS_MAX || name.len().max(value.len()) > LABEL_BYTES_MAX {
+            return Err(LabelError::TooLarge);
+        }
+        has_metric_name |= name == crate::labels::METRIC_NAME;
+        pairs.push((name, value));
+    }
+    if pairs.is_empty() {
+        return Err(LabelError::Empty);
+    }
+    if !has_metric_name {
+        return Err(LabelError::NoMetricName);
+    }
+    Ok(pairs)
+}
+
+fn parse_label(bytes: &[u8]) -> Result<(&str, &str), LabelError> {
+    let (mut name, mut value) = (&[][..], &[][..]);
+    let mut fields = Reader::new(bytes, 0);
+    while let Some(field) = fields.field()? {
+        match field.number {
+            1 => name = field.bytes()?,
+            2 => value = field.bytes()?,
+            _ => {}
+        }
+    }
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| LabelError::NotUtf8);
+    Ok((text(name)?, text(value)?))
+}
+
+/// The one encoding of a label set from which its key is made, whatever a sender's encoder does: repeated
+/// field 1 {1: name, 2: value}, shortest lengths, nothing else.
+pub fn canonical_label_bytes(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(pairs.iter().map(|(name, value)| name.len() + value.len() + 8).sum());
+    for (name, value) in pairs {
+        let part_len = |text: &str| 1 + varint_len(text.len() as u64) + text.len();
+        out.push(0x0a);
+        put_varint(&mut out, (part_len(name) + part_len(value)) as u64);
+        for (tag, text) in [(0x0a, name), (0x12, value)] {
+            out.push(tag);
+            put_varint(&mut out, text.len() as u64);
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+    out
+}
+
+fn varint_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_label_set_that_prometheus_would_not_send_is_named() {
+        let name = ("__name__", "up");
+        let check = |pairs: &[(&str, &str)], error: LabelError| {
+            assert_eq!(parse_labels(&canonical_label_bytes(pairs)), Err(error));
+        };
+        check(&[], LabelError::Empty);
+        check(&[name, ("", "x")], LabelError::NoName);
+        check(&[name, ("a", "")], LabelError::NoValue { name: "a".into() });
+        check(&[("a", "b")], LabelError::NoMetricName);
+        check(&[name, ("a", "1"), ("a", "2")], LabelError::Repeated { name: "a".into() });
+        check(&[name, ("b", "1"), ("a", "2")], LabelError::Unsorted { name: "a".into() });
+        check(&[name, ("a", &"x".repeat(LABEL_BYTES_MAX + 1))], LabelError::TooLarge);
+        assert_eq!(parse_labels(&[0x0a, 4, 0x0a, 2, 0xff, 0xfe]), Err(LabelError::NotUtf8));
+        assert!(matches!(parse_labels(&[0x0a, 200]), Err(LabelError::Wire(_))));
+    }
+
+    #[test]
+    fn another_encoding_of_the_same_labels_has_the_same_canonical_bytes() {
+        // The value before the name, a two-byte length for one, and an unknown field.
+        let odd = [
+            0x0a,
+            0x87 + 7,
+            0x00,
+            0x12,
+            2,
+            b'u',
+            b'p',
+            0x0a,
+            8,
+            b'_',
+            b'_',
+            b'n',
+            b'a',
+            b'm',
+            b'e',
+            b'_',
+            b'_',
+        ];
+        let pairs = parse_labels(&odd).unwrap();
+        assert_eq!(pairs, [("__name__", "up")]);
+        assert_ne!(canonical_label_bytes(&pairs), odd);
+        assert_eq!(parse_labels(&canonical_label_bytes(&pairs)).unwrap(), pairs);
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_bytes_parse_back(set in proptest::collection::btree_map("[a-z]{1,8}", ".{1,300}", 0..12)) {
+            let mut set = set;
+            set.insert("__name__".into(), "up".into());
+            let pairs: Vec<_> = set.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            let bytes = canonical_label_bytes(&pairs);
+            prop_assert_eq!(parse_labels(&bytes).unwrap(), pairs);
+        }
+    }
+}
