@@ -36,10 +36,10 @@ const COMMIT_BYTES: [f64; 9] =
 const WRITE_COUNTS: [f64; 7] = [10.0, 50.0, 100.0, 500.0, 1000.0, 5000.0, 10_000.0];
 
 /// More tenants than this share the label value [`OTHER_TENANTS`]: a sender must not be able to make series at will.
-const TENANT_LABELS_MAX: usize = 1000;
+pub const TENANT_LABELS_MAX: usize = 1000;
 
 /// The tenant label of all tenants past the bound.
-const OTHER_TENANTS: &str = "other";
+pub const OTHER_TENANTS: &str = "other";
 
 /// Families shared by all shards.
 #[derive(Clone)]
@@ -57,6 +57,7 @@ pub struct Metrics {
     commit_seconds: HistogramVec,
     commit_bytes: HistogramVec,
     commit_failures: IntCounterVec,
+    lost_frames: IntCounterVec,
     ring_used_bytes: IntGaugeVec,
     ring_size_bytes: IntGaugeVec,
     head_series: IntGaugeVec,
@@ -160,6 +161,11 @@ impl Metrics {
                 "Writes to the WAL that failed; after the first one the shard refuses writes until a restart.",
                 &["shard"],
             ),
+            lost_frames: counters(
+                "annulus_wal_lost_frames_total",
+                "Acknowledged frames that could not be read at the last start.",
+                &["shard"],
+            ),
             ring_used_bytes: gauges(
                 "annulus_wal_ring_used_bytes",
                 "Bytes of the WAL ring that a restart would replay.",
@@ -238,6 +244,7 @@ impl Metrics {
             commit_seconds: self.commit_seconds.with_label_values(&label),
             commit_bytes: self.commit_bytes.with_label_values(&label),
             commit_failures: self.commit_failures.with_label_values(&label),
+            lost_frames: self.lost_frames.with_label_values(&label),
             ring_used_bytes: self.ring_used_bytes.with_label_values(&label),
             ring_size_bytes: self.ring_size_bytes.with_label_values(&label),
             series: self.shard_series.with_label_values(&label),
@@ -249,6 +256,7 @@ impl Metrics {
             recovery_seconds: self.recovery_seconds.with_label_values(&label),
             checkpoint_seconds: self.checkpoint_seconds.with_label_values(&label),
             checkpoint_failures: self.checkpoint_failures.with_label_values(&label),
+            samples_pending: self.samples_pending.clone(),
             forward_success: self.forward_requests.with_label_values(&["success"]),
             forward_error: self.forward_requests.with_label_values(&["error"]),
         }
@@ -282,6 +290,7 @@ pub struct ShardMetrics {
     pub commit_seconds: Histogram,
     pub commit_bytes: Histogram,
     pub commit_failures: IntCounter,
+    pub lost_frames: IntCounter,
     pub ring_used_bytes: IntGauge,
     pub ring_size_bytes: IntGauge,
     pub series: IntGauge,
@@ -293,6 +302,7 @@ pub struct ShardMetrics {
     pub recovery_seconds: Gauge,
     pub checkpoint_seconds: Histogram,
     pub checkpoint_failures: IntCounter,
+    pub samples_pending: IntGauge,
     pub forward_success: IntCounter,
     pub forward_error: IntCounter,
 }

@@ -26,7 +26,7 @@ pub struct WriteBatch {
 
 struct Shared {
     tenant: Arc<str>,
-    body: Vec<u8>,
+    body: Arc<Vec<u8>>,
     outcomes: Box<[OnceLock<Outcome>]>,
     remaining: AtomicUsize,
     waker: AtomicWaker,
@@ -37,7 +37,7 @@ pub struct Gather(Arc<Shared>);
 
 /// Splits a request into batches, one per element of `parts` (no element may be empty of meaning: a shard that
 /// owns nothing gets no batch).
-pub fn split(tenant: Arc<str>, body: Vec<u8>, parts: Vec<Vec<Row>>) -> (Gather, Vec<WriteBatch>) {
+pub fn split(tenant: Arc<str>, body: Arc<Vec<u8>>, parts: Vec<Vec<Row>>) -> (Gather, Vec<WriteBatch>) {
     let shared = Arc::new(Shared {
         tenant,
         body,
@@ -62,11 +62,6 @@ impl WriteBatch {
     /// The label fields of a row's series.
     pub fn label_bytes(&self, row: &Row) -> &[u8] {
         &self.shared.body[row.label_offset as usize..][..row.label_len as usize]
-    }
-
-    /// Bytes of the decoded request, an upper bound for what its labels take in the WAL.
-    pub fn body_bytes(&self) -> usize {
-        self.shared.body.len()
     }
 
     /// Reports what became of the rows.
@@ -95,9 +90,8 @@ impl Drop for WriteBatch {
 }
 
 impl Gather {
-    /// Waits until each batch is finished, and returns the sum of their outcomes and, when nobody holds it any
-    /// more, the body's memory.
-    pub async fn wait(self) -> (Outcome, Option<Vec<u8>>) {
+    /// Waits until each batch is finished, and returns the sum of their outcomes.
+    pub async fn wait(self) -> Outcome {
         poll_fn(|context| {
             self.0.waker.register(context.waker());
             if self.0.remaining.load(Ordering::Acquire) == 0 { Poll::Ready(()) } else { Poll::Pending }
@@ -107,7 +101,7 @@ impl Gather {
         for slot in &self.0.outcomes {
             total.merge(slot.get().expect("the count says that each slot is filled"));
         }
-        (total, Arc::try_unwrap(self.0).ok().map(|shared| shared.body))
+        total
     }
 }
 
@@ -122,35 +116,32 @@ mod tests {
 
     #[test]
     fn the_request_waits_for_every_batch() {
-        let (gather, mut batches) = split("t".into(), vec![1], parts(2));
+        let (gather, mut batches) = split("t".into(), Arc::default(), parts(2));
         let mut wait = Box::pin(gather.wait());
         batches.remove(0).finish(Outcome { written: 2, ..Outcome::default() });
         assert!(wait.as_mut().now_or_never().is_none());
         batches.remove(0).finish(Outcome { written: 3, ..Outcome::default() });
-        let (outcome, body) = wait.now_or_never().unwrap();
-        assert_eq!(outcome.written, 5);
-        assert_eq!(body, Some(vec![1]));
+        assert_eq!(wait.now_or_never().unwrap().written, 5);
     }
 
     #[test]
     fn a_dropped_batch_fails_its_request() {
-        let (gather, batches) = split("t".into(), vec![], parts(1));
+        let (gather, batches) = split("t".into(), Arc::default(), parts(1));
         drop(batches);
-        let (outcome, _) = gather.wait().now_or_never().unwrap();
-        assert_eq!(outcome.failure, Some(Failure::Stopping));
+        assert_eq!(gather.wait().now_or_never().unwrap().failure, Some(Failure::Stopping));
     }
 
     #[test]
     fn batches_may_finish_on_other_threads() {
         for _ in 0..200 {
-            let (gather, batches) = split("t".into(), vec![], parts(3));
+            let (gather, batches) = split("t".into(), Arc::default(), parts(3));
             let threads: Vec<_> = batches
                 .into_iter()
                 .map(|batch| {
                     std::thread::spawn(|| batch.finish(Outcome { written: 1, ..Outcome::default() }))
                 })
                 .collect();
-            assert_eq!(futures::executor::block_on(gather.wait()).0.written, 3);
+            assert_eq!(futures::executor::block_on(gather.wait()).written, 3);
             for thread in threads {
                 thread.join().unwrap();
             }

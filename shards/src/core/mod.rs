@@ -1,9 +1,24 @@
-//! One shard: the executor's loop that ties edge, mesh, head and WAL together.
+//! One shard: the executor's loop that ties edge, mesh, head and WAL together; and the node that all shards make.
 
+mod apply;
 mod batch;
+mod checkpoint;
 mod data_dir;
+mod dispatch;
+mod handle;
+mod node;
 mod outcome;
+mod read;
+mod recover;
+mod run;
+mod shard;
+mod state;
 
 pub use batch::{Gather, WriteBatch, split};
 pub use data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
+pub use dispatch::Dispatcher;
+pub(crate) use handle::readiness;
+pub use handle::{HeadChunk, HeadSeries, ReadError, ReadRequest, Readiness, ShardHandle, TenantTexts};
+pub use node::{Node, NodeConfig, StartError};
 pub use outcome::{Failure, Outcome, Reason, Refusal};
+pub use state::{ShardState, SharedState};

@@ -18,6 +18,8 @@ pub enum Failure {
     Stopping,
     /// The head has as many series, symbols or tenants as it can number.
     HeadFull,
+    /// The chunks of the head take as much memory as they may.
+    HeadMemory,
 }
 
 /// The kinds of permanent refusals of single samples, for counts.

@@ -1,5 +1,22 @@
 //! The edge: connections, HTTP, limits, probes, and the one table from errors to statuses.
+//!
+//! Owns:     the connections that one shard accepted.
+//! Touches:  the shard's dispatcher; never a head or a WAL.
+//! Runs on:  the shard's executor.
+//! Promises: every request gets an answer or a closed connection within its time limits, and memory for requests
+//!           in progress stays below its limit.
 
+mod admission;
+mod connection;
+mod render;
+mod router;
 mod status;
+mod write;
 
-pub use status::{Answer, WriteError};
+pub use admission::Admission;
+pub use connection::{Connections, accept_loop};
+pub use render::{RenderJob, render_thread};
+pub use router::Router;
+pub use status::{Answer, TENANT_BYTES_MAX, WriteError};
+pub(crate) use write::is_tenant_name;
+pub use write::{EdgeLimits, WriteHandler};

@@ -91,6 +91,11 @@ impl Answer {
         Answer { status: StatusCode::OK, text: String::new(), retry_after_seconds: None }
     }
 
+    /// The answer to a write that meets a node which has stopped.
+    pub fn stopping() -> Answer {
+        Answer::of(&WriteError::Failed { failure: Failure::Stopping })
+    }
+
     /// The table. No `_` arm: a new variant has to be placed.
     pub fn of(error: &WriteError) -> Answer {
         let (status, retry_after_seconds) = match error {
@@ -113,7 +118,7 @@ impl Answer {
                     Failure::Recovering => 2,
                     Failure::Stopping => 1,
                     Failure::Poisoned => 30,
-                    Failure::HeadFull => 30,
+                    Failure::HeadFull | Failure::HeadMemory => 30,
                 }),
             ),
             // The head's refusals are 409 in Thanos Receive. It has no native-histogram refusal; the sender
@@ -148,6 +153,7 @@ fn failure_text(failure: Failure) -> &'static str {
         Failure::Recovering => "the node replays its write-ahead log",
         Failure::Stopping => "the node is stopping",
         Failure::HeadFull => "the head has as many series as it can number",
+        Failure::HeadMemory => "the chunks in memory have reached their limit",
     }
 }
 
@@ -192,6 +198,7 @@ mod tests {
             (Failure::Stopping, 1),
             (Failure::Poisoned, 30),
             (Failure::HeadFull, 30),
+            (Failure::HeadMemory, 30),
         ] {
             assert_eq!(status(WriteError::Failed { failure }), (503, Some(seconds)), "{failure:?}");
         }

@@ -1,32 +1,23 @@
-//! The writable window of a shard, in memory: series, symbols, postings, chunks. Pure: no clock, no I/O.
+//! The writable window of a shard, in memory: series, symbols, postings, chunks.
+//!
+//! Owns:     everything here; one `Head` belongs to one shard.
+//! Touches:  nothing: no clock, no I/O, no lock, so that recovery and the simulation drive the same code.
+//! Promises: an error leaves the head as it was; what was appended is readable at once.
 
-/// The key of a series: a keyed 128-bit hash of its tenant and its label bytes (`wire::SeriesHasher`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SeriesKey(pub u128);
+mod bitset;
+mod error;
+mod finder;
+mod image;
+mod index;
+mod key;
+mod pages;
+mod series;
+mod store;
+mod symbols;
 
-impl SeriesKey {
-    /// The shard that owns the series, of `shards`: the key's upper half, scaled, so that it is independent of
-    /// the lower half that hash tables use.
-    pub fn owner(self, shards: usize) -> usize {
-        ((self.0 >> 64).wrapping_mul(shards as u128) >> 64) as usize
-    }
-}
-
-/// Why the head refuses a sample for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// Older than the newest sample of its series, and not stored already.
-    #[error("out of order sample: timestamp {timestamp_ms}, the newest is {last_ms}")]
-    OutOfOrder {
-        /// The sample's time.
-        timestamp_ms: i64,
-        /// The newest sample's time.
-        last_ms: i64,
-    },
-    /// Another value is stored for the same time.
-    #[error("duplicate sample for timestamp {timestamp_ms} with another value")]
-    Conflict {
-        /// The sample's time.
-        timestamp_ms: i64,
-    },
-}
+pub use error::{AppendError, HeadFull, ImageError};
+pub use finder::Finder;
+pub use image::{ImageLoader, ImageWriter};
+pub use key::SeriesKey;
+pub use series::Appended;
+pub use store::{Head, SeriesIndex};

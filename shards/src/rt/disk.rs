@@ -1,4 +1,5 @@
-//! What the WAL asks of a disk: block-aligned reads and durable writes of one pre-sized file.
+//! What the WAL asks of a disk: block-aligned reads and durable writes of one pre-sized file, and a directory
+//! of files that are written once, front to back.
 
 use std::future::Future;
 use std::io;
@@ -23,4 +24,49 @@ pub trait DirectFile {
     /// Writes the whole buffer in place at `offset`. When it returns `Ok`, the bytes survive a power cut;
     /// after an error any prefix, suffix or mixture of old and new blocks may be on the disk.
     fn write_at(&self, buffer: Self::Buffer, offset: u64) -> impl Future<Output = io::Result<()>>;
+
+    /// Lets other tasks of the executor run, between two pieces of a long read.
+    fn yield_now(&self) -> impl Future<Output = ()>;
+
+    /// Closes the file without making the executor wait for it.
+    fn close(self) -> impl Future<Output = io::Result<()>>;
+}
+
+/// A new file that grows block by block.
+pub trait AppendFile {
+    /// Memory that the device can read, aligned to [`BLOCK_BYTES`].
+    type Buffer: AsRef<[u8]> + AsMut<[u8]>;
+
+    /// A buffer of exactly `len` bytes (a multiple of [`BLOCK_BYTES`]); its content is undefined.
+    fn allocate(&self, len: usize) -> Self::Buffer;
+
+    /// Writes the whole buffer at the end. It is not durable before [`AppendFile::finish`] has returned.
+    fn append(&mut self, buffer: Self::Buffer) -> impl Future<Output = io::Result<()>>;
+
+    /// Makes everything durable and closes the file.
+    fn finish(self) -> impl Future<Output = io::Result<()>>;
+}
+
+/// The directory of one shard.
+pub trait Directory {
+    /// A file that is only read.
+    type File: DirectFile;
+    /// A file that is being written.
+    type Append: AppendFile;
+
+    /// The names of the files.
+    fn list(&self) -> impl Future<Output = io::Result<Vec<String>>>;
+
+    /// Opens a file for reading.
+    fn open(&self, name: &str) -> impl Future<Output = io::Result<Self::File>>;
+
+    /// Makes an empty file, in place of one with this name.
+    fn create(&self, name: &str) -> impl Future<Output = io::Result<Self::Append>>;
+
+    /// Gives a finished file its final name, in place of a file with that name. When it returns `Ok`, the name
+    /// survives a power cut.
+    fn publish(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>>;
+
+    /// Removes a file. After a power cut it may be there again.
+    fn remove(&self, name: &str) -> impl Future<Output = io::Result<()>>;
 }

@@ -110,3 +110,32 @@ pub fn monotonic_now() -> Instant {
 pub fn unix_now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
+
+/// Long work that lets the reactor run every now and then; one per task.
+pub struct Pacer {
+    turn_began: Instant,
+}
+
+/// The longest work between two looks at the reactor. Each look costs some 40 µs, so not much shorter.
+const TURN: Duration = Duration::from_micros(400);
+
+impl Default for Pacer {
+    fn default() -> Pacer {
+        Pacer { turn_began: monotonic_now() }
+    }
+}
+
+impl Pacer {
+    /// To be called between units of work of some 100 µs; lets the reactor run when the turn was long enough.
+    pub async fn pace(&mut self) {
+        if monotonic_now() - self.turn_began > TURN {
+            yield_to_reactor().await;
+            self.turn_began = monotonic_now();
+        }
+    }
+
+    /// The task has waited for something: its turn begins again.
+    pub fn restart(&mut self) {
+        self.turn_began = monotonic_now();
+    }
+}

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 
-use super::disk::{BLOCK_BYTES, DirectFile};
+use super::disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory};
+use super::executor::yield_to_reactor;
 
 /// A file opened with O_DIRECT and O_DSYNC.
 pub struct RingFile {
@@ -138,6 +139,115 @@ impl DirectFile for RingFile {
             ));
         }
         Ok(())
+    }
+
+    async fn yield_now(&self) {
+        yield_to_reactor().await;
+    }
+
+    async fn close(self) -> io::Result<()> {
+        RingFile::close(self).await
+    }
+}
+
+/// The directory of one shard, on a real disk.
+#[derive(Debug, Clone)]
+pub struct ShardDirectory(PathBuf);
+
+impl ShardDirectory {
+    /// Uses an existing directory.
+    pub fn new(path: PathBuf) -> ShardDirectory {
+        ShardDirectory(path)
+    }
+
+    /// Runs system calls that io_uring does not cover here on glommio's helper thread. `work` must not panic:
+    /// that thread would not survive it.
+    async fn off_the_reactor<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let path = self.0.clone();
+        glommio::executor().spawn_blocking(move || work(&path)).await
+    }
+}
+
+impl Directory for ShardDirectory {
+    type File = RingFile;
+    type Append = GrowingFile;
+
+    async fn list(&self) -> io::Result<Vec<String>> {
+        self.off_the_reactor(|path| {
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(path)? {
+                // A name that is not UTF-8 is none of ours.
+                names.extend(entry?.file_name().into_string().ok());
+            }
+            Ok(names)
+        })
+        .await
+    }
+
+    async fn open(&self, name: &str) -> io::Result<RingFile> {
+        RingFile::open(&self.0.join(name)).await
+    }
+
+    async fn create(&self, name: &str) -> io::Result<GrowingFile> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .dma_open(self.0.join(name))
+            .await
+            .map_err(to_io)?;
+        Ok(GrowingFile { file, len: 0 })
+    }
+
+    async fn publish(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.off_the_reactor(move |path| {
+            std::fs::rename(path.join(from), path.join(to))?;
+            std::fs::File::open(path)?.sync_all()
+        })
+        .await
+    }
+
+    async fn remove(&self, name: &str) -> io::Result<()> {
+        let name = name.to_owned();
+        self.off_the_reactor(move |path| std::fs::remove_file(path.join(name))).await
+    }
+}
+
+/// A file of a [`ShardDirectory`] that is being written.
+pub struct GrowingFile {
+    file: DmaFile,
+    len: u64,
+}
+
+impl AppendFile for GrowingFile {
+    type Buffer = Buffer;
+
+    fn allocate(&self, len: usize) -> Buffer {
+        Buffer(self.file.alloc_dma_buffer(len))
+    }
+
+    async fn append(&mut self, buffer: Buffer) -> io::Result<()> {
+        let len = buffer.0.as_bytes().len();
+        let written = self.file.write_at(buffer.0, self.len).await.map_err(to_io)?;
+        if written != len {
+            return Err(io::Error::new(
+                io::ErrorKind::WriteZero,
+                format!("{written} of {len} bytes written"),
+            ));
+        }
+        self.len += len as u64;
+        Ok(())
+    }
+
+    async fn finish(self) -> io::Result<()> {
+        // The close comes also after a failed flush, which is the error that counts.
+        let synced = self.file.fdatasync().await.map_err(to_io);
+        let closed = self.file.close().await.map_err(to_io);
+        synced.and(closed)
     }
 }
 

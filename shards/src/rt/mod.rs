@@ -11,13 +11,13 @@ mod net;
 mod notify;
 mod preflight;
 
-pub use disk::{BLOCK_BYTES, DirectFile};
+pub use disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory};
 pub use executor::{
-    Executor, allowed_cpus, monotonic_now, sleep, spawn, spawn_critical, spawn_shard, timeout, unix_now_ms,
-    yield_to_reactor,
+    Executor, Pacer, allowed_cpus, monotonic_now, sleep, spawn, spawn_critical, spawn_shard, timeout,
+    unix_now_ms, yield_to_reactor,
 };
-pub use file::{RingFile, prepare_directory};
+pub use file::{RingFile, ShardDirectory, prepare_directory};
 pub use http::{HyperExecutor, HyperIo, HyperTimer};
 pub use net::{Listener, Stream, bind_all};
-pub use notify::Notify;
+pub use notify::{Notify, WaitList};
 pub use preflight::{PreflightError, preflight};

@@ -1,1 +1,26 @@
-//! wal
+//! The write-ahead log of one shard: a ring of frames in one pre-sized file, and the checkpoints that let it move on.
+//!
+//! Owns:     the ring file, the checkpoint files of the shard's directory, the durable position.
+//! Touches:  its shard's disk. Never the network, never another shard.
+//! Runs on:  the shard's own thread; one task commits, another writes checkpoints and releases.
+//! Promises: `commit` returns once its frame is durable; recovery yields every such frame that no checkpoint
+//!           covers, in order and once; a frame that is still needed is never overwritten.
+//!
+//! `docs/format/wal.md` and `docs/format/checkpoint.md` describe the bytes.
+
+mod checkpoint;
+mod damage;
+mod frame;
+mod record;
+mod recovery;
+mod ring;
+mod superblock;
+
+pub use checkpoint::{
+    CheckpointError, Checkpoints, Covered, Finished, Invalid, InvalidReason, Loaded, PAGE_BYTES_MAX,
+    PageVisitor, Writer,
+};
+pub use frame::{BadFrame, frame_bytes};
+pub use record::{Encoder, RecordError, RecordVisitor, decode};
+pub use recovery::{Damage, Recovery, Torn};
+pub use ring::{CommitError, RING_BYTES_MIN, ReleaseError, Wal, WalError};

@@ -6,8 +6,11 @@ mod proto;
 mod skim;
 mod snappy;
 
-pub use key::SeriesHasher;
-pub use labels::{LabelError, LabelPairs, canonical_label_bytes, parse_labels};
+pub use key::{SeriesHasher, TenantHasher};
+pub use labels::{
+    LABEL_BYTES_MAX, LabelError, LabelPairs, SERIES_BYTES_MAX, canonical_label_bytes, parse_labels,
+};
 pub use proto::WireError;
+pub(crate) use proto::put_varint;
 pub use skim::{Row, Skimmed, skim};
 pub use snappy::{SnappyError, decompress};

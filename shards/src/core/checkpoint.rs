@@ -1,0 +1,130 @@
+//! Checkpoints of a shard: when one is due, how it is made beside the writes, and what it frees.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::shard::Shard;
+use super::state::ShardState;
+use crate::head::ImageWriter;
+use crate::rt::{Pacer, RingFile, ShardDirectory, WaitList, monotonic_now};
+use crate::wal::{CheckpointError, Checkpoints, ReleaseError, Wal};
+
+/// Why a checkpoint failed. The ring keeps what it would have covered.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointingError {
+    /// Its file could not be written.
+    #[error("checkpoint: {0}")]
+    Write(#[from] CheckpointError),
+    /// The ring's tail could not be moved.
+    #[error("checkpoint: {0}")]
+    Release(#[from] ReleaseError),
+    /// A commit failed meanwhile, so what the pages have may not be durable.
+    #[error("checkpoint: the WAL takes no more writes")]
+    Poisoned,
+}
+
+/// Makes the checkpoints of one shard, one at a time.
+pub struct Checkpointer {
+    shard: Rc<Shard>,
+    /// Taken while one is made.
+    checkpoints: RefCell<Option<Checkpoints<ShardDirectory>>>,
+    idle: WaitList,
+    /// Bytes of the ring's history when the last checkpoint began, counted over all commits.
+    committed_bytes_then: Cell<u64>,
+}
+
+impl Checkpointer {
+    /// For a shard that has recovered.
+    pub fn new(shard: Rc<Shard>, checkpoints: Checkpoints<ShardDirectory>) -> Checkpointer {
+        Checkpointer {
+            shard,
+            checkpoints: RefCell::new(Some(checkpoints)),
+            idle: WaitList::default(),
+            committed_bytes_then: Cell::new(0),
+        }
+    }
+
+    /// Makes a checkpoint whenever a third of the ring was written since the last one: with the two that are kept,
+    /// two thirds of the ring are in use at most, and a third is left for writes while one is made.
+    pub async fn watch(&self) {
+        loop {
+            self.shard.committed.wait().await;
+            if !self.is_due() {
+                continue;
+            }
+            if let Err(error) = self.make().await {
+                self.shard.metrics.checkpoint_failures.inc();
+                tracing::error!(shard = self.shard.index, %error, "a checkpoint failed; the WAL keeps what it has");
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let Some(wal) = self.shard.wal.get() else { return false };
+        let since = self.shard.committed_bytes.get() - self.committed_bytes_then.get();
+        self.shard.state() == ShardState::Serving && since > wal.size_bytes() / 3
+    }
+
+    /// The checkpoint of an orderly end. It is left out when nothing was written since the last one.
+    pub async fn last(&self) -> Result<(), CheckpointingError> {
+        if self.shard.committed_bytes.get() == self.committed_bytes_then.get() {
+            return Ok(());
+        }
+        self.make().await
+    }
+
+    async fn make(&self) -> Result<(), CheckpointingError> {
+        let Some(wal) = self.shard.wal.get() else { return Err(CheckpointingError::Poisoned) };
+        // The last one may be asked for while another is made.
+        self.idle.wait_until(|| self.checkpoints.borrow().is_some()).await;
+        let Some(mut checkpoints) = self.checkpoints.take() else { return Err(CheckpointingError::Poisoned) };
+        let result = self.make_with(wal, &mut checkpoints).await;
+        self.checkpoints.replace(Some(checkpoints));
+        self.idle.wake_all();
+        result
+    }
+
+    async fn make_with(
+        &self,
+        wal: &Wal<RingFile>,
+        checkpoints: &mut Checkpoints<ShardDirectory>,
+    ) -> Result<(), CheckpointingError> {
+        let shard = &self.shard;
+        let began = monotonic_now();
+        self.committed_bytes_then.set(shard.committed_bytes.get());
+        // What frames below this one brought is in the head: records join a frame after the head took them.
+        let begin_seq = wal.next_seq();
+        let mut file = checkpoints.create(begin_seq).await?;
+        let (mut image, mut page, mut pacer) = (ImageWriter::default(), Vec::new(), Pacer::default());
+        loop {
+            let more = image.page(&shard.head.borrow(), &mut page);
+            if !more {
+                break;
+            }
+            // The page may have a part of the frame that is being filled; see `ImageLoader::page`.
+            let seq = wal.next_seq() - u64::from(shard.open_is_empty());
+            file.page(seq, &page).await?;
+            pacer.pace().await;
+        }
+        shard.flush().await;
+        if shard.state() == ShardState::Poisoned {
+            return Err(CheckpointingError::Poisoned);
+        }
+        let finished = file.finish(wal.durable_seq()).await?;
+        if let Some(below_seq) = checkpoints.keep(&finished).await? {
+            wal.release(below_seq).await?;
+        }
+        let seconds = (monotonic_now() - began).as_secs_f64();
+        shard.metrics.checkpoint_seconds.observe(seconds);
+        shard.metrics.ring_used_bytes.set(wal.used_bytes() as i64);
+        tracing::info!(
+            shard = shard.index,
+            series = image.series_done(),
+            bytes = finished.bytes,
+            seconds = format!("{seconds:.3}"),
+            ring_used_bytes = wal.used_bytes(),
+            "checkpoint"
+        );
+        Ok(())
+    }
+}

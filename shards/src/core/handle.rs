@@ -1,0 +1,254 @@
+//! The one type by which the query plane meets the ingest plane: owned plain values over bounded channels.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::channel::oneshot;
+use futures::future::try_join_all;
+
+use super::read::{ReadJob, Reply};
+use super::state::{ShardState, SharedState};
+use crate::chunk::Encoding;
+use crate::edge::Answer;
+use crate::{Labels, Matcher};
+
+/// What a read wants of the head.
+#[derive(Debug, Clone)]
+pub struct ReadRequest {
+    /// Only tenants whose name fulfils all of these are read; the matchers' own label name does not matter.
+    pub tenants: Vec<Matcher>,
+    /// Conditions on the series' own labels.
+    pub matchers: Vec<Matcher>,
+    /// First millisecond wanted, inclusive.
+    pub min_ms: i64,
+    /// Last millisecond wanted, inclusive.
+    pub max_ms: i64,
+    /// Labels only.
+    pub skip_chunks: bool,
+}
+
+/// A chunk of the head: a copy for open chunks, shared memory for closed ones.
+#[derive(Debug, Clone)]
+pub struct HeadChunk {
+    /// Time of the first sample.
+    pub min_ms: i64,
+    /// Time of the last sample.
+    pub max_ms: i64,
+    /// How `bytes` are encoded.
+    pub encoding: Encoding,
+    /// Without encoding byte and checksum.
+    pub bytes: Arc<[u8]>,
+}
+
+/// One series of one tenant, as stored (no external labels).
+#[derive(Debug, Clone)]
+pub struct HeadSeries {
+    /// Who wrote it.
+    pub tenant: Arc<str>,
+    /// Its own labels.
+    pub labels: Labels,
+    /// The chunks that overlap the asked range, in order of time.
+    pub chunks: Vec<HeadChunk>,
+}
+
+impl HeadSeries {
+    /// Bytes that a query holds for it.
+    pub fn size_bytes(&self) -> u64 {
+        let chunks: usize = self.chunks.iter().map(|chunk| size_of::<HeadChunk>() + chunk.bytes.len()).sum();
+        (size_of::<HeadSeries>() + self.labels.size_bytes() + chunks) as u64
+    }
+}
+
+/// Label names or values of one tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantTexts {
+    /// Whose.
+    pub tenant: Arc<str>,
+    /// Sorted, each once.
+    pub texts: Vec<String>,
+}
+
+/// Why a read has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The shard replays its WAL, or stops.
+    #[error("shard {shard} does not answer reads: {reason}")]
+    Unavailable {
+        /// Which one.
+        shard: usize,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The series and chunks would take more memory than the caller allows.
+    #[error("the read needs more than {bytes_max} bytes")]
+    TooLarge {
+        /// The caller's limit.
+        bytes_max: u64,
+    },
+}
+
+/// Whether the ingest plane answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// Writes and reads are served.
+    Ready,
+    /// Not yet, or no more; the text says why.
+    NotReady(String),
+}
+
+/// What another thread may ask of a shard.
+pub enum Job {
+    /// A read.
+    Read(ReadJob),
+    /// A write of a decoded request.
+    Write {
+        /// Whose.
+        tenant: String,
+        /// A prometheus.WriteRequest.
+        body: Vec<u8>,
+        /// Takes the answer.
+        reply: oneshot::Sender<Answer>,
+    },
+}
+
+/// Pages of a read that wait to be taken, per shard.
+const PAGES_QUEUED: usize = 4;
+
+/// Talks to all shards of this node from any thread. Cheap to clone.
+#[derive(Clone)]
+pub struct ShardHandle {
+    jobs: Arc<[flume::Sender<Job>]>,
+    state: SharedState,
+    next_writer: Arc<AtomicUsize>,
+}
+
+impl ShardHandle {
+    pub(super) fn new(jobs: Vec<flume::Sender<Job>>, state: SharedState) -> ShardHandle {
+        ShardHandle { jobs: jobs.into(), state, next_writer: Arc::default() }
+    }
+
+    /// Series that match, of all shards, in no order. The limit is for all of them together.
+    pub async fn select(&self, request: ReadRequest, bytes_max: u64) -> Result<Vec<HeadSeries>, ReadError> {
+        let make = |reply| ReadJob::Select { request: request.clone(), bytes_max, reply };
+        let all: Vec<HeadSeries> = self.ask(make).await?;
+        if all.iter().map(HeadSeries::size_bytes).sum::<u64>() > bytes_max {
+            return Err(ReadError::TooLarge { bytes_max });
+        }
+        Ok(all)
+    }
+
+    /// Names of the labels of matching series, by tenant; a tenant without matching series is left out. Without
+    /// matchers the head's whole time range counts, as in Prometheus.
+    pub async fn label_names(&self, request: ReadRequest) -> Result<Vec<TenantTexts>, ReadError> {
+        self.ask(|reply| ReadJob::LabelNames { request: request.clone(), reply }).await.map(merge)
+    }
+
+    /// Values of one label of matching series, by tenant; a tenant with matching series but without the label has
+    /// an empty list.
+    pub async fn label_values(
+        &self,
+        request: ReadRequest,
+        name: String,
+    ) -> Result<Vec<TenantTexts>, ReadError> {
+        let make = |reply| ReadJob::LabelValues { request: request.clone(), name: name.clone(), reply };
+        self.ask(make).await.map(merge)
+    }
+
+    /// Writes a decoded prometheus.WriteRequest (protobuf, not compressed); returns when it is durable.
+    pub async fn write(&self, tenant: &str, body: Vec<u8>) -> Answer {
+        let shard = self.next_writer.fetch_add(1, Ordering::Relaxed) % self.jobs.len();
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Write { tenant: tenant.to_owned(), body, reply };
+        if self.jobs[shard].send_async(job).await.is_err() {
+            return Answer::stopping();
+        }
+        answer.await.unwrap_or_else(|_| Answer::stopping())
+    }
+
+    /// Asks all shards and joins what they send.
+    async fn ask<T>(&self, make: impl Fn(Reply<Vec<T>>) -> ReadJob) -> Result<Vec<T>, ReadError> {
+        let asked = self.jobs.iter().enumerate().map(|(shard, jobs)| {
+            let (reply, pages) = flume::bounded(PAGES_QUEUED);
+            let job = Job::Read(make(reply));
+            async move {
+                let stopped = ReadError::Unavailable { shard, reason: "it has stopped" };
+                jobs.send_async(job).await.map_err(|_| stopped)?;
+                let mut all = Vec::new();
+                while let Ok(page) = pages.recv_async().await {
+                    all.append(&mut page?);
+                }
+                Ok(all)
+            }
+        });
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    }
+
+    /// Whether all shards serve.
+    pub fn readiness(&self) -> Readiness {
+        readiness(&self.state)
+    }
+}
+
+/// Whether all shards serve writes and reads.
+pub(crate) fn readiness(state: &SharedState) -> Readiness {
+    let total = state.all().count();
+    let count = |wanted| state.all().filter(|state| *state == wanted).count();
+    let not_ready =
+        |shards: usize, what: &str| Readiness::NotReady(format!("{shards} of {total} shards {what}"));
+    match (count(ShardState::Failed), count(ShardState::Poisoned), count(ShardState::Recovering)) {
+        (0, 0, 0) if count(ShardState::Stopping) == 0 => Readiness::Ready,
+        (0, 0, 0) => Readiness::NotReady("the node is stopping".to_owned()),
+        (0, 0, recovering) => not_ready(recovering, "replay their write-ahead log"),
+        (0, poisoned, _) => not_ready(poisoned, "cannot write to their write-ahead log"),
+        (failed, ..) => not_ready(failed, "could not start"),
+    }
+}
+
+fn merge(parts: Vec<TenantTexts>) -> Vec<TenantTexts> {
+    let mut by_tenant: BTreeMap<Arc<str>, Vec<String>> = BTreeMap::new();
+    for mut part in parts {
+        by_tenant.entry(part.tenant).or_default().append(&mut part.texts);
+    }
+    by_tenant
+        .into_iter()
+        .map(|(tenant, mut texts)| {
+            texts.sort_unstable();
+            texts.dedup();
+            TenantTexts { tenant, texts }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_state_of_a_shard_decides() {
+        let state = SharedState::new(2);
+        let text = |state: &SharedState| match readiness(state) {
+            Readiness::Ready => String::new(),
+            Readiness::NotReady(text) => text,
+        };
+        state.set(0, ShardState::Serving);
+        assert_eq!(text(&state), "1 of 2 shards replay their write-ahead log");
+        state.set(1, ShardState::Serving);
+        assert_eq!(readiness(&state), Readiness::Ready);
+        state.set(1, ShardState::Poisoned);
+        assert_eq!(text(&state), "1 of 2 shards cannot write to their write-ahead log");
+        state.set(0, ShardState::Stopping);
+        state.set(1, ShardState::Stopping);
+        assert_eq!(text(&state), "the node is stopping");
+    }
+
+    #[test]
+    fn texts_of_all_shards_are_one_list_per_tenant() {
+        let part = |tenant: &str, texts: &[&str]| TenantTexts {
+            tenant: tenant.into(),
+            texts: texts.iter().map(|text| (*text).to_owned()).collect(),
+        };
+        let merged = merge(vec![part("b", &["x"]), part("a", &["k", "z"]), part("b", &["a", "x"])]);
+        assert_eq!(merged, [part("a", &["k", "z"]), part("b", &["a", "x"])]);
+    }
+}

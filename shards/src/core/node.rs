@@ -1,0 +1,334 @@
+//! The ingest plane of one process: start, listen, drain, stop.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use prometheus::Registry;
+
+use super::batch::WriteBatch;
+use super::data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
+use super::handle::ShardHandle;
+use super::run::{Control, ShardSeed, run_shard};
+use super::shard::HeadBudget;
+use super::state::{ShardState, SharedState};
+use crate::edge::{EdgeLimits, RenderJob, render_thread};
+use crate::mesh::mesh;
+use crate::metrics::Metrics;
+use crate::rt::{BLOCK_BYTES, Executor, PreflightError, allowed_cpus, bind_all, preflight, spawn_shard};
+use crate::wal::RING_BYTES_MIN;
+use crate::wire::SeriesHasher;
+
+/// Batches that may wait for their owner, per ordered pair of shards.
+const MESH_CAPACITY: usize = 64;
+
+/// Reads and in-process writes that may wait, per shard.
+const JOBS_QUEUED: usize = 64;
+
+/// Clients that may wait for `/metrics` at once.
+const RENDERS_QUEUED: usize = 16;
+
+/// How often the watchdog looks whether the shards turn.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks after which a shard that has not turned is reported.
+const STALLED_LOOKS: u32 = 10;
+
+/// Everything that the ingest plane needs to know.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Made when absent.
+    pub data_dir: PathBuf,
+    /// Executors; the CPUs that the process may use, if `None`. An existing data directory keeps its own number.
+    pub shards: Option<usize>,
+    /// Addresses on which each shard listens (remote write, probes, metrics).
+    pub listen: Vec<SocketAddr>,
+    /// Size of the WAL ring of each shard, in bytes. An existing ring keeps its size.
+    pub ring_bytes: u64,
+    /// Largest body as sent, in bytes.
+    pub body_bytes_max: usize,
+    /// Largest body after decompression, in bytes.
+    pub decoded_bytes_max: usize,
+    /// The most bytes of write requests in memory, all shards together.
+    pub inflight_bytes_max: usize,
+    /// How long a request's head, and then its body, may take to arrive.
+    pub receive_timeout: Duration,
+    /// Chunk bytes that the head may hold, all shards together, before writes are refused with 503.
+    pub head_bytes_max: u64,
+    /// Header that names the tenant (`THANOS-TENANT`).
+    pub tenant_header: String,
+    /// The tenant of requests without that header (`default-tenant`).
+    pub default_tenant: String,
+}
+
+/// Why the ingest plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error("{0}")]
+    Config(String),
+    /// io_uring cannot be used.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A thread or an executor cannot be started.
+    #[error("cannot start {what}: {reason}")]
+    Thread {
+        /// Which one.
+        what: String,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// The running ingest plane.
+pub struct Node {
+    executors: Vec<Executor>,
+    control: Vec<flume::Sender<Control>>,
+    handle: ShardHandle,
+    addresses: Vec<SocketAddr>,
+    failure: Arc<Mutex<Option<String>>>,
+    watchdog: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
+    _data_dir: DataDir,
+}
+
+impl Node {
+    /// Opens the data directory, starts the shards, listens. Returns while the WAL is still replayed:
+    /// [`ShardHandle::readiness`] tells when it is done.
+    pub fn start(config: NodeConfig, registry: Registry) -> Result<Node, StartError> {
+        check_config(&config)?;
+        let cpus = allowed_cpus();
+        let wanted = config.shards.unwrap_or(cpus.len()).clamp(1, SHARDS_MAX);
+        preflight(wanted)?;
+        let data_dir = DataDir::open(&config.data_dir, wanted)?;
+        let count = data_dir.shards;
+        if count != wanted && config.shards.is_some() {
+            tracing::warn!(
+                wanted,
+                count,
+                "the data directory was made for another number of shards, which stays; use a new directory to change it"
+            );
+        }
+        if count > wanted {
+            preflight(count)?;
+        }
+        check_direct_io(data_dir.path())?;
+
+        let mut addresses = Vec::new();
+        let mut sockets: Vec<Vec<OwnedFd>> = (0..count).map(|_| Vec::new()).collect();
+        for address in &config.listen {
+            let (bound, made) = bind_all(*address, count)
+                .map_err(|source| StartError::Listen { address: *address, source })?;
+            addresses.push(bound);
+            for (shard, socket) in made.into_iter().enumerate() {
+                sockets[shard].push(socket);
+            }
+        }
+
+        let metrics = Metrics::register(&registry);
+        metrics.set_queue_capacity(MESH_CAPACITY);
+        let state = SharedState::new(count);
+        let render = start_renderer(registry)?;
+        let failure: Arc<Mutex<Option<String>>> = Arc::default();
+        let budget = HeadBudget { bytes_max: config.head_bytes_max, used_bytes: Arc::default() };
+        let limits = EdgeLimits {
+            body_bytes_max: config.body_bytes_max,
+            decoded_bytes_max: config.decoded_bytes_max,
+            receive_timeout: config.receive_timeout,
+            tenant_header: config.tenant_header.clone(),
+            default_tenant: config.default_tenant.clone(),
+        };
+        let (mut executors, mut control, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
+        let ends = mesh::<WriteBatch>(count, MESH_CAPACITY);
+        for (shard, ((outbox, inbox), sockets)) in ends.into_iter().zip(sockets).enumerate() {
+            let (jobs_in, jobs_out) = flume::bounded(JOBS_QUEUED);
+            let (control_in, control_out) = flume::bounded(4);
+            let seed = ShardSeed {
+                index: shard,
+                count,
+                directory: data_dir.shard_path(shard),
+                ring_bytes: config.ring_bytes,
+                hasher: SeriesHasher::new(data_dir.secret),
+                metrics: metrics.clone(),
+                state: state.clone(),
+                budget: budget.clone(),
+                limits: limits.clone(),
+                inflight_bytes_max: (config.inflight_bytes_max / count).max(1),
+                outbox,
+                inbox,
+                sockets,
+                jobs: jobs_out,
+                control: control_out,
+                render: render.clone(),
+                failure: Arc::clone(&failure),
+            };
+            // The executor's start may be tried twice, so the seed is taken by whichever try succeeds.
+            let seed = Arc::new(Mutex::new(Some(seed)));
+            let take = move || {
+                let seed = seed.lock().ok().and_then(|mut seed| seed.take());
+                async move {
+                    if let Some(seed) = seed {
+                        run_shard(seed).await;
+                    }
+                }
+            };
+            let name = format!("shard-{shard}");
+            let executor = spawn_shard(&name, cpus[shard % cpus.len()], take)
+                .map_err(|reason| StartError::Thread { what: name, reason })?;
+            executors.push(executor);
+            control.push(control_in);
+            jobs.push(jobs_in);
+        }
+        let watchdog = start_watchdog(&metrics, state.clone(), count)?;
+        Ok(Node {
+            executors,
+            control,
+            handle: ShardHandle::new(jobs, state),
+            addresses,
+            failure,
+            watchdog: Some(watchdog),
+            _data_dir: data_dir,
+        })
+    }
+
+    /// Reads and writes of other threads.
+    pub fn handle(&self) -> ShardHandle {
+        self.handle.clone()
+    }
+
+    /// The addresses listened on, in the order of [`NodeConfig::listen`], with real ports.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Why a shard could not start, if one could not. A node with such a shard never becomes ready.
+    pub fn failed(&self) -> Option<String> {
+        self.failure.lock().ok().and_then(|failure| failure.clone())
+    }
+
+    /// Stops accepting, finishes the requests in progress (waiting at most `limit` for them), makes a last
+    /// checkpoint, and joins the shards. Blocks.
+    ///
+    /// # Errors
+    /// When a shard could not end in order; what was acknowledged is in its WAL all the same.
+    pub fn stop(mut self, limit: Duration) -> Result<(), String> {
+        // All shards finish their requests before any stops: each owns series of the others' requests.
+        self.all(|reply| Control::Drain { limit, reply });
+        let mut problems: Vec<String> =
+            self.all(|reply| Control::Close { reply }).into_iter().filter_map(Result::err).collect();
+        self.control.clear();
+        if let Some((stop, thread)) = self.watchdog.take() {
+            stop.store(true, Ordering::Relaxed);
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                problems.push("the watchdog panicked".to_owned());
+            }
+        }
+        for executor in self.executors.drain(..) {
+            problems.extend(executor.join().err());
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
+    /// Sends one command to all shards at once and waits for all answers.
+    fn all(&self, make: impl Fn(flume::Sender<Result<(), String>>) -> Control) -> Vec<Result<(), String>> {
+        let answers: Vec<_> = self
+            .control
+            .iter()
+            .map(|control| {
+                let (reply, answer) = flume::bounded(1);
+                control.send(make(reply)).map(|()| answer)
+            })
+            .collect();
+        let gone = || Err("a shard ended before it was told to".to_owned());
+        answers
+            .into_iter()
+            .map(|sent| match sent {
+                Ok(answer) => answer.recv().unwrap_or_else(|_| gone()),
+                Err(_) => gone(),
+            })
+            .collect()
+    }
+}
+
+fn check_config(config: &NodeConfig) -> Result<(), StartError> {
+    let wrong = |text: String| Err(StartError::Config(text));
+    if config.ring_bytes < RING_BYTES_MIN || !config.ring_bytes.is_multiple_of(BLOCK_BYTES as u64) {
+        return wrong(format!(
+            "a WAL ring of {} bytes is impossible: it takes a multiple of 4096, at least {RING_BYTES_MIN}",
+            config.ring_bytes
+        ));
+    }
+    // Positions in a body are 32-bit numbers, and labels gathered at its end may double it.
+    if config.decoded_bytes_max > 1 << 30 {
+        return wrong(format!("bodies of {} bytes are impossible: at most 1 GiB", config.decoded_bytes_max));
+    }
+    if config.shards == Some(0) || config.shards.is_some_and(|shards| shards > SHARDS_MAX) {
+        return wrong(format!("the number of shards must be between 1 and {SHARDS_MAX}"));
+    }
+    if !crate::edge::is_tenant_name(&config.default_tenant) {
+        return wrong(format!("{:?} is not a tenant name", config.default_tenant));
+    }
+    if http::HeaderName::from_bytes(config.tenant_header.as_bytes()).is_err() {
+        return wrong(format!("{:?} is not the name of an HTTP header", config.tenant_header));
+    }
+    Ok(())
+}
+
+fn start_renderer(registry: Registry) -> Result<flume::Sender<RenderJob>, StartError> {
+    let (sender, receiver) = flume::bounded(RENDERS_QUEUED);
+    std::thread::Builder::new()
+        .name("metrics".to_owned())
+        .spawn(move || render_thread(registry, receiver))
+        .map_err(|error| StartError::Thread {
+        what: "the metrics thread".to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(sender)
+}
+
+/// Notices a shard whose executor does not turn: blocked in a system call, or in a loop.
+fn start_watchdog(
+    metrics: &Metrics,
+    state: SharedState,
+    count: usize,
+) -> Result<(Arc<AtomicBool>, JoinHandle<()>), StartError> {
+    let turns: Vec<_> = (0..count).map(|shard| metrics.shard(shard).turns).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let watch = move || {
+        let mut seen: Vec<(u64, u32)> = vec![(0, 0); count];
+        while !stopped.load(Ordering::Relaxed) {
+            std::thread::park_timeout(WATCH_INTERVAL);
+            for (shard, (last, stalled)) in seen.iter_mut().enumerate() {
+                let turned = turns[shard].get();
+                *stalled = if turned == *last { *stalled + 1 } else { 0 };
+                *last = turned;
+                if *stalled == STALLED_LOOKS && state.get(shard) != ShardState::Failed {
+                    tracing::error!(shard, "this shard has not turned for {STALLED_LOOKS} seconds");
+                }
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("watchdog".to_owned()).spawn(watch);
+    let thread = thread
+        .map_err(|error| StartError::Thread { what: "the watchdog".to_owned(), reason: error.to_string() })?;
+    Ok((stop, thread))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! The whole ingest plane in one process: real executors, files and sockets.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
+use futures::executor::block_on;
+
+use super::*;
+use crate::chunk::decode;
+use crate::core::{HeadSeries, ReadRequest, Readiness};
+use crate::matcher::{MatchOp, Matcher};
+use crate::wire::{canonical_label_bytes, put_varint};
+
+/// Says why the test was left out when the kernel does not let it run.
+macro_rules! needs_io_uring {
+    () => {
+        if let Err(error) = preflight(2) {
+            eprintln!("left out: {error}");
+            return;
+        }
+    };
+}
+
+fn config(directory: &Path) -> NodeConfig {
+    NodeConfig {
+        data_dir: directory.to_owned(),
+        shards: Some(2),
+        listen: vec!["127.0.0.1:0".parse().unwrap()],
+        ring_bytes: 1 << 20,
+        body_bytes_max: 1 << 20,
+        decoded_bytes_max: 8 << 20,
+        inflight_bytes_max: 64 << 20,
+        receive_timeout: Duration::from_secs(2),
+        head_bytes_max: 1 << 30,
+        tenant_header: "THANOS-TENANT".to_owned(),
+        default_tenant: "default-tenant".to_owned(),
+    }
+}
+
+fn start(config: NodeConfig) -> Node {
+    let node = Node::start(config, Registry::new()).unwrap();
+    let began = crate::rt::monotonic_now();
+    while node.handle().readiness() != Readiness::Ready {
+        assert_eq!(node.failed(), None);
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", node.handle().readiness());
+        std::thread::yield_now();
+    }
+    node
+}
+
+/// A prometheus.WriteRequest; one sample per entry.
+fn body<'a>(samples: impl IntoIterator<Item = (Vec<(&'a str, String)>, i64, f64)>) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (labels, timestamp_ms, value) in samples {
+        let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut series = canonical_label_bytes(&labels);
+        let mut sample = vec![0x09];
+        sample.extend(value.to_le_bytes());
+        sample.push(0x10);
+        put_varint(&mut sample, timestamp_ms as u64);
+        series.push(0x12);
+        put_varint(&mut series, sample.len() as u64);
+        series.extend(sample);
+        body.push(0x0a);
+        put_varint(&mut body, series.len() as u64);
+        body.extend(series);
+    }
+    body
+}
+
+fn labels(number: usize) -> Vec<(&'static str, String)> {
+    vec![("__name__", "up".to_owned()), ("instance", format!("host-{number}"))]
+}
+
+fn read(node: &Node, matchers: Vec<Matcher>) -> Vec<HeadSeries> {
+    let request =
+        ReadRequest { tenants: vec![], matchers, min_ms: i64::MIN, max_ms: i64::MAX, skip_chunks: false };
+    block_on(node.handle().select(request, 1 << 30)).unwrap()
+}
+
+fn samples(node: &Node) -> Vec<(String, i64, u64)> {
+    let mut all = Vec::new();
+    for series in read(node, vec![]) {
+        let instance = series.labels.get("instance").unwrap();
+        for chunk in series.chunks {
+            let each = |at_ms, value: f64| all.push((instance.to_owned(), at_ms, value.to_bits()));
+            decode(chunk.encoding, &chunk.bytes, each).unwrap();
+        }
+    }
+    all.sort();
+    all
+}
+
+fn write(node: &Node, body: Vec<u8>) -> u16 {
+    block_on(node.handle().write("default-tenant", body)).status.as_u16()
+}
+
+fn http(node: &Node, head: &str, body: &[u8]) -> String {
+    let mut stream = TcpStream::connect(node.addresses()[0]).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    stream.write_all(format!("{head}\r\nhost: x\r\nconnection: close\r\n{length}\r\n").as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn snappy(body: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(body).unwrap()
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let mut expected = Vec::new();
+    let mut round = 0i64;
+    // Some 13 MB of records through two rings of 1 MB: the checkpoints have to keep up.
+    for restart in 0..3 {
+        let node = start(config(temp.path()));
+        assert_eq!(samples(&node), expected, "after restart {restart}");
+        for _ in 0..150 {
+            round += 1;
+            let rows = (0..500).map(|number| (labels(number), round * 1000, (round * 7) as f64 / 3.0));
+            let mut tries = 0;
+            while write(&node, body(rows.clone())) != 200 {
+                tries += 1;
+                assert!(tries < 100_000, "the ring stays full");
+                std::thread::yield_now();
+            }
+            expected.extend(rows.map(|(labels, at_ms, value)| (labels[1].1.clone(), at_ms, value.to_bits())));
+        }
+        expected.sort();
+        assert_eq!(samples(&node), expected);
+        if restart < 2 {
+            node.stop(Duration::from_secs(5)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn answers_follow_the_table() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(config(temp.path()));
+    let post = "POST /api/v1/receive HTTP/1.1";
+    let send = |body: &[u8]| http(&node, post, &snappy(body));
+    let one = |at_ms, value| body([(labels(1), at_ms, value)]);
+    assert!(send(&one(1000, 1.0)).starts_with("HTTP/1.1 200"));
+    assert!(send(&one(1000, 1.0)).starts_with("HTTP/1.1 200"), "a retry");
+    let conflict = send(&one(1000, 2.0));
+    assert!(
+        conflict.starts_with("HTTP/1.1 409") && conflict.contains("duplicate sample for timestamp"),
+        "{conflict}"
+    );
+    assert!(send(&one(2000, 1.0)).starts_with("HTTP/1.1 200"));
+    let late = send(&body([(labels(1), 1500, 1.0), (labels(2), 1500, 1.0)]));
+    assert!(late.starts_with("HTTP/1.1 409") && late.contains("1 samples stored"), "{late}");
+    assert_eq!(samples(&node).len(), 3);
+    assert!(http(&node, post, b"not snappy").starts_with("HTTP/1.1 400"));
+    assert!(send(b"\xff\xff\xff").starts_with("HTTP/1.1 400"));
+    assert!(http(&node, post, &vec![0; 2 << 20]).starts_with("HTTP/1.1 413"));
+    assert!(http(&node, "GET /api/v1/write HTTP/1.1", b"").starts_with("HTTP/1.1 405"));
+    assert!(http(&node, "GET /nothing HTTP/1.1", b"").starts_with("HTTP/1.1 404"));
+    assert!(http(&node, "GET /-/healthy HTTP/1.1", b"").ends_with("\r\n\r\nOK"));
+    assert!(http(&node, "GET /-/ready HTTP/1.1", b"").ends_with("\r\n\r\nOK"));
+    let metrics = http(&node, "GET /metrics HTTP/1.1", b"");
+    let requests =
+        r#"http_requests_total{code="409",handler="receive",method="post",tenant="default-tenant"} 2"#;
+    assert!(metrics.contains(requests), "{metrics}");
+    let other = http(&node, "POST /api/v1/push HTTP/1.1\r\nthanos-tenant: team-a", &snappy(&one(5, 5.0)));
+    assert!(other.starts_with("HTTP/1.1 200"), "{other}");
+    let tenant = Matcher::new(MatchOp::Equal, "tenant_id", "team-a").unwrap();
+    let request =
+        ReadRequest { tenants: vec![tenant], matchers: vec![], min_ms: 0, max_ms: 10, skip_chunks: true };
+    assert_eq!(block_on(node.handle().select(request.clone(), 1 << 20)).unwrap().len(), 1);
+    let values = block_on(node.handle().label_values(request, "instance".into())).unwrap();
+    assert_eq!(values[0].texts, ["host-1"]);
+    node.stop(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn one_label_set_is_one_series_whatever_the_encoding() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(config(temp.path()));
+    for number in 0..50 {
+        assert_eq!(write(&node, body([(labels(number), 1, 1.0)])), 200);
+        // The same labels with the value before the name, and then a later sample.
+        let mut series = Vec::new();
+        for (name, value) in labels(number) {
+            let mut label = vec![0x12];
+            put_varint(&mut label, value.len() as u64);
+            label.extend(value.as_bytes());
+            label.push(0x0a);
+            put_varint(&mut label, name.len() as u64);
+            label.extend(name.as_bytes());
+            series.push(0x0a);
+            put_varint(&mut series, label.len() as u64);
+            series.extend(label);
+        }
+        series.extend([0x12, 2, 0x10, 2]);
+        let mut odd = vec![0x0a];
+        put_varint(&mut odd, series.len() as u64);
+        odd.extend(series);
+        assert_eq!(write(&node, odd), 200);
+    }
+    assert_eq!(read(&node, vec![]).len(), 50);
+    assert_eq!(samples(&node).len(), 100);
+    node.stop(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn a_second_node_on_the_same_directory_or_port_is_refused() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(config(temp.path()));
+    let error = Node::start(config(temp.path()), Registry::new()).err().unwrap().to_string();
+    assert!(error.contains("in use"), "{error}");
+    let other = tempfile::tempdir().unwrap();
+    let taken = NodeConfig { listen: node.addresses().to_vec(), ..config(other.path()) };
+    let error = Node::start(taken, Registry::new()).err().unwrap().to_string();
+    assert!(error.starts_with("cannot listen on 127.0.0.1:"), "{error}");
+    node.stop(Duration::from_secs(5)).unwrap();
+}

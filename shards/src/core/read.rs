@@ -1,0 +1,210 @@
+//! Reads of the head, on the shard's own thread, in units that never hold up a write for long.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::handle::{HeadSeries, ReadError, ReadRequest, TenantTexts};
+use super::shard::Shard;
+use super::state::ShardState;
+use crate::Matcher;
+use crate::head::Finder;
+use crate::rt::Pacer;
+
+/// Series that are read between two looks at the clock: some 100 µs.
+const UNIT_SERIES: usize = 128;
+
+/// Where a read's answer goes. A dropped receiver cancels the read.
+pub type Reply<T> = flume::Sender<Result<T, ReadError>>;
+
+/// A read, as another thread asks for it.
+pub enum ReadJob {
+    /// Series and chunks, in pages.
+    Select {
+        /// What is wanted.
+        request: ReadRequest,
+        /// Most bytes of labels and chunks that this shard may send.
+        bytes_max: u64,
+        /// Takes the pages.
+        reply: Reply<Vec<HeadSeries>>,
+    },
+    /// Names of labels.
+    LabelNames {
+        /// What is wanted.
+        request: ReadRequest,
+        /// Takes one answer.
+        reply: Reply<Vec<TenantTexts>>,
+    },
+    /// Values of one label.
+    LabelValues {
+        /// What is wanted.
+        request: ReadRequest,
+        /// The label.
+        name: String,
+        /// Takes one answer.
+        reply: Reply<Vec<TenantTexts>>,
+    },
+}
+
+/// Runs one read to its end, or until nobody waits for it.
+pub async fn run(shard: Rc<Shard>, job: ReadJob) {
+    match job {
+        ReadJob::Select { request, bytes_max, reply } => {
+            if let Err(error) = select(&shard, request, bytes_max, &reply).await {
+                // An error in sending means that the asker has gone.
+                let _ = reply.send_async(Err(error)).await;
+            }
+        }
+        ReadJob::LabelNames { request, reply } => {
+            let answer = label_names(&shard, &request, &reply).await;
+            let _ = reply.send_async(answer).await;
+        }
+        ReadJob::LabelValues { request, name, reply } => {
+            let answer = label_values(&shard, &request, &name, &reply).await;
+            let _ = reply.send_async(answer).await;
+        }
+    }
+}
+
+async fn select(
+    shard: &Shard,
+    request: ReadRequest,
+    bytes_max: u64,
+    reply: &Reply<Vec<HeadSeries>>,
+) -> Result<(), ReadError> {
+    let mut bytes = 0;
+    let mut pacer = Pacer::default();
+    for tenant in tenants(shard, &request)? {
+        let found = find(shard, &tenant, &request.matchers, &mut pacer, reply).await;
+        for unit in found.chunks(UNIT_SERIES) {
+            let page: Vec<HeadSeries> = {
+                let head = shard.head.borrow();
+                let read = |series: &u32| {
+                    head.read(&tenant, *series, request.min_ms, request.max_ms, request.skip_chunks)
+                };
+                unit.iter().filter_map(read).collect()
+            };
+            bytes += page.iter().map(HeadSeries::size_bytes).sum::<u64>();
+            if bytes > bytes_max {
+                return Err(ReadError::TooLarge { bytes_max });
+            }
+            if !page.is_empty() && reply.send_async(Ok(page)).await.is_err() {
+                return Ok(());
+            }
+            pacer.pace().await;
+        }
+    }
+    Ok(())
+}
+
+async fn label_names(
+    shard: &Shard,
+    request: &ReadRequest,
+    reply: &Reply<Vec<TenantTexts>>,
+) -> Result<Vec<TenantTexts>, ReadError> {
+    let mut pacer = Pacer::default();
+    let mut answer = Vec::new();
+    for tenant in tenants(shard, request)? {
+        if request.matchers.is_empty() {
+            let mut texts = shard.head.borrow().tenant_label_names(&tenant);
+            texts.sort_unstable();
+            answer.push(TenantTexts { tenant, texts });
+            continue;
+        }
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        let found = find(shard, &tenant, &request.matchers, &mut pacer, reply).await;
+        for unit in found.chunks(UNIT_SERIES) {
+            {
+                let head = shard.head.borrow();
+                for series in
+                    unit.iter().filter(|series| head.overlaps(**series, request.min_ms, request.max_ms))
+                {
+                    for name in head.label_names(*series) {
+                        if !names.contains(name) {
+                            names.insert(name.to_owned());
+                        }
+                    }
+                }
+            }
+            pacer.pace().await;
+        }
+        if !names.is_empty() {
+            answer.push(TenantTexts { tenant, texts: names.into_iter().collect() });
+        }
+    }
+    Ok(answer)
+}
+
+async fn label_values(
+    shard: &Shard,
+    request: &ReadRequest,
+    name: &str,
+    reply: &Reply<Vec<TenantTexts>>,
+) -> Result<Vec<TenantTexts>, ReadError> {
+    let mut pacer = Pacer::default();
+    let mut answer = Vec::new();
+    for tenant in tenants(shard, request)? {
+        if request.matchers.is_empty() {
+            let mut texts = shard.head.borrow().tenant_label_values(&tenant, name);
+            texts.sort_unstable();
+            answer.push(TenantTexts { tenant, texts });
+            continue;
+        }
+        let mut values: BTreeSet<String> = BTreeSet::new();
+        let mut any = false;
+        let found = find(shard, &tenant, &request.matchers, &mut pacer, reply).await;
+        for unit in found.chunks(UNIT_SERIES) {
+            {
+                let head = shard.head.borrow();
+                for series in
+                    unit.iter().filter(|series| head.overlaps(**series, request.min_ms, request.max_ms))
+                {
+                    any = true;
+                    if let Some(value) =
+                        head.label_value(*series, name).filter(|value| !values.contains(*value))
+                    {
+                        values.insert(value.to_owned());
+                    }
+                }
+            }
+            pacer.pace().await;
+        }
+        if any {
+            answer.push(TenantTexts { tenant, texts: values.into_iter().collect() });
+        }
+    }
+    Ok(answer)
+}
+
+/// The tenants asked for, in order of their names.
+fn tenants(shard: &Shard, request: &ReadRequest) -> Result<Vec<Arc<str>>, ReadError> {
+    let unavailable = |reason| ReadError::Unavailable { shard: shard.index, reason };
+    match shard.state() {
+        ShardState::Serving | ShardState::Poisoned | ShardState::Stopping => {}
+        ShardState::Recovering => return Err(unavailable("it replays its write-ahead log")),
+        ShardState::Failed => return Err(unavailable("it could not start")),
+    }
+    let mut tenants: Vec<Arc<str>> =
+        shard.head.borrow().tenants().into_iter().map(|(name, _)| name).collect();
+    tenants.retain(|tenant| request.tenants.iter().all(|matcher| matcher.matches(tenant)));
+    tenants.sort_unstable();
+    Ok(tenants)
+}
+
+async fn find<T>(
+    shard: &Shard,
+    tenant: &str,
+    matchers: &[Matcher],
+    pacer: &mut Pacer,
+    reply: &Reply<T>,
+) -> Vec<u32> {
+    let finder = Finder::new(&shard.head.borrow(), tenant, matchers.to_vec());
+    let Some(mut finder) = finder else { return Vec::new() };
+    while !finder.step(&shard.head.borrow()) {
+        if reply.is_disconnected() {
+            return Vec::new();
+        }
+        pacer.pace().await;
+    }
+    finder.finish()
+}

@@ -1,0 +1,271 @@
+//! The life of a shard on its executor: recover, serve, drain, close.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::channel::oneshot;
+use prometheus::IntGauge;
+
+use super::batch::WriteBatch;
+use super::checkpoint::Checkpointer;
+use super::dispatch::Dispatcher;
+use super::handle::Job;
+use super::read;
+use super::recover::{RecoverError, recover};
+use super::shard::{HeadBudget, Shard};
+use super::state::{ShardState, SharedState};
+use crate::edge::{Admission, Answer, Connections, EdgeLimits, RenderJob, Router, WriteHandler, accept_loop};
+use crate::mesh::{Inbox, Outbox};
+use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
+use crate::rt::{Listener, WaitList, monotonic_now, sleep, spawn, spawn_critical, timeout};
+use crate::wire::SeriesHasher;
+
+/// How often a shard shows that it turns, and tells its gauges.
+const HEARTBEAT: Duration = Duration::from_millis(100);
+
+/// Reads that run at once on one shard; more wait in the channel.
+const READS_MAX: usize = 16;
+
+/// All that a shard is made of, to be handed to its thread.
+pub struct ShardSeed {
+    pub index: usize,
+    pub count: usize,
+    pub directory: PathBuf,
+    pub ring_bytes: u64,
+    pub hasher: SeriesHasher,
+    pub metrics: Metrics,
+    pub state: SharedState,
+    pub budget: HeadBudget,
+    pub limits: EdgeLimits,
+    pub inflight_bytes_max: usize,
+    pub outbox: Outbox<WriteBatch>,
+    pub inbox: Inbox<WriteBatch>,
+    pub sockets: Vec<OwnedFd>,
+    pub jobs: flume::Receiver<Job>,
+    pub control: flume::Receiver<Control>,
+    pub render: flume::Sender<RenderJob>,
+    pub failure: Arc<Mutex<Option<String>>>,
+}
+
+/// What the node tells a shard.
+pub enum Control {
+    /// Take no new connection, finish the requests in progress.
+    Drain {
+        /// How long to wait for them.
+        limit: Duration,
+        /// Told when it is done.
+        reply: flume::Sender<Result<(), String>>,
+    },
+    /// Make all that was taken durable, write a checkpoint, close the files.
+    Close {
+        /// Told when it is done.
+        reply: flume::Sender<Result<(), String>>,
+    },
+}
+
+/// The main future of a shard's executor.
+pub async fn run_shard(seed: ShardSeed) {
+    let ShardSeed { index, count, directory, ring_bytes, hasher, metrics: families, state, .. } = seed;
+    let shard_metrics = families.shard(index);
+    let admission = Admission::new(seed.inflight_bytes_max, shard_metrics.inflight_bytes.clone());
+    let connections_gauge = shard_metrics.connections.clone();
+    let shard = Rc::new(Shard::new(index, count, hasher, shard_metrics, state.clone(), seed.budget));
+    let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox));
+    let (stop_sender, stop) = oneshot::channel::<()>();
+    let stop = stop.map(|_| ()).boxed_local().shared();
+    let connections = Connections::new(connections_gauge, stop, seed.limits.receive_timeout);
+    let http_metrics = HttpMetrics::new(families.clone());
+    let handler = WriteHandler::new(Rc::clone(&dispatcher), admission, seed.limits, http_metrics);
+    let router = Router::new(handler, state, seed.render);
+
+    let beat = heartbeat(Rc::clone(&shard), Rc::clone(&dispatcher), families, seed.jobs.clone());
+    spawn_critical("heartbeat", beat);
+    // Probes and metrics are served, and writes get a clear refusal, while the WAL is replayed.
+    for socket in seed.sockets {
+        spawn(
+            "accept",
+            accept_loop(Listener::from_socket(socket), Rc::clone(&connections), Rc::clone(&router)),
+        );
+    }
+    let checkpointer = match start_up(&shard, &directory, ring_bytes).await {
+        Ok(checkpointer) => checkpointer,
+        Err(error) => {
+            let text = format!("shard {index} cannot start: {error}");
+            if let Ok(mut failure) = seed.failure.lock() {
+                failure.get_or_insert(text);
+            }
+            shard.set_state(ShardState::Failed);
+            wait_for_close(&seed.control).await;
+            return;
+        }
+    };
+    let writer = Rc::clone(&shard);
+    spawn_critical("commit", async move { writer.commit_loop().await });
+    spawn_critical("receive", receive_loop(Rc::clone(&shard), seed.inbox));
+    spawn_critical("jobs", job_loop(Rc::clone(&shard), dispatcher, seed.jobs));
+    let watching = Rc::clone(&checkpointer);
+    spawn_critical("checkpoint", async move { watching.watch().await });
+    shard.set_state(ShardState::Serving);
+
+    let mut stop_sender = Some(stop_sender);
+    while let Ok(command) = seed.control.recv_async().await {
+        match command {
+            Control::Drain { limit, reply } => {
+                drop(stop_sender.take());
+                let drained = timeout(limit, connections.drained()).await.is_some();
+                if !drained {
+                    tracing::warn!(
+                        shard = index,
+                        connections = connections.count(),
+                        "connections did not end in time; they are closed"
+                    );
+                }
+                let _ = reply.send(Ok(()));
+            }
+            Control::Close { reply } => {
+                let closed = close(&shard, &checkpointer).await;
+                let _ = reply.send(closed);
+                return;
+            }
+        }
+    }
+}
+
+/// A shard that could not start answers commands all the same.
+async fn wait_for_close(control: &flume::Receiver<Control>) {
+    while let Ok(command) = control.recv_async().await {
+        match command {
+            Control::Drain { reply, .. } => drop(reply.send(Ok(()))),
+            Control::Close { reply } => {
+                let _ = reply.send(Ok(()));
+                return;
+            }
+        }
+    }
+}
+
+async fn start_up(
+    shard: &Rc<Shard>,
+    directory: &Path,
+    ring_bytes: u64,
+) -> Result<Rc<Checkpointer>, RecoverError> {
+    let began = monotonic_now();
+    let checkpoints = recover(shard, directory, ring_bytes).await?;
+    let seconds = (monotonic_now() - began).as_secs_f64();
+    shard.metrics.recovery_seconds.set(seconds);
+    shard.report_size();
+    Ok(Rc::new(Checkpointer::new(Rc::clone(shard), checkpoints)))
+}
+
+async fn receive_loop(shard: Rc<Shard>, mut inbox: Inbox<WriteBatch>) {
+    loop {
+        let batch = inbox.receive().await;
+        shard.write(batch).await;
+    }
+}
+
+async fn job_loop(shard: Rc<Shard>, dispatcher: Rc<Dispatcher>, jobs: flume::Receiver<Job>) {
+    let reads = Rc::new(Reads::default());
+    while let Ok(job) = jobs.recv_async().await {
+        match job {
+            Job::Read(job) => {
+                reads.ended.wait_until(|| reads.running.get() < READS_MAX).await;
+                let running = RunningRead::new(&reads);
+                let shard = Rc::clone(&shard);
+                spawn("read", async move {
+                    read::run(shard, job).await;
+                    drop(running);
+                });
+            }
+            Job::Write { tenant, body, reply } => {
+                let dispatcher = Rc::clone(&dispatcher);
+                spawn("in-process write", async move {
+                    let answer = match dispatcher.write(&tenant, body).await {
+                        Ok((_, outcome)) => Answer::of_outcome(outcome),
+                        Err(error) => Answer::of(&error.into()),
+                    };
+                    let _ = reply.send(answer);
+                });
+            }
+        }
+    }
+}
+
+/// What the gauges of each tenant were last told by this shard.
+#[derive(Default)]
+struct TenantGauges(HashMap<Arc<str>, (IntGauge, i64)>);
+
+impl TenantGauges {
+    /// Tells one tenant's gauge how many series there are; tenants past the bound share one gauge.
+    fn set(&mut self, families: &Metrics, tenant: Arc<str>, series: i64) {
+        let label = if self.0.len() < TENANT_LABELS_MAX { &*tenant } else { OTHER_TENANTS };
+        let gauge = families.head_series(label);
+        let (gauge, told) = self.0.entry(tenant).or_insert((gauge, 0));
+        gauge.add(series - *told);
+        *told = series;
+    }
+}
+
+/// How many reads run.
+#[derive(Default)]
+struct Reads {
+    running: Cell<usize>,
+    ended: WaitList,
+}
+
+/// Counts one read until it is dropped, also by a panic.
+struct RunningRead(Rc<Reads>);
+
+impl RunningRead {
+    fn new(reads: &Rc<Reads>) -> RunningRead {
+        reads.running.set(reads.running.get() + 1);
+        RunningRead(Rc::clone(reads))
+    }
+}
+
+impl Drop for RunningRead {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get() - 1);
+        self.0.ended.wake_all();
+    }
+}
+
+async fn heartbeat(
+    shard: Rc<Shard>,
+    dispatcher: Rc<Dispatcher>,
+    families: Metrics,
+    jobs: flume::Receiver<Job>,
+) {
+    let mut tenants = TenantGauges::default();
+    let mut beats = 0u64;
+    loop {
+        shard.metrics.turns.inc();
+        // Gauges of tenants and queues change slowly; every tenth beat is once a second.
+        if beats.is_multiple_of(10) {
+            dispatcher.report_queues(&families);
+            shard.metrics.queries_queued.set(jobs.len() as i64);
+            let now = shard.head.borrow().tenants();
+            for (tenant, series) in now {
+                tenants.set(&families, tenant, i64::from(series));
+            }
+        }
+        beats += 1;
+        sleep(HEARTBEAT).await;
+    }
+}
+
+async fn close(shard: &Rc<Shard>, checkpointer: &Checkpointer) -> Result<(), String> {
+    shard.flush().await;
+    let poisoned = shard.state() == ShardState::Poisoned;
+    if !poisoned {
+        shard.set_state(ShardState::Stopping);
+        checkpointer.last().await.map_err(|error| format!("shard {}: {error}", shard.index))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Connections: accept, tell HTTP/1.1 from cleartext HTTP/2, serve, and drain when the node stops.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::future::{LocalBoxFuture, Shared};
+use futures::io::AsyncReadExt;
+use futures::{FutureExt, select_biased};
+use hyper::service::service_fn;
+use prometheus::IntGauge;
+
+use super::router::Router;
+use crate::rt::{HyperExecutor, HyperIo, HyperTimer, Listener, Stream, WaitList, sleep, spawn, timeout};
+
+/// What an HTTP/2 client with prior knowledge sends first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Kept-alive connections may idle this long between requests; Go's clients close after 90 s, Prometheus after 5 min.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(310);
+
+/// After an error such as too many open files, accepting pauses this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Open connections of one shard.
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// Fires once, when the node stops.
+pub type Stop = Shared<LocalBoxFuture<'static, ()>>;
+
+/// The open connections of one shard.
+pub struct Connections {
+    count: Cell<usize>,
+    closed: WaitList,
+    gauge: IntGauge,
+    stop: Stop,
+    /// How long the head of a connection's first request may take to arrive.
+    first_timeout: Duration,
+}
+
+impl Connections {
+    /// None is open.
+    pub fn new(gauge: IntGauge, stop: Stop, first_timeout: Duration) -> Rc<Connections> {
+        Rc::new(Connections { count: Cell::new(0), closed: WaitList::default(), gauge, stop, first_timeout })
+    }
+
+    /// Waits until all connections have ended.
+    pub async fn drained(&self) {
+        self.closed.wait_until(|| self.count.get() == 0).await;
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.count.get()
+    }
+}
+
+/// Counts one connection until it is dropped.
+struct Open(Rc<Connections>);
+
+impl Open {
+    fn new(connections: &Rc<Connections>) -> Open {
+        connections.count.set(connections.count.get() + 1);
+        connections.gauge.inc();
+        Open(Rc::clone(connections))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.count.set(self.0.count.get() - 1);
+        self.0.gauge.dec();
+        self.0.closed.wake_all();
+    }
+}
+
+/// Accepts connections until the node stops.
+pub async fn accept_loop(listener: Listener, connections: Rc<Connections>, router: Rc<Router>) {
+    let mut stop = connections.stop.clone();
+    loop {
+        let accepted = select_biased! {
+            () = stop => return,
+            accepted = listener.accept().fuse() => accepted,
+        };
+        match accepted {
+            Ok(stream) if connections.count() < CONNECTIONS_MAX => {
+                let open = Open::new(&connections);
+                let router = Rc::clone(&router);
+                spawn("connection", async move {
+                    if let Err(error) = serve(stream, &open.0, router).await {
+                        tracing::debug!(%error, "a connection ended with an error");
+                    }
+                    drop(open);
+                });
+            }
+            Ok(stream) => {
+                tracing::warn!(
+                    connections_max = CONNECTIONS_MAX,
+                    "too many connections; a new one was closed"
+                );
+                drop(stream);
+                sleep(ACCEPT_PAUSE).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections for now");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(mut stream: Stream, connections: &Connections, router: Rc<Router>) -> io::Result<()> {
+    let mut stop = connections.stop.clone();
+    let sniffed = select_biased! {
+        () = stop => return Ok(()),
+        sniffed = timeout(connections.first_timeout, sniff(&mut stream)).fuse() => sniffed,
+    };
+    let Some(is_http2) = sniffed.transpose()? else { return Ok(()) };
+    let service = service_fn(move |request| {
+        let router = Rc::clone(&router);
+        async move { Ok::<_, Infallible>(router.route(request).await) }
+    });
+    let io = HyperIo(stream);
+    if is_http2 {
+        let connection = hyper::server::conn::http2::Builder::new(HyperExecutor)
+            .timer(HyperTimer)
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
+            .max_frame_size(64 << 10)
+            .max_concurrent_streams(256)
+            .keep_alive_interval(Duration::from_secs(60))
+            .serve_connection(io, service);
+        drive(connection, stop, |connection| connection.graceful_shutdown()).await
+    } else {
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(HyperTimer)
+            .header_read_timeout(IDLE_TIMEOUT)
+            .half_close(true)
+            .max_buf_size(1 << 20)
+            .serve_connection(io, service);
+        drive(connection, stop, |connection| connection.graceful_shutdown()).await
+    }
+}
+
+/// Runs a connection to its end; on stop, to the end of its requests.
+async fn drive<C>(connection: C, mut stop: Stop, shut_down: impl Fn(Pin<&mut C>)) -> io::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = std::pin::pin!(connection);
+    select_biased! {
+        ended = connection.as_mut().fuse() => return ended.map_err(io::Error::other),
+        () = stop => {}
+    }
+    shut_down(connection.as_mut());
+    connection.await.map_err(io::Error::other)
+}
+
+/// Reads until the bytes differ from the HTTP/2 preface or are all of it, and puts them back.
+async fn sniff(stream: &mut Stream) -> io::Result<bool> {
+    let mut head = Vec::with_capacity(PREFACE.len());
+    loop {
+        let mut buffer = [0; PREFACE.len()];
+        let read = stream.read(&mut buffer[..PREFACE.len() - head.len()]).await?;
+        head.extend_from_slice(&buffer[..read]);
+        let is_http2 = head == PREFACE;
+        if read == 0 || is_http2 || !PREFACE.starts_with(&head) {
+            stream.unread(head);
+            return Ok(is_http2);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! One remote write request: from HTTP body to answer.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+
+use super::admission::{Admission, Permit};
+use super::status::{Answer, TENANT_BYTES_MAX, WriteError};
+use crate::core::{Dispatcher, Outcome};
+use crate::metrics::HttpMetrics;
+use crate::rt::{monotonic_now, timeout};
+use crate::wire::{Skimmed, decompress};
+
+/// The version header of remote write.
+const VERSION_HEADER: &str = "x-prometheus-remote-write-version";
+
+/// The header that names the tenant whatever `tenant_header` says, as in Thanos Receive.
+const DEFAULT_TENANT_HEADER: &str = "thanos-tenant";
+
+/// How long the rest of a refused body is read.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a sender may ask of one shard.
+#[derive(Debug, Clone)]
+pub struct EdgeLimits {
+    /// Largest body as sent, in bytes.
+    pub body_bytes_max: usize,
+    /// Largest body after decompression, in bytes.
+    pub decoded_bytes_max: usize,
+    /// How long the head, and then the body, of a request may take to arrive.
+    pub receive_timeout: Duration,
+    /// Header that names the tenant.
+    pub tenant_header: String,
+    /// The tenant of requests without that header.
+    pub default_tenant: String,
+}
+
+/// Answers write requests of one shard's connections.
+pub struct WriteHandler {
+    dispatcher: Rc<Dispatcher>,
+    admission: Rc<Admission>,
+    limits: EdgeLimits,
+    metrics: HttpMetrics,
+}
+
+impl WriteHandler {
+    /// The handler of one shard.
+    pub fn new(
+        dispatcher: Rc<Dispatcher>,
+        admission: Rc<Admission>,
+        limits: EdgeLimits,
+        metrics: HttpMetrics,
+    ) -> WriteHandler {
+        WriteHandler { dispatcher, admission, limits, metrics }
+    }
+
+    /// Reads, writes, answers, and counts.
+    pub async fn handle<B>(&self, headers: &HeaderMap, body: B) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let began = monotonic_now();
+        let mut body = std::pin::pin!(body);
+        let tenant = match self.tenant(headers) {
+            Ok(tenant) => tenant,
+            Err(error) => {
+                discard(body).await;
+                return Answer::of(&error);
+            }
+        };
+        let metrics = self.metrics.tenant(tenant);
+        metrics.inflight.inc();
+        let mut body_bytes = 0;
+        let result = self.write(tenant, headers, body.as_mut(), &mut body_bytes).await;
+        metrics.inflight.dec();
+        if result.is_err() {
+            discard(body).await;
+        }
+        let (answer, skimmed) = match result {
+            Ok((skimmed, outcome)) => (Answer::of_outcome(outcome), skimmed),
+            Err(error) => (Answer::of(&error), Skimmed::default()),
+        };
+        let metrics = self.metrics.code(&metrics, answer.status.as_u16());
+        let seconds = (monotonic_now() - began).as_secs_f64();
+        metrics.requests.inc();
+        metrics.seconds.observe(seconds);
+        metrics.seed_seconds.observe(seconds);
+        metrics.request_bytes.observe(body_bytes as f64);
+        metrics.timeseries.observe(skimmed.series_count as f64);
+        metrics.samples.observe((skimmed.sample_count + skimmed.histogram_count) as f64);
+        answer
+    }
+
+    async fn write<B>(
+        &self,
+        tenant: &str,
+        headers: &HeaderMap,
+        body: Pin<&mut B>,
+        body_bytes: &mut usize,
+    ) -> Result<(Skimmed, Outcome), WriteError>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        check_version(headers)?;
+        let mut permit = self.admission.enter();
+        let limit = self.limits.receive_timeout;
+        let compressed = timeout(limit, self.read(headers, body, &mut permit))
+            .await
+            .ok_or(WriteError::BodyTimeout { limit })??;
+        *body_bytes = compressed.len();
+        let decoded_bytes = snap::raw::decompress_len(&compressed).map_err(crate::wire::SnappyError::from)?;
+        permit.grow(decoded_bytes.min(self.limits.decoded_bytes_max))?;
+        let mut decoded = self.dispatcher.spare_body();
+        decompress(&compressed, self.limits.decoded_bytes_max, &mut decoded)?;
+        drop(compressed);
+        Ok(self.dispatcher.write(tenant, decoded).await?)
+    }
+
+    /// The whole body. Its bytes are counted before they are read: as the sender announces them, or as they come.
+    async fn read<B>(
+        &self,
+        headers: &HeaderMap,
+        mut body: Pin<&mut B>,
+        permit: &mut Permit,
+    ) -> Result<Bytes, WriteError>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let bytes_max = self.limits.body_bytes_max;
+        let announced: Option<usize> =
+            headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|bytes| bytes > bytes_max) {
+            return Err(WriteError::BodyTooLarge { bytes_max });
+        }
+        permit.grow(announced.unwrap_or(0))?;
+        let mut counted = announced.unwrap_or(0);
+        let mut first = Bytes::new();
+        let mut joined: Vec<u8> = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| WriteError::BodyBroken(error.to_string()))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let total = first.len().max(joined.len()) + data.len();
+            if total > bytes_max {
+                return Err(WriteError::BodyTooLarge { bytes_max });
+            }
+            if total > counted {
+                permit.grow(total - counted)?;
+                counted = total;
+            }
+            // A body that comes in one piece, as most do, is not copied.
+            if first.is_empty() && joined.is_empty() {
+                first = data;
+                continue;
+            }
+            if joined.is_empty() {
+                joined.reserve(announced.unwrap_or(0).max(total));
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&data);
+        }
+        Ok(if joined.is_empty() { first } else { Bytes::from(joined) })
+    }
+
+    fn tenant<'a>(&'a self, headers: &'a HeaderMap) -> Result<&'a str, WriteError> {
+        let named = headers.get(&self.limits.tenant_header).or_else(|| headers.get(DEFAULT_TENANT_HEADER));
+        let Some(value) = named.filter(|value| !value.is_empty()) else {
+            return Ok(&self.limits.default_tenant);
+        };
+        let wrong = || WriteError::Tenant { tenant: String::from_utf8_lossy(value.as_bytes()).into_owned() };
+        let tenant = value.to_str().map_err(|_| wrong())?;
+        if is_tenant_name(tenant) { Ok(tenant) } else { Err(wrong()) }
+    }
+}
+
+/// Reads a body to its end, or for a while, and keeps nothing of it. A connection that is closed while its sender
+/// still sends is reset, and the answer with it: the sender would then take a refusal for a broken network, and
+/// try again for ever.
+pub(super) async fn discard<B: Body>(mut body: Pin<&mut B>) {
+    let read = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = timeout(DISCARD_TIMEOUT, read).await;
+}
+
+/// Thanos Receive takes a tenant's name for a path, and so only what is its own base name.
+pub(crate) fn is_tenant_name(tenant: &str) -> bool {
+    !tenant.is_empty() && tenant.len() <= TENANT_BYTES_MAX && !tenant.contains('/')
+}
+
+/// Remote write 2.0 is told from 1.0 as Thanos Receive does: by the version header and the media type together.
+fn check_version(headers: &HeaderMap) -> Result<(), WriteError> {
+    let is_version_2 = headers.get(VERSION_HEADER).is_some_and(|version| version == "2.0.0");
+    let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let names_version_2 = media_type.windows(11).any(|part| part == b"write.v2.Re");
+    if names_version_2 || (is_version_2 && !media_type.starts_with(b"application/x-protobuf")) {
+        return Err(WriteError::MediaType);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn remote_write_2_is_recognised() {
+        let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+        let version = (VERSION_HEADER, "2.0.0");
+        for refused in [&[version, ("content-type", v2)][..], &[("content-type", v2)], &[version]] {
+            assert!(matches!(check_version(&headers(refused)), Err(WriteError::MediaType)), "{refused:?}");
+        }
+        let v1 = "application/x-protobuf;proto=prometheus.WriteRequest";
+        for accepted in [
+            &[][..],
+            &[version, ("content-type", v1)],
+            &[(VERSION_HEADER, "0.1.0"), ("content-type", "text/plain")],
+        ] {
+            assert!(check_version(&headers(accepted)).is_ok(), "{accepted:?}");
+        }
+    }
+
+    #[test]
+    fn tenants_are_base_names() {
+        assert!(is_tenant_name("team-a") && is_tenant_name(".."));
+        assert!(!is_tenant_name("") && !is_tenant_name("a/b") && !is_tenant_name(&"x".repeat(256)));
+    }
+}

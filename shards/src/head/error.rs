@@ -1,0 +1,42 @@
+//! Why the head refuses something.
+
+/// Why the head refuses a sample for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// Older than the newest sample of its series, and not stored already.
+    #[error("out of order sample: timestamp {timestamp_ms}, the newest is {last_ms}")]
+    OutOfOrder {
+        /// The sample's time.
+        timestamp_ms: i64,
+        /// The newest sample's time.
+        last_ms: i64,
+    },
+    /// Another value is stored for the same time.
+    #[error("duplicate sample for timestamp {timestamp_ms} with another value")]
+    Conflict {
+        /// The sample's time.
+        timestamp_ms: i64,
+    },
+}
+
+/// The head cannot number another series, symbol or label pair (32 bits each).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the head has as many series, symbols or label pairs as it can number")]
+pub struct HeadFull;
+
+/// Why a page of a checkpoint is not an image of series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ImageError {
+    /// The page ends early, or a number in it makes no sense.
+    #[error("the page is malformed at byte {offset}")]
+    Malformed {
+        /// Where.
+        offset: usize,
+    },
+    /// A symbol, pair or series that the pages before did not define.
+    #[error("the page at byte {offset} refers to something that no page before it defines")]
+    Undefined {
+        /// Where.
+        offset: usize,
+    },
+}

@@ -1,0 +1,419 @@
+//! What a frame's payload says: series that were created, and samples.
+//!
+//! A payload is a sequence of items without any frame of their own. The first byte of an item says what it is; for
+//! a sample it also carries the length of the value and the two most frequent deltas, so that the next sample of
+//! a scrape takes this byte and the value. Deltas start afresh in each payload: a payload is read alone.
+
+/// Low half of an item's first byte: 0 to 8 is a sample whose value has so many bytes.
+const KIND_MASK: u8 = 0x0f;
+
+/// Low half of an item's first byte: a series. The other values are reserved for further kinds.
+const KIND_SERIES: u8 = 0x0f;
+
+/// The sample's reference is the previous sample's plus one.
+const NEXT_REFERENCE: u8 = 0x10;
+
+/// The sample's time is the previous sample's.
+const SAME_TIME: u8 = 0x20;
+
+/// Flags that no version has given a meaning.
+const FLAGS_UNKNOWN: u8 = 0xc0;
+
+/// A 64-bit number takes at most ten bytes of seven bits.
+const VARINT_BYTES_MAX: usize = 10;
+
+/// First byte, reference delta, time delta, value.
+const SAMPLE_BYTES_MAX: usize = 1 + VARINT_BYTES_MAX + VARINT_BYTES_MAX + 8;
+
+/// What the next sample's deltas refer to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Previous {
+    reference: u32,
+    timestamp_ms: i64,
+}
+
+/// Builds a payload. It keeps its memory from one payload to the next.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    bytes: Vec<u8>,
+    previous: Previous,
+}
+
+/// Receives what a payload says, in order.
+pub trait RecordVisitor {
+    /// A series was created. `label_bytes` are its labels in their canonical encoding.
+    fn series(&mut self, reference: u32, tenant: &str, label_bytes: &[u8]);
+
+    /// A sample was accepted for a series.
+    fn sample(&mut self, reference: u32, timestamp_ms: i64, value: f64);
+}
+
+/// Why bytes are not a payload. What the visitor received before is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The payload ends inside an item.
+    #[error("the item at byte {at} is cut off")]
+    Truncated {
+        /// Where the item begins.
+        at: usize,
+    },
+    /// An item of a kind that this version does not know.
+    #[error(
+        "the item at byte {at} is of the unknown kind {kind:#04x}; was this WAL written by a newer version?"
+    )]
+    UnknownKind {
+        /// Where the item begins.
+        at: usize,
+        /// Its first byte.
+        kind: u8,
+    },
+    /// A number that does not fit, or a tenant that is not UTF-8.
+    #[error("the item at byte {at} is malformed")]
+    Malformed {
+        /// Where the item begins.
+        at: usize,
+    },
+}
+
+impl Encoder {
+    /// Appends a series. To be called before its first sample.
+    pub fn series(&mut self, reference: u32, tenant: &str, label_bytes: &[u8]) {
+        self.bytes.reserve(1 + 3 * VARINT_BYTES_MAX + tenant.len() + label_bytes.len());
+        self.bytes.push(KIND_SERIES);
+        self.varint(u64::from(reference));
+        self.varint(tenant.len() as u64);
+        self.bytes.extend_from_slice(tenant.as_bytes());
+        self.varint(label_bytes.len() as u64);
+        self.bytes.extend_from_slice(label_bytes);
+    }
+
+    /// Appends a sample.
+    #[inline]
+    pub fn sample(&mut self, reference: u32, timestamp_ms: i64, value: f64) {
+        let mut item = [0; SAMPLE_BYTES_MAX];
+        let mut len = 1;
+        let mut first = 0;
+        if reference == self.previous.reference.wrapping_add(1) {
+            first |= NEXT_REFERENCE;
+        } else {
+            let delta = i64::from(reference) - i64::from(self.previous.reference);
+            len += put_varint(&mut item[len..], zigzag(delta));
+        }
+        if timestamp_ms == self.previous.timestamp_ms {
+            first |= SAME_TIME;
+        } else {
+            let delta = timestamp_ms.wrapping_sub(self.previous.timestamp_ms);
+            len += put_varint(&mut item[len..], zigzag(delta));
+        }
+        // The low bytes of a double are zero for small integers and round numbers: only the others are written.
+        let value_len = 8 - (value.to_bits().trailing_zeros() / 8) as usize;
+        item[len..len + 8].copy_from_slice(&value.to_bits().to_be_bytes());
+        item[0] = first | value_len as u8;
+        self.bytes.extend_from_slice(&item[..len + value_len]);
+        self.previous = Previous { reference, timestamp_ms };
+    }
+
+    /// The payload so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its length.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was appended since the last [`Encoder::clear`].
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Starts the next payload.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.previous = Previous::default();
+    }
+
+    fn varint(&mut self, value: u64) {
+        let mut item = [0; VARINT_BYTES_MAX];
+        let len = put_varint(&mut item, value);
+        self.bytes.extend_from_slice(&item[..len]);
+    }
+}
+
+#[inline]
+fn zigzag(delta: i64) -> u64 {
+    ((delta << 1) ^ (delta >> 63)) as u64
+}
+
+#[inline]
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+#[inline]
+fn put_varint(space: &mut [u8], mut value: u64) -> usize {
+    let mut len = 0;
+    while value >= 0x80 {
+        space[len] = value as u8 | 0x80;
+        value >>= 7;
+        len += 1;
+    }
+    space[len] = value as u8;
+    len + 1
+}
+
+/// Hands everything that a payload says to the visitor.
+///
+/// # Errors
+/// When the bytes are not a payload, which the checksum of the frame rules out for anything but a newer version.
+pub fn decode(payload: &[u8], visitor: &mut impl RecordVisitor) -> Result<(), RecordError> {
+    let mut previous = Previous::default();
+    let mut reader = Reader { payload, position: 0, item: 0 };
+    while let Some(first) = reader.start_item() {
+        match first & KIND_MASK {
+            value_len @ 0..=8 if first & FLAGS_UNKNOWN == 0 => {
+                previous = reader.sample(first, usize::from(value_len), previous, visitor)?;
+            }
+            _ if first == KIND_SERIES => reader.series(visitor)?,
+            _ => return Err(RecordError::UnknownKind { at: reader.item, kind: first }),
+        }
+    }
+    Ok(())
+}
+
+struct Reader<'a> {
+    payload: &'a [u8],
+    position: usize,
+    /// Where the present item begins, for messages.
+    item: usize,
+}
+
+impl<'a> Reader<'a> {
+    #[inline]
+    fn start_item(&mut self) -> Option<u8> {
+        self.item = self.position;
+        let first = *self.payload.get(self.position)?;
+        self.position += 1;
+        Some(first)
+    }
+
+    #[inline]
+    fn sample(
+        &mut self,
+        first: u8,
+        value_len: usize,
+        previous: Previous,
+        visitor: &mut impl RecordVisitor,
+    ) -> Result<Previous, RecordError> {
+        let reference = if first & NEXT_REFERENCE != 0 {
+            previous.reference.wrapping_add(1)
+        } else {
+            let delta = unzigzag(self.varint()?);
+            let reference = i64::from(previous.reference).checked_add(delta);
+            reference.and_then(|reference| u32::try_from(reference).ok()).ok_or_else(|| self.malformed())?
+        };
+        let timestamp_ms = if first & SAME_TIME != 0 {
+            previous.timestamp_ms
+        } else {
+            previous.timestamp_ms.wrapping_add(unzigzag(self.varint()?))
+        };
+        visitor.sample(reference, timestamp_ms, self.value(value_len)?);
+        Ok(Previous { reference, timestamp_ms })
+    }
+
+    #[inline]
+    fn value(&mut self, len: usize) -> Result<f64, RecordError> {
+        let bits = match self.payload[self.position..].first_chunk::<8>() {
+            Some(eight) => {
+                self.position += len;
+                let unwanted = 64 - 8 * len as u32;
+                u64::from_be_bytes(*eight) & u64::MAX.checked_shl(unwanted).unwrap_or(0)
+            }
+            None => {
+                let mut eight = [0; 8];
+                eight[..len].copy_from_slice(self.take(len)?);
+                u64::from_be_bytes(eight)
+            }
+        };
+        Ok(f64::from_bits(bits))
+    }
+
+    fn series(&mut self, visitor: &mut impl RecordVisitor) -> Result<(), RecordError> {
+        let reference = u32::try_from(self.varint()?).map_err(|_| self.malformed())?;
+        let tenant = self.sized()?;
+        let tenant = std::str::from_utf8(tenant).map_err(|_| self.malformed())?;
+        let label_bytes = self.sized()?;
+        visitor.series(reference, tenant, label_bytes);
+        Ok(())
+    }
+
+    fn sized(&mut self) -> Result<&'a [u8], RecordError> {
+        let len = usize::try_from(self.varint()?).map_err(|_| self.malformed())?;
+        self.take(len)
+    }
+
+    #[inline]
+    fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
+        let rest = &self.payload[self.position..];
+        let taken = rest.get(..len).ok_or(RecordError::Truncated { at: self.item })?;
+        self.position += len;
+        Ok(taken)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, RecordError> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.take(1)?[0];
+            if shift == 63 && byte > 1 {
+                return Err(self.malformed());
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(self.malformed())
+    }
+
+    #[cold]
+    fn malformed(&self) -> RecordError {
+        RecordError::Malformed { at: self.item }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Clone, PartialEq)]
+    enum Item {
+        Series(u32, String, Vec<u8>),
+        Sample(u32, i64, u64),
+    }
+
+    #[derive(Default)]
+    struct Collected(Vec<Item>);
+
+    impl RecordVisitor for Collected {
+        fn series(&mut self, reference: u32, tenant: &str, label_bytes: &[u8]) {
+            self.0.push(Item::Series(reference, tenant.to_owned(), label_bytes.to_owned()));
+        }
+
+        fn sample(&mut self, reference: u32, timestamp_ms: i64, value: f64) {
+            self.0.push(Item::Sample(reference, timestamp_ms, value.to_bits()));
+        }
+    }
+
+    fn encoded(items: &[Item]) -> Encoder {
+        let mut encoder = Encoder::default();
+        for item in items {
+            match item {
+                Item::Series(reference, tenant, labels) => encoder.series(*reference, tenant, labels),
+                Item::Sample(reference, timestamp_ms, bits) => {
+                    encoder.sample(*reference, *timestamp_ms, f64::from_bits(*bits));
+                }
+            }
+        }
+        encoder
+    }
+
+    fn decoded(payload: &[u8]) -> (Vec<Item>, Result<(), RecordError>) {
+        let mut collected = Collected::default();
+        let result = decode(payload, &mut collected);
+        (collected.0, result)
+    }
+
+    fn any_item() -> impl Strategy<Value = Item> {
+        let reference = prop_oneof![0u32..40, any::<u32>()];
+        let time = prop_oneof![Just(1_700_000_000_000i64), 0i64..100_000, any::<i64>()];
+        let bits = prop_oneof![
+            any::<u64>(),
+            (0u32..100_000).prop_map(|v| f64::from(v).to_bits()),
+            (0u32..1000).prop_map(|v| (f64::from(v) / 8.0).to_bits()),
+            any::<u64>().prop_map(|payload| payload | f64::NAN.to_bits()),
+            Just(crate::STALE_NAN_BITS),
+            Just((-0.0f64).to_bits()),
+        ];
+        prop_oneof![
+            8 => (reference.clone(), time, bits).prop_map(|(r, t, v)| Item::Sample(r, t, v)),
+            1 => (reference, ".{0,20}", proptest::collection::vec(any::<u8>(), 0..300))
+                .prop_map(|(r, tenant, labels)| Item::Series(r, tenant, labels)),
+        ]
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_format() {
+        let items = [
+            Item::Series(300, "t".to_owned(), vec![10, 0]),
+            Item::Sample(300, 1000, 1f64.to_bits()),
+            Item::Sample(301, 1000, 0f64.to_bits()),
+            Item::Sample(299, 999, 0.1f64.to_bits()),
+        ];
+        let mut expected = vec![0x0f, 0xac, 0x02, 1, b't', 2, 10, 0];
+        expected.extend([0x02, 0xd8, 0x04, 0xd0, 0x0f, 0x3f, 0xf0]);
+        expected.extend([0x30]);
+        expected.extend([0x08, 3, 1, 0x3f, 0xb9, 0x99, 0x99, 0x99, 0x99, 0x99, 0x9a]);
+        assert_eq!(encoded(&items).bytes(), expected);
+    }
+
+    #[test]
+    fn a_scrape_of_counters_takes_few_bytes() {
+        let mut encoder = Encoder::default();
+        for reference in 1..=1000u32 {
+            encoder.sample(reference, 1_700_000_000_000, f64::from(reference * 7));
+        }
+        assert!(encoder.len() < 4200, "{} bytes for 1000 samples", encoder.len());
+    }
+
+    #[test]
+    fn large_labels_and_empty_payloads_are_allowed() {
+        let items = [Item::Series(u32::MAX, String::new(), vec![7; 256 << 10])];
+        assert_eq!(decoded(encoded(&items).bytes()), (items.to_vec(), Ok(())));
+        assert_eq!(decoded(&[]), (Vec::new(), Ok(())));
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_returns_what_was_appended(items in proptest::collection::vec(any_item(), 0..80)) {
+            let mut encoder = encoded(&[Item::Sample(9, 9, 9)]);
+            encoder.clear();
+            prop_assert!(encoder.is_empty());
+            let payload = encoded(&items);
+            prop_assert_eq!(decoded(payload.bytes()), (items, Ok(())));
+        }
+
+        #[test]
+        fn a_cut_payload_yields_the_items_before_the_cut(
+            items in proptest::collection::vec(any_item(), 1..30),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let payload = encoded(&items);
+            let (got, result) = decoded(&payload.bytes()[..cut.index(payload.len())]);
+            prop_assert_eq!(&got[..], &items[..got.len()]);
+            prop_assert!(got.len() < items.len());
+            let whole_items = encoded(&items[..got.len()]).len();
+            prop_assert_eq!(result.is_ok(), cut.index(payload.len()) == whole_items);
+        }
+
+        #[test]
+        fn changed_bytes_end_in_a_result(
+            items in proptest::collection::vec(any_item(), 1..30),
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..5),
+        ) {
+            let mut payload = encoded(&items).bytes().to_vec();
+            for (at, byte) in changes {
+                let at = at.index(payload.len());
+                payload[at] = byte;
+            }
+            let _ = decoded(&payload);
+        }
+
+        #[test]
+        fn random_bytes_end_in_a_result(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decoded(&bytes);
+        }
+    }
+}

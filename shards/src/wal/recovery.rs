@@ -1,0 +1,362 @@
+//! Reading the ring after a start: which frames are its history, and what to say about the rest.
+//!
+//! The walk follows the frames from the tail. Where it ends, all of the ring that no accepted frame covers is
+//! searched for later frames. If there are any, the end is damage; if there are none, it is the end, perhaps
+//! with a torn frame that nobody was promised.
+//!
+//! A successor is looked for in two places: right after its predecessor, and at the region's begin, where it went
+//! if it did not fit. Both cannot hold a whole one. Within one epoch a number is written once, because a failed
+//! write ends the epoch. So the two would be of different epochs; but the later epoch began with a recovery that
+//! came to the same predecessor, found the other one whole, and went on after it with a higher number.
+
+use std::ops::RangeInclusive;
+
+use super::checkpoint::Covered;
+use super::frame::{self, Assembly, BadFrame, BlockKind, Header};
+use super::ring::{Live, PIECE_BYTES, WalError};
+use super::superblock::{COPIES, Superblock, VERSION};
+use crate::rt::{BLOCK_BYTES, DirectFile};
+
+const PIECE_BLOCKS: u32 = PIECE_BYTES as u32 / BLOCK_BYTES as u32;
+
+/// What an opening found, for the log and the metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Number of this opening of the ring, from 1.
+    pub epoch: u64,
+    /// Frames that were handed to the visitor.
+    pub frames: u64,
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+    /// First and last of their sequence numbers.
+    pub seqs: Option<(u64, u64)>,
+    /// Frames that neither the checkpoint nor the ring has: the checkpoint is older than the ring's tail, because
+    /// the newer ones are damaged or were removed.
+    pub missing: Option<RangeInclusive<u64>>,
+    /// The frame after the last one was begun and never finished. Nobody was told that it is durable.
+    pub torn: Option<Torn>,
+    /// Frames that were durable cannot be read any more.
+    pub damage: Vec<Damage>,
+}
+
+/// A write that the crash interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Torn {
+    /// The number that the frame would have had.
+    pub seq: u64,
+    /// Where it is in the file.
+    pub offset: u64,
+    /// How it shows.
+    pub reason: BadFrame,
+}
+
+/// A part of the ring's history that cannot be read any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Where the first unreadable frame is, or must have been, in the file.
+    pub offset: u64,
+    /// The first number that cannot be read.
+    pub seq: u64,
+    /// What is wrong with that frame.
+    pub reason: BadFrame,
+    /// The numbers whose frames are lost to the shard; `None` if the checkpoint covers all that is damaged.
+    pub lost: Option<RangeInclusive<u64>>,
+    /// Frames after the damage that are whole. They are lost to the shard too, because replay must not have gaps.
+    pub whole_frames: u64,
+    /// Bytes of the ring from the damage to the end of the last frame after it.
+    pub bytes: u64,
+    /// The file beside the ring that has a copy of these bytes.
+    pub set_aside: Option<String>,
+}
+
+/// Where the writing goes on.
+pub(super) struct Recovered {
+    pub recovery: Recovery,
+    /// Frames that stay needed, in order.
+    pub live: Vec<Live>,
+    /// The last frame of the history, accepted or released.
+    pub last_seq: u64,
+    /// The next number; larger than any that a frame or a checkpoint has used.
+    pub next_seq: u64,
+    /// Where the next frame is tried first.
+    pub next_block: u32,
+}
+
+/// Reads the ring, and calls `visit` for each frame that `covered` does not cover.
+pub(super) async fn recover<D, F, E>(
+    disk: &D,
+    superblock: &Superblock,
+    covered: Option<Covered>,
+    visit: F,
+) -> Result<Recovered, WalError>
+where
+    D: DirectFile,
+    F: FnMut(u64, &[u8]) -> Result<(), E>,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let covered = covered.unwrap_or(Covered { begin_seq: 1, end_seq: 0 });
+    let blocks = (superblock.file_bytes / BLOCK_BYTES as u64 - COPIES) as u32;
+    let mut walk = Walk {
+        window: Window { disk, blocks, first: 0, piece: None },
+        superblock,
+        covered,
+        visit,
+        first_seq: superblock.tail_seq,
+        restarted: false,
+        last: None,
+        live: Vec::new(),
+        next_block: superblock.tail_block,
+        payload: Vec::new(),
+        recovery: Recovery::default(),
+    };
+    // If the tail is past what the checkpoint needs, the frames between are gone.
+    let released = superblock.fence.settle(superblock.tail_seq - 1);
+    if covered.begin_seq <= released {
+        walk.recovery.missing = Some(covered.begin_seq..=released);
+    }
+    walk.run().await?;
+    let last_seq = walk.last_seq();
+    let used_seq =
+        walk.recovery.damage.iter().filter_map(|damage| damage.lost.as_ref()).map(|lost| *lost.end());
+    let used_seq =
+        used_seq.chain([last_seq, superblock.durable_seq, superblock.fence.seq - 1, covered.end_seq]);
+    Ok(Recovered {
+        last_seq,
+        next_seq: used_seq.max().unwrap_or(0) + 1,
+        live: walk.live,
+        next_block: walk.next_block,
+        recovery: walk.recovery,
+    })
+}
+
+struct Walk<'a, D: DirectFile, F> {
+    window: Window<'a, D>,
+    superblock: &'a Superblock,
+    covered: Covered,
+    visit: F,
+    /// The number that the walk's first frame must have.
+    first_seq: u64,
+    /// Whether it has gone on behind damage; it does so once.
+    restarted: bool,
+    /// The last accepted frame.
+    last: Option<Header>,
+    live: Vec<Live>,
+    next_block: u32,
+    payload: Vec<u8>,
+    recovery: Recovery,
+}
+
+/// What is where the next frame should be.
+enum Step {
+    Frame(u32, Header),
+    End(Option<(u32, BadFrame)>),
+}
+
+impl<D, F, E> Walk<'_, D, F>
+where
+    D: DirectFile,
+    F: FnMut(u64, &[u8]) -> Result<(), E>,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    async fn run(&mut self) -> Result<(), WalError> {
+        loop {
+            match self.step().await? {
+                Step::Frame(block, header) => self.accept(block, header)?,
+                Step::End(bad) => {
+                    let Some((block, header)) = self.explain_end(bad).await? else { return Ok(()) };
+                    self.restart(block, header.seq);
+                }
+            }
+        }
+    }
+
+    fn last_seq(&self) -> u64 {
+        // Before the first frame the history ends where the tail says, or before the void.
+        self.last.map_or_else(|| self.superblock.fence.settle(self.first_seq - 1), |last| last.seq)
+    }
+
+    async fn step(&mut self) -> Result<Step, WalError> {
+        let mut bad = None;
+        let candidates = [Some(self.next_block), (self.next_block != 0 && !self.is_live(0)).then_some(0)];
+        for block in candidates.into_iter().flatten() {
+            match frame::inspect(self.window.block(block).await?) {
+                BlockKind::First(header) if self.follows(&header) => {
+                    match self.window.read_frame(block, header, &mut self.payload).await? {
+                        Ok(()) => return Ok(Step::Frame(block, header)),
+                        Err(reason) => bad = Some((block, reason)),
+                    }
+                }
+                BlockKind::Newer(version) => {
+                    return Err(WalError::Newer { found: u32::from(version), known: VERSION });
+                }
+                BlockKind::Bad(reason) => bad = bad.or(Some((block, reason))),
+                // What an earlier lap of the ring left here.
+                BlockKind::Blank | BlockKind::Next | BlockKind::First(_) => {}
+            }
+        }
+        Ok(Step::End(bad))
+    }
+
+    fn follows(&self, header: &Header) -> bool {
+        let linked = match self.last {
+            None => header.seq == self.first_seq,
+            Some(last) => header.prev_seq == last.seq && header.seq > last.seq && header.epoch >= last.epoch,
+        };
+        linked && header.shard == self.superblock.shard && self.superblock.fence.admits(header)
+    }
+
+    fn accept(&mut self, block: u32, header: Header) -> Result<(), WalError> {
+        let seq = header.seq;
+        if seq >= self.covered.begin_seq {
+            (self.visit)(seq, &self.payload)
+                .map_err(|error| WalError::Visit { seq, source: error.into() })?;
+            self.recovery.frames += 1;
+            self.recovery.payload_bytes += self.payload.len() as u64;
+            let first = self.recovery.seqs.map_or(seq, |(first, _)| first);
+            self.recovery.seqs = Some((first, seq));
+        }
+        self.live.push(Live { seq, block });
+        self.last = Some(header);
+        self.next_block = (block + header.blocks() as u32) % self.window.blocks;
+        Ok(())
+    }
+
+    /// Goes on at a frame behind damage that the checkpoint covers. What is before it is not needed any more.
+    fn restart(&mut self, block: u32, seq: u64) {
+        self.restarted = true;
+        self.live.clear();
+        self.last = None;
+        self.first_seq = seq;
+        self.next_block = block;
+    }
+
+    /// Finds out whether the history ends here or is damaged; returns the frame to go on with, if there is one.
+    async fn explain_end(&mut self, bad: Option<(u32, BadFrame)>) -> Result<Option<(u32, Header)>, WalError> {
+        let last_seq = self.last_seq();
+        let fence = self.superblock.fence;
+        let durable_seq = fence
+            .settle(self.superblock.durable_seq)
+            .max(fence.settle(self.covered.end_seq))
+            .max(fence.prev_seq);
+        if self.superblock.clean && durable_seq <= last_seq {
+            return Ok(None);
+        }
+        let later = self.find_later_frames().await?;
+        let later_seq = later.iter().map(|(_, header)| header.seq).max().unwrap_or(0);
+        let end_seq = durable_seq.max(later_seq);
+        let seq = last_seq + 1;
+        let (block, reason) = bad.unwrap_or((self.next_block, BadFrame::Gone));
+        let offset = file_offset(block);
+        if end_seq <= last_seq {
+            self.recovery.torn = bad.map(|_| Torn { seq, offset, reason });
+            return Ok(None);
+        }
+
+        let begin_seq = self.covered.begin_seq;
+        let resume = later
+            .iter()
+            .filter(|(_, header)| header.seq >= begin_seq && header.prev_seq < begin_seq)
+            .max_by_key(|(_, header)| header.epoch)
+            .filter(|_| seq < begin_seq && !self.restarted)
+            .copied();
+        let lost_seq = seq.max(begin_seq);
+        let lost = (resume.is_none() && lost_seq <= end_seq).then_some(lost_seq..=end_seq);
+        let mut damage = Damage { offset, seq, reason, lost, whole_frames: 0, bytes: 0, set_aside: None };
+        if damage.lost.is_some() {
+            let mut reach = 1;
+            for (later_block, header) in &later {
+                if self.window.read_frame(*later_block, *header, &mut self.payload).await?.is_ok() {
+                    damage.whole_frames += 1;
+                }
+                let distance = (later_block + self.window.blocks - block) % self.window.blocks;
+                reach = reach.max(u64::from(distance) + header.blocks());
+            }
+            damage.bytes = reach.min(u64::from(self.window.blocks)) * BLOCK_BYTES as u64;
+        }
+        self.recovery.damage.push(damage);
+        Ok(resume)
+    }
+
+    /// Every header of the ring's history outside the accepted frames whose number is higher than theirs.
+    async fn find_later_frames(&mut self) -> Result<Vec<(u32, Header)>, WalError> {
+        let last_seq = self.last_seq();
+        let last_epoch = self.last.map_or(0, |last| last.epoch);
+        let mut later = Vec::new();
+        let mut block = 0;
+        while block < self.window.blocks {
+            if self.is_live(block) {
+                block += 1;
+                continue;
+            }
+            if let BlockKind::First(header) = frame::inspect(self.window.block(block).await?)
+                && header.seq > last_seq
+                && header.epoch >= last_epoch
+                && header.shard == self.superblock.shard
+                && self.superblock.fence.admits(&header)
+            {
+                later.push((block, header));
+            }
+            block += 1;
+        }
+        Ok(later)
+    }
+
+    /// Whether a block lies between the first accepted frame and the end of the last one.
+    fn is_live(&self, block: u32) -> bool {
+        let Some(tail) = self.live.first().map(|live| live.block) else { return false };
+        if tail < self.next_block {
+            (tail..self.next_block).contains(&block)
+        } else {
+            block >= tail || block < self.next_block
+        }
+    }
+}
+
+/// A piece of the region in memory, moved on as blocks are asked for.
+pub(super) struct Window<'a, D: DirectFile> {
+    disk: &'a D,
+    /// How many blocks the region has.
+    blocks: u32,
+    first: u32,
+    piece: Option<D::Buffer>,
+}
+
+impl<D: DirectFile> Window<'_, D> {
+    async fn block(&mut self, block: u32) -> Result<&[u8], WalError> {
+        assert!(block < self.blocks, "block {block} is inside the region");
+        let held = self.piece.as_ref().map_or(0, |piece| (piece.as_ref().len() / BLOCK_BYTES) as u32);
+        if block < self.first || block >= self.first + held {
+            let count = PIECE_BLOCKS.min(self.blocks - block);
+            self.disk.yield_now().await;
+            let read = self.disk.read_at(file_offset(block), count as usize * BLOCK_BYTES).await;
+            self.piece = Some(read.map_err(|source| WalError::Io { what: "reading the ring", source })?);
+            self.first = block;
+        }
+        let piece = self.piece.as_ref().expect("a piece was just read, or held the block").as_ref();
+        Ok(&piece[(block - self.first) as usize * BLOCK_BYTES..][..BLOCK_BYTES])
+    }
+
+    /// Reads the payload of the frame whose header is at `block`.
+    async fn read_frame(
+        &mut self,
+        block: u32,
+        header: Header,
+        payload: &mut Vec<u8>,
+    ) -> Result<Result<(), BadFrame>, WalError> {
+        if header.blocks() > u64::from(self.blocks - block) {
+            return Ok(Err(BadFrame::Length));
+        }
+        let mut assembly = Assembly::start(header, self.block(block).await?, payload);
+        for next in block + 1..block + header.blocks() as u32 {
+            if let Err(reason) = assembly.push(self.block(next).await?) {
+                return Ok(Err(reason));
+            }
+        }
+        Ok(assembly.finish())
+    }
+}
+
+/// Where a block of the region is in the file.
+pub(super) fn file_offset(block: u32) -> u64 {
+    (COPIES + u64::from(block)) * BLOCK_BYTES as u64
+}
