@@ -2,5 +2,14 @@
 //!
 //! `ARCHITECTURE.md` at the repository's root has the map.
 
+pub mod api;
+pub mod duration;
+pub mod flags;
+pub mod head_source;
+pub mod host;
+pub mod logging;
 pub mod promql;
+pub mod rfc3339;
+pub mod roles;
+pub mod self_scrape;
 pub mod source;

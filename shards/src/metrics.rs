@@ -272,6 +272,14 @@ impl Metrics {
         self.queue_capacity.set(capacity as i64);
     }
 
+    /// Counts one request that the query plane answered, in the families that the receive handler counts in.
+    pub fn observe_http(&self, code: u16, handler: &str, method: &str, seconds: f64) {
+        let code = code.to_string();
+        let http = [code.as_str(), handler, method, ""];
+        self.http_requests.with_label_values(&http).inc();
+        self.http_seconds.with_label_values(&http).observe(seconds);
+    }
+
     /// Series of one tenant, over all shards.
     pub fn head_series(&self, tenant: &str) -> IntGauge {
         self.head_series.with_label_values(&[tenant])

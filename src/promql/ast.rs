@@ -161,7 +161,57 @@ pub enum BinaryOp {
     Unless,
 }
 
+impl AggregateOp {
+    /// The operator as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AggregateOp::Sum => "sum",
+            AggregateOp::Avg => "avg",
+            AggregateOp::Min => "min",
+            AggregateOp::Max => "max",
+            AggregateOp::Count => "count",
+            AggregateOp::Group => "group",
+            AggregateOp::Stddev => "stddev",
+            AggregateOp::Stdvar => "stdvar",
+            AggregateOp::TopK => "topk",
+            AggregateOp::BottomK => "bottomk",
+            AggregateOp::Quantile => "quantile",
+            AggregateOp::CountValues => "count_values",
+            AggregateOp::LimitK => "limitk",
+            AggregateOp::LimitRatio => "limit_ratio",
+        }
+    }
+
+    /// Whether an argument stands before the vector.
+    pub fn has_parameter(self) -> bool {
+        use AggregateOp::{BottomK, CountValues, LimitK, LimitRatio, Quantile, TopK};
+        matches!(self, TopK | BottomK | Quantile | CountValues | LimitK | LimitRatio)
+    }
+}
+
 impl BinaryOp {
+    /// The operator as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "+",
+            BinaryOp::Sub => "-",
+            BinaryOp::Mul => "*",
+            BinaryOp::Div => "/",
+            BinaryOp::Mod => "%",
+            BinaryOp::Pow => "^",
+            BinaryOp::Atan2 => "atan2",
+            BinaryOp::Equal => "==",
+            BinaryOp::NotEqual => "!=",
+            BinaryOp::Greater => ">",
+            BinaryOp::Less => "<",
+            BinaryOp::GreaterEqual => ">=",
+            BinaryOp::LessEqual => "<=",
+            BinaryOp::And => "and",
+            BinaryOp::Or => "or",
+            BinaryOp::Unless => "unless",
+        }
+    }
+
     /// `==` and its kin.
     pub fn is_comparison(self) -> bool {
         use BinaryOp::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
@@ -226,7 +276,9 @@ impl Expr {
             Expr::Vector(_) | Expr::Aggregate(_) => ValueType::Vector,
             Expr::Matrix { .. } | Expr::Subquery(_) => ValueType::Matrix,
             Expr::Call(call) => match call.name {
-                "time" | "scalar" | "pi" => ValueType::Scalar,
+                "time" | "scalar" | "pi" | "start" | "end" | "step" | "range" | "min_of" | "max_of" => {
+                    ValueType::Scalar
+                }
                 _ => ValueType::Vector,
             },
             Expr::Binary(binary) => {

@@ -18,6 +18,9 @@ pub struct QueryOptions {
     pub timeout: Duration,
     /// The most samples that may be in memory at once (Prometheus: 50 million).
     pub samples_max: u64,
+    /// Metric names that no longer fit are dropped at the end of the query instead of at once, so that functions of
+    /// labels still see them (Prometheus: `promql-delayed-name-removal`).
+    pub delayed_name_removal: bool,
 }
 
 impl Default for QueryOptions {
@@ -27,6 +30,7 @@ impl Default for QueryOptions {
             default_step_ms: 60_000,
             timeout: Duration::from_secs(120),
             samples_max: 50_000_000,
+            delayed_name_removal: false,
         }
     }
 }

@@ -45,7 +45,8 @@ impl Checkpointer {
     }
 
     /// Makes a checkpoint whenever a third of the ring was written since the last one: with the two that are kept,
-    /// two thirds of the ring are in use at most, and a third is left for writes while one is made.
+    /// two thirds of the ring are in use at most, and a third is left for writes while one is made. Also when a write
+    /// found no room, as frames that are large beside a small ring may.
     pub async fn watch(&self) {
         loop {
             self.shard.committed.wait().await;
@@ -62,7 +63,8 @@ impl Checkpointer {
     fn is_due(&self) -> bool {
         let Some(wal) = self.shard.wal.get() else { return false };
         let since = self.shard.committed_bytes.get() - self.committed_bytes_then.get();
-        self.shard.state() == ShardState::Serving && since > wal.size_bytes() / 3
+        let starved = self.shard.ring_was_full.take() && wal.used_bytes() > 0;
+        self.shard.state() == ShardState::Serving && (starved || since > wal.size_bytes() / 3)
     }
 
     /// The checkpoint of an orderly end. It is left out when nothing was written since the last one.

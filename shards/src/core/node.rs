@@ -101,6 +101,7 @@ pub struct Node {
     control: Vec<flume::Sender<Control>>,
     handle: ShardHandle,
     addresses: Vec<SocketAddr>,
+    metrics: Metrics,
     failure: Arc<Mutex<Option<String>>>,
     watchdog: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
     _data_dir: DataDir,
@@ -199,6 +200,7 @@ impl Node {
             control,
             handle: ShardHandle::new(jobs, state),
             addresses,
+            metrics,
             failure,
             watchdog: Some(watchdog),
             _data_dir: data_dir,
@@ -213,6 +215,11 @@ impl Node {
     /// The addresses listened on, in the order of [`NodeConfig::listen`], with real ports.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The families that the query plane counts its requests in too.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Why a shard could not start, if one could not. A node with such a shard never becomes ready.

@@ -41,8 +41,10 @@ pub struct Shard {
     pub metrics: ShardMetrics,
     /// Makes the keys of series.
     pub hasher: SeriesHasher,
-    /// Told after each commit, for whoever watches the ring's fill.
+    /// Told after each commit, and when a write found no room, for whoever watches the ring's fill.
     pub committed: Notify,
+    /// A write found no room in the ring since this was last cleared.
+    pub ring_was_full: Cell<bool>,
     /// Bytes that frames of this process took in the ring.
     pub committed_bytes: Cell<u64>,
     open: RefCell<OpenBatch>,
@@ -93,6 +95,7 @@ impl Shard {
             metrics,
             hasher,
             committed: Notify::default(),
+            ring_was_full: Cell::new(false),
             open: RefCell::default(),
             committed_bytes: Cell::new(0),
             work: Notify::default(),
@@ -146,6 +149,10 @@ impl Shard {
             };
             done += rows.len();
             if let Err(failure) = applied {
+                if failure == Failure::RingFull {
+                    self.ring_was_full.set(true);
+                    self.committed.notify();
+                }
                 outcome.failure = Some(failure);
                 outcome.failed += (batch.rows.len() - done) as u64;
                 break;

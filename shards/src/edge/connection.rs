@@ -14,14 +14,12 @@ use futures::{FutureExt, select_biased};
 use hyper::service::service_fn;
 use prometheus::IntGauge;
 
+use super::activity::{Activity, Watched};
 use super::router::Router;
 use crate::rt::{HyperExecutor, HyperIo, HyperTimer, Listener, Stream, WaitList, sleep, spawn, timeout};
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Kept-alive connections may idle this long between requests; Go's clients close after 90 s, Prometheus after 5 min.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(310);
 
 /// After an error such as too many open files, accepting pauses this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -38,14 +36,14 @@ pub struct Connections {
     closed: WaitList,
     gauge: IntGauge,
     stop: Stop,
-    /// How long the head of a connection's first request may take to arrive.
-    first_timeout: Duration,
+    /// How long the head of a request may take to arrive.
+    head_timeout: Duration,
 }
 
 impl Connections {
     /// None is open.
-    pub fn new(gauge: IntGauge, stop: Stop, first_timeout: Duration) -> Rc<Connections> {
-        Rc::new(Connections { count: Cell::new(0), closed: WaitList::default(), gauge, stop, first_timeout })
+    pub fn new(gauge: IntGauge, stop: Stop, head_timeout: Duration) -> Rc<Connections> {
+        Rc::new(Connections { count: Cell::new(0), closed: WaitList::default(), gauge, stop, head_timeout })
     }
 
     /// Waits until all connections have ended.
@@ -117,14 +115,24 @@ async fn serve(mut stream: Stream, connections: &Connections, router: Rc<Router>
     let mut stop = connections.stop.clone();
     let sniffed = select_biased! {
         () = stop => return Ok(()),
-        sniffed = timeout(connections.first_timeout, sniff(&mut stream)).fuse() => sniffed,
+        sniffed = timeout(connections.head_timeout, sniff(&mut stream)).fuse() => sniffed,
     };
     let Some(is_http2) = sniffed.transpose()? else { return Ok(()) };
-    let service = service_fn(move |request| {
-        let router = Rc::clone(&router);
-        async move { Ok::<_, Infallible>(router.route(request).await) }
-    });
-    let io = HyperIo(stream);
+    let activity = Rc::new(Activity::new(is_http2));
+    let service = {
+        let activity = Rc::clone(&activity);
+        service_fn(move |request| {
+            let router = Rc::clone(&router);
+            let activity = Rc::clone(&activity);
+            async move {
+                let request_open = activity.begin_request();
+                let response = router.route(request).await;
+                drop(request_open);
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
+    let io = HyperIo(Watched { stream, activity: Rc::clone(&activity) });
     if is_http2 {
         let connection = hyper::server::conn::http2::Builder::new(HyperExecutor)
             .timer(HyperTimer)
@@ -134,30 +142,47 @@ async fn serve(mut stream: Stream, connections: &Connections, router: Rc<Router>
             .max_concurrent_streams(256)
             .keep_alive_interval(Duration::from_secs(60))
             .serve_connection(io, service);
-        drive(connection, stop, |connection| connection.graceful_shutdown()).await
+        drive(connection, stop, &activity, connections.head_timeout, |connection| {
+            connection.graceful_shutdown()
+        })
+        .await
     } else {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(HyperTimer)
-            .header_read_timeout(IDLE_TIMEOUT)
+            .header_read_timeout(None)
             .half_close(true)
             .max_buf_size(1 << 20)
             .serve_connection(io, service);
-        drive(connection, stop, |connection| connection.graceful_shutdown()).await
+        drive(connection, stop, &activity, connections.head_timeout, |connection| {
+            connection.graceful_shutdown()
+        })
+        .await
     }
 }
 
-/// Runs a connection to its end; on stop, to the end of its requests.
-async fn drive<C>(connection: C, mut stop: Stop, shut_down: impl Fn(Pin<&mut C>)) -> io::Result<()>
+/// Runs a connection to its end; on stop, to the end of its requests; or until it is silent for too long.
+async fn drive<C>(
+    connection: C,
+    mut stop: Stop,
+    activity: &Activity,
+    head_timeout: Duration,
+    shut_down: impl Fn(Pin<&mut C>),
+) -> io::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = std::pin::pin!(connection);
+    let mut silent = std::pin::pin!(activity.silent(head_timeout).fuse());
     select_biased! {
         ended = connection.as_mut().fuse() => return ended.map_err(io::Error::other),
         () = stop => {}
+        () = silent => return Err(io::ErrorKind::TimedOut.into()),
     }
     shut_down(connection.as_mut());
-    connection.await.map_err(io::Error::other)
+    select_biased! {
+        ended = connection.fuse() => ended.map_err(io::Error::other),
+        () = silent => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 /// Reads until the bytes differ from the HTTP/2 preface or are all of it, and puts them back.

@@ -6,6 +6,7 @@
 //! Promises: every request gets an answer or a closed connection within its time limits, and memory for requests
 //!           in progress stays below its limit.
 
+mod activity;
 mod admission;
 mod connection;
 mod render;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncWrite};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,7 +19,7 @@ const BACKLOG: i32 = 1024;
 /// socket without it is bound first, which fails while anybody else listens.
 pub fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
     if address.port() != 0 {
-        listening_socket(address, false)?;
+        wait_for_port(address)?;
     }
     let first = listening_socket(address, true)?;
     let bound = first
@@ -30,6 +31,26 @@ pub fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Ve
         sockets.push(OwnedFd::from(listening_socket(bound, true)?));
     }
     Ok((bound, sockets))
+}
+
+/// Succeeds when nobody else listens. The kernel closes the sockets of a killed process that used io_uring some
+/// time after the process has gone, so a restart waits for them.
+fn wait_for_port(address: SocketAddr) -> io::Result<()> {
+    const TRIES: u32 = 30;
+    const PAUSE: Duration = Duration::from_millis(100);
+    for _ in 1..TRIES {
+        match listening_socket(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => pause(PAUSE),
+            result => return result.map(drop),
+        }
+    }
+    listening_socket(address, false).map(drop)
+}
+
+/// At start no executor runs yet, so the thread may sleep.
+#[expect(clippy::disallowed_methods, reason = "no executor runs on this thread")]
+fn pause(duration: Duration) {
+    std::thread::sleep(duration);
 }
 
 fn listening_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {

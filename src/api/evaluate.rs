@@ -1,0 +1,77 @@
+//! What the API needs of PromQL; a trait, so that tests can stand in for the engine.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use annulus_shards::Matcher;
+
+use super::params::Steps;
+use crate::promql::ast::Expr;
+use crate::promql::engine::Engine;
+use crate::promql::parser;
+use crate::promql::value::{ParseError, QueryAnswer, QueryError, QueryOptions};
+use crate::source::Source;
+
+/// The answer to a query, some time later; dropping it cancels the query.
+pub type AnswerFuture<'a> = Pin<Box<dyn Future<Output = Result<QueryAnswer, QueryError>> + Send + 'a>>;
+
+/// Parses and evaluates PromQL.
+pub trait Evaluate: Send + Sync {
+    /// See [`Engine::instant`].
+    fn instant<'a>(
+        &'a self,
+        source: Arc<dyn Source>,
+        query: &'a str,
+        time_ms: i64,
+        options: &'a QueryOptions,
+    ) -> AnswerFuture<'a>;
+
+    /// See [`Engine::range`].
+    fn range<'a>(
+        &'a self,
+        source: Arc<dyn Source>,
+        query: &'a str,
+        steps: Steps,
+        options: &'a QueryOptions,
+    ) -> AnswerFuture<'a>;
+
+    /// The matchers of a series selector, as `match[]` has it.
+    fn selector(&self, text: &str) -> Result<Vec<Matcher>, ParseError>;
+}
+
+impl Evaluate for Engine {
+    fn instant<'a>(
+        &'a self,
+        source: Arc<dyn Source>,
+        query: &'a str,
+        time_ms: i64,
+        options: &'a QueryOptions,
+    ) -> AnswerFuture<'a> {
+        Box::pin(Engine::instant(self, source, query, time_ms, options))
+    }
+
+    fn range<'a>(
+        &'a self,
+        source: Arc<dyn Source>,
+        query: &'a str,
+        Steps { start_ms, end_ms, step_ms }: Steps,
+        options: &'a QueryOptions,
+    ) -> AnswerFuture<'a> {
+        Box::pin(Engine::range(self, source, query, start_ms, end_ms, step_ms, options))
+    }
+
+    fn selector(&self, text: &str) -> Result<Vec<Matcher>, ParseError> {
+        match parser::parse(text)? {
+            Expr::Vector(selector) if selector.offset_ms == 0 && selector.at.is_none() => {
+                Ok(selector.matchers)
+            }
+            _ => Err(ParseError {
+                message: "expected a series selector and nothing else".to_owned(),
+                line: 1,
+                column: 1,
+                span: Default::default(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Writing answers as JSON, byte for byte as Prometheus does, without building a tree first.
+//!
+//! Prometheus uses two encoders: label sets and values of queries keep `<`, `>` and `&`; all other texts have them
+//! escaped for HTML.
+
+use std::io::{self, Write};
+use std::mem;
+
+use annulus_shards::Labels;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderValue, StatusCode, header};
+
+use super::number;
+use crate::promql::value::{QueryAnswer, QueryValue};
+
+/// Size of the pieces in which a large answer is kept: it never has to be moved as a whole.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// The body of an answer, in pieces.
+#[derive(Default)]
+pub struct JsonBody {
+    full: Vec<Bytes>,
+    last: Vec<u8>,
+}
+
+impl Write for JsonBody {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.last.extend_from_slice(bytes);
+        if self.last.len() >= PIECE_BYTES {
+            self.full.push(mem::take(&mut self.last).into());
+            self.last.reserve(PIECE_BYTES);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl JsonBody {
+    /// The answer with this body.
+    fn into_response(mut self, status: StatusCode) -> Response {
+        let body = if self.full.is_empty() {
+            Body::from(self.last)
+        } else {
+            self.full.push(self.last.into());
+            Body::from_stream(stream::iter(self.full.into_iter().map(Ok::<_, io::Error>)))
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+/// An answer with an error.
+pub fn error(status: StatusCode, kind: &str, text: &str) -> Response {
+    build(status, |out| {
+        write!(out, r#"{{"status":"error","errorType":"{kind}","error":"#)?;
+        write_text(out, text)?;
+        out.write_all(b"}")
+    })
+}
+
+/// An answer whose data is written by `data`.
+pub fn success(
+    warnings: &[String],
+    infos: &[String],
+    data: impl FnOnce(&mut JsonBody) -> io::Result<()>,
+) -> Response {
+    build(StatusCode::OK, |out| {
+        out.write_all(br#"{"status":"success","data":"#)?;
+        data(out)?;
+        for (name, texts) in [("warnings", warnings), ("infos", infos)] {
+            if !texts.is_empty() {
+                write!(out, r#","{name}":"#)?;
+                write_texts(out, texts)?;
+            }
+        }
+        out.write_all(b"}")
+    })
+}
+
+/// The answer to a query.
+pub fn query_answer(answer: &QueryAnswer) -> Response {
+    success(&answer.warnings, &answer.infos, |out| write_value(out, &answer.value))
+}
+
+fn build(status: StatusCode, write: impl FnOnce(&mut JsonBody) -> io::Result<()>) -> Response {
+    let mut body = JsonBody::default();
+    write(&mut body).expect("writing to memory does not fail");
+    body.into_response(status)
+}
+
+fn write_value(out: &mut impl Write, value: &QueryValue) -> io::Result<()> {
+    match value {
+        QueryValue::Scalar { timestamp_ms, value } => {
+            out.write_all(br#"{"resultType":"scalar","result":["#)?;
+            number::write_scalar_time(out, *timestamp_ms)?;
+            out.write_all(b",\"")?;
+            number::write_plain(out, *value)?;
+            out.write_all(b"\"]}")
+        }
+        QueryValue::String { timestamp_ms, value } => {
+            out.write_all(br#"{"resultType":"string","result":["#)?;
+            number::write_scalar_time(out, *timestamp_ms)?;
+            out.write_all(b",")?;
+            write_text(out, value)?;
+            out.write_all(b"]}")
+        }
+        QueryValue::Vector(samples) => {
+            out.write_all(br#"{"resultType":"vector","result":"#)?;
+            write_list(out, samples, |out, sample| {
+                out.write_all(br#"{"metric":"#)?;
+                write_labels(out, &sample.labels)?;
+                out.write_all(br#","value":"#)?;
+                write_point(out, sample.timestamp_ms, sample.value)?;
+                out.write_all(b"}")
+            })?;
+            out.write_all(b"}")
+        }
+        QueryValue::Matrix(series) => {
+            out.write_all(br#"{"resultType":"matrix","result":"#)?;
+            write_list(out, series, |out, one| {
+                out.write_all(br#"{"metric":"#)?;
+                write_labels(out, &one.labels)?;
+                out.write_all(br#","values":"#)?;
+                write_list(out, &one.points, |out, (ms, value)| write_point(out, *ms, *value))?;
+                out.write_all(b"}")
+            })?;
+            out.write_all(b"}")
+        }
+    }
+}
+
+fn write_point(out: &mut impl Write, ms: i64, value: f64) -> io::Result<()> {
+    out.write_all(b"[")?;
+    number::write_sample_time(out, ms)?;
+    out.write_all(b",\"")?;
+    number::write_sample_value(out, value)?;
+    out.write_all(b"\"]")
+}
+
+/// A list of anything.
+pub fn write_list<W: Write, T>(
+    out: &mut W,
+    items: &[T],
+    write: impl Fn(&mut W, &T) -> io::Result<()>,
+) -> io::Result<()> {
+    out.write_all(b"[")?;
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.write_all(b",")?;
+        }
+        write(out, item)?;
+    }
+    out.write_all(b"]")
+}
+
+/// A list of texts.
+pub fn write_texts(out: &mut impl Write, texts: &[String]) -> io::Result<()> {
+    write_list(out, texts, |out, text| write_text(out, text))
+}
+
+/// An object of texts.
+pub fn write_object<'a>(
+    out: &mut impl Write,
+    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> io::Result<()> {
+    write_pairs(out, pairs, write_text)
+}
+
+/// A label set as an object.
+pub fn write_labels(out: &mut impl Write, labels: &Labels) -> io::Result<()> {
+    write_pairs(out, labels.iter(), write_label_text)
+}
+
+fn write_pairs<'a, W: Write>(
+    out: &mut W,
+    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    write: impl Fn(&mut W, &str) -> io::Result<()>,
+) -> io::Result<()> {
+    out.write_all(b"{")?;
+    for (index, (name, value)) in pairs.into_iter().enumerate() {
+        if index > 0 {
+            out.write_all(b",")?;
+        }
+        write(out, name)?;
+        out.write_all(b":")?;
+        write(out, value)?;
+    }
+    out.write_all(b"}")
+}
+
+/// A text, escaped for HTML too.
+pub fn write_text(out: &mut impl Write, text: &str) -> io::Result<()> {
+    write_escaped(out, text, |byte| byte < 0x20 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&'))
+}
+
+fn write_label_text(out: &mut impl Write, text: &str) -> io::Result<()> {
+    write_escaped(out, text, |byte| byte < 0x20 || matches!(byte, b'"' | b'\\'))
+}
+
+/// Only ASCII is ever escaped, so bytes can be looked at one by one.
+fn write_escaped(out: &mut impl Write, text: &str, escaped: impl Fn(u8) -> bool) -> io::Result<()> {
+    let bytes = text.as_bytes();
+    let mut plain_from = 0;
+    out.write_all(b"\"")?;
+    for (index, &byte) in bytes.iter().enumerate() {
+        if !escaped(byte) {
+            continue;
+        }
+        out.write_all(&bytes[plain_from..index])?;
+        plain_from = index + 1;
+        match byte {
+            b'"' | b'\\' => out.write_all(&[b'\\', byte])?,
+            b'\n' => out.write_all(b"\\n")?,
+            b'\r' => out.write_all(b"\\r")?,
+            b'\t' => out.write_all(b"\\t")?,
+            _ => write!(out, "\\u{byte:04x}")?,
+        }
+    }
+    out.write_all(&bytes[plain_from..])?;
+    out.write_all(b"\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::promql::value::{MatrixSeries, VectorSample};
+
+    fn text(response: Response) -> String {
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX);
+        String::from_utf8(futures::executor::block_on(body).unwrap().to_vec()).unwrap()
+    }
+
+    fn answer(value: QueryValue) -> QueryAnswer {
+        QueryAnswer { value, warnings: vec![], infos: vec![] }
+    }
+
+    #[test]
+    fn a_vector_reads_as_in_prometheus() {
+        let labels = Labels::from_pairs([("__name__", "up"), ("path", "a\\b\"<é>\n\u{1}")]);
+        let vector =
+            QueryValue::Vector(vec![VectorSample { labels, timestamp_ms: 1_435_781_451_781, value: 1.0 }]);
+        assert_eq!(
+            text(query_answer(&answer(vector))),
+            r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","path":"a\\b\"<é>\n\u0001"},"value":[1435781451.781,"1"]}]}}"#
+        );
+    }
+
+    #[test]
+    fn a_matrix_reads_as_in_prometheus_with_warnings_and_infos() {
+        let series = vec![
+            MatrixSeries { labels: Labels::empty(), points: vec![(0, f64::NAN), (500, f64::INFINITY)] },
+            MatrixSeries { labels: Labels::empty(), points: vec![] },
+        ];
+        let mut answer = answer(QueryValue::Matrix(series));
+        answer.warnings.push("a < b".to_owned());
+        answer.infos.push("x".to_owned());
+        assert_eq!(
+            text(query_answer(&answer)),
+            r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[0,"NaN"],[0.500,"+Inf"]]},{"metric":{},"values":[]}]},"warnings":["a \u003c b"],"infos":["x"]}"#
+        );
+    }
+
+    #[test]
+    fn scalars_and_strings_read_as_in_prometheus() {
+        let scalar = QueryValue::Scalar { timestamp_ms: 1_500, value: 0.333 };
+        assert_eq!(
+            text(query_answer(&answer(scalar))),
+            r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"0.333"]}}"#
+        );
+        let string = QueryValue::String { timestamp_ms: 0, value: "test".to_owned() };
+        assert_eq!(
+            text(query_answer(&answer(string))),
+            r#"{"status":"success","data":{"resultType":"string","result":[0,"test"]}}"#
+        );
+    }
+
+    #[test]
+    fn an_error_reads_as_in_prometheus() {
+        let response = error(StatusCode::BAD_REQUEST, "bad_data", "no \"x\" & y");
+        assert_eq!(response.status(), 400);
+        assert_eq!(
+            text(response),
+            r#"{"status":"error","errorType":"bad_data","error":"no \"x\" \u0026 y"}"#
+        );
+    }
+
+    #[test]
+    fn a_large_answer_is_whole() {
+        let points: Vec<(i64, f64)> = (0..100_000).map(|i| (i * 1000, i as f64)).collect();
+        let matrix = QueryValue::Matrix(vec![MatrixSeries { labels: Labels::empty(), points }]);
+        let text = text(query_answer(&answer(matrix)));
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let values = value["data"]["result"][0]["values"].as_array().unwrap();
+        assert_eq!(values.len(), 100_000);
+        assert_eq!(values[99_999], serde_json::json!([99_999, "99999"]));
+    }
+}

@@ -1,0 +1,313 @@
+//! The router from request to answer, over an engine and a source that answer what the test says.
+
+use std::time::Duration;
+
+use annulus_shards::{Labels, MatchOp, Matcher};
+use axum::body::Body;
+use http::{Request, StatusCode, header};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+use super::*;
+use crate::promql::ast::Span;
+use crate::promql::value::{MatrixSeries, ParseError, QueryAnswer, QueryError, QueryValue, VectorSample};
+use crate::source::{SelectRequest, SeriesChunks, SourceError, SourceFuture};
+
+/// Answers by the query's text.
+struct FakeEngine;
+
+impl FakeEngine {
+    fn answer(query: &str, value: QueryValue) -> Result<QueryAnswer, QueryError> {
+        match query {
+            "" => Err(parse_error("no expression found in input").into()),
+            "slow" => Err(QueryError::Timeout),
+            "execution" => Err(QueryError::Execution("many-to-many matching not allowed".to_owned())),
+            "panic" => panic!("planted"),
+            _ => Ok(QueryAnswer { value, warnings: vec![], infos: vec!["PromQL info: x".to_owned()] }),
+        }
+    }
+}
+
+fn parse_error(message: &str) -> ParseError {
+    ParseError { message: message.to_owned(), line: 1, column: 1, span: Span::default() }
+}
+
+impl Evaluate for FakeEngine {
+    fn instant<'a>(
+        &'a self,
+        _source: Arc<dyn Source>,
+        query: &'a str,
+        time_ms: i64,
+        options: &'a QueryOptions,
+    ) -> AnswerFuture<'a> {
+        Box::pin(async move {
+            if query == "hang" {
+                tokio::time::sleep(Duration::from_secs(3600)).await;
+            }
+            let sample = |job: &str, value| VectorSample {
+                labels: Labels::from_pairs([("__name__", "up"), ("job", job)]),
+                timestamp_ms: time_ms,
+                value,
+            };
+            let lookback = options.lookback_delta_ms as f64;
+            FakeEngine::answer(query, QueryValue::Vector(vec![sample("a", 1.0), sample("b", lookback)]))
+        })
+    }
+
+    fn range<'a>(
+        &'a self,
+        _source: Arc<dyn Source>,
+        query: &'a str,
+        steps: Steps,
+        _options: &'a QueryOptions,
+    ) -> AnswerFuture<'a> {
+        let points = vec![(steps.start_ms, 0.5), (steps.start_ms + steps.step_ms, f64::NAN)];
+        let matrix = QueryValue::Matrix(vec![MatrixSeries { labels: Labels::empty(), points }]);
+        Box::pin(async move { FakeEngine::answer(query, matrix) })
+    }
+
+    fn selector(&self, text: &str) -> Result<Vec<Matcher>, ParseError> {
+        match text {
+            "{}" => Ok(vec![Matcher::new(MatchOp::Equal, "x", "").unwrap()]),
+            "(" => Err(parse_error("unexpected end of input")),
+            name => Ok(vec![Matcher::new(MatchOp::Equal, "__name__", name).unwrap()]),
+        }
+    }
+}
+
+struct FakeSource;
+
+impl Source for FakeSource {
+    fn select<'a>(&'a self, request: SelectRequest) -> SourceFuture<'a, Vec<SeriesChunks>> {
+        assert!(request.skip_chunks);
+        let name = request.matchers[0].value.clone();
+        Box::pin(async move {
+            if name == "broken" {
+                return Err(SourceError::Unavailable("shard 0 replays".to_owned()));
+            }
+            let labels = Labels::from_pairs([("__name__", name.as_str())]);
+            Ok(vec![SeriesChunks { labels, chunks: vec![] }])
+        })
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        sets: Vec<Vec<Matcher>>,
+        min_ms: i64,
+        max_ms: i64,
+    ) -> SourceFuture<'a, Vec<String>> {
+        Box::pin(async move {
+            Ok(vec!["a<b".to_owned(), format!("sets{}", sets.len()), format!("{}", max_ms > min_ms)])
+        })
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        name: String,
+        _sets: Vec<Vec<Matcher>>,
+        _min_ms: i64,
+        _max_ms: i64,
+    ) -> SourceFuture<'a, Vec<String>> {
+        Box::pin(async move { Ok(vec![name, "z".to_owned()]) })
+    }
+}
+
+fn router_and_registry(readiness: Readiness) -> (Router, Registry) {
+    let registry = Registry::new();
+    let metrics = Metrics::register(&registry);
+    let config = ApiConfig {
+        options: QueryOptions { timeout: Duration::from_millis(500), ..QueryOptions::default() },
+        default_step_ms: 1_000,
+        concurrent_max: 2,
+        flags: vec![("log.level".to_owned(), "info".to_owned())],
+        started_ms: 0,
+    };
+    let readiness: ReadinessCheck = Arc::new(move || readiness.clone());
+    let api =
+        Api::new(Arc::new(FakeEngine), Arc::new(FakeSource), config, registry.clone(), metrics, readiness);
+    (api.router(), registry)
+}
+
+async fn send(request: Request<Body>) -> Response {
+    router_and_registry(Readiness::Ready).0.oneshot(request).await.unwrap()
+}
+
+async fn read(response: Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn get_page(path: &str) -> (u16, String) {
+    read(send(Request::get(path).body(Body::empty()).unwrap()).await).await
+}
+
+async fn post_form(path: &str, form: impl Into<Body>) -> (u16, String) {
+    let request = Request::post(path)
+        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded; charset=utf-8")
+        .body(form.into())
+        .unwrap();
+    read(send(request).await).await
+}
+
+fn error_text(kind: &str, error: &str) -> String {
+    format!(r#"{{"status":"error","errorType":"{kind}","error":"{error}"}}"#)
+}
+
+#[tokio::test]
+async fn an_instant_query_answers_as_prometheus_does() {
+    let expected = concat!(
+        r#"{"status":"success","data":{"resultType":"vector","result":["#,
+        r#"{"metric":{"__name__":"up","job":"a"},"value":[1.500,"1"]},"#,
+        r#"{"metric":{"__name__":"up","job":"b"},"value":[1.500,"300000"]}]},"infos":["PromQL info: x"]}"#
+    );
+    assert_eq!(get_page("/api/v1/query?query=up&time=1.5").await, (200, expected.to_owned()));
+    let thanos = "query=up&time=1.5&dedup=true&partial_response=true&max_source_resolution=0s&engine=thanos\
+                  &replicaLabels[]=a&storeMatch[]=b&stats=all";
+    assert_eq!(post_form("/api/v1/query", thanos).await, (200, expected.to_owned()));
+    let (_, limited) = get_page("/api/v1/query?query=up&time=1&limit=1&lookback_delta=1m").await;
+    assert!(
+        limited.contains(r#""warnings":["results truncated due to limit"]"#) && !limited.contains("\"b\"")
+    );
+}
+
+#[tokio::test]
+async fn a_range_query_answers_as_prometheus_does() {
+    let expected = concat!(
+        r#"{"status":"success","data":{"resultType":"matrix","result":["#,
+        r#"{"metric":{},"values":[[1,"0.5"],[16,"NaN"]]}]},"infos":["PromQL info: x"]}"#
+    );
+    let query = "/api/v1/query_range?query=up&start=1&end=100&step=15s";
+    assert_eq!(get_page(query).await, (200, expected.to_owned()));
+}
+
+#[tokio::test]
+async fn metadata_answers_as_prometheus_does() {
+    assert_eq!(
+        get_page("/api/v1/labels?match[]=a&match[]=b").await.1,
+        r#"{"status":"success","data":["a\u003cb","sets2","true"]}"#
+    );
+    assert_eq!(
+        get_page("/api/v1/label/U__a_2e_b/values?limit=1").await.1,
+        r#"{"status":"success","data":["a.b"],"warnings":["results truncated due to limit"]}"#
+    );
+    assert_eq!(
+        post_form("/api/v1/series", "match[]=up&match[]=down&match[]=up").await.1,
+        r#"{"status":"success","data":[{"__name__":"down"},{"__name__":"up"}]}"#
+    );
+    assert_eq!(
+        get_page("/api/v1/status/flags").await.1,
+        r#"{"status":"success","data":{"log.level":"info"}}"#
+    );
+    assert!(get_page("/api/v1/status/buildinfo").await.1.contains(r#""version":"#));
+    assert!(
+        get_page("/api/v1/status/runtimeinfo").await.1.contains(r#""startTime":"1970-01-01T00:00:00.000Z""#)
+    );
+    assert_eq!(get_page("/api/v1/rules").await.1, r#"{"status":"success","data":{"groups":[]}}"#);
+}
+
+#[tokio::test]
+async fn errors_have_prometheus_kinds_and_codes() {
+    for (path, status, kind, error) in [
+        (
+            "/api/v1/query",
+            400,
+            "bad_data",
+            r#"invalid parameter \"query\": 1:1: parse error: no expression found in input"#,
+        ),
+        ("/api/v1/query?query=slow", 503, "timeout", "query timed out in expression evaluation"),
+        ("/api/v1/query?query=hang", 503, "timeout", "query timed out in expression evaluation"),
+        ("/api/v1/query?query=execution", 422, "execution", "many-to-many matching not allowed"),
+        (
+            "/api/v1/query?query=panic",
+            500,
+            "internal",
+            "the request met a bug of this server; its log says more",
+        ),
+        (
+            "/api/v1/query?query=up&time=%00",
+            400,
+            "bad_data",
+            r#"invalid parameter \"time\": cannot parse \"\\0\" to a valid timestamp"#,
+        ),
+        ("/api/v1/series", 400, "bad_data", "no match[] parameter provided"),
+        (
+            "/api/v1/series?match[]={}",
+            400,
+            "bad_data",
+            r#"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"#,
+        ),
+        (
+            "/api/v1/labels?match[]=(",
+            400,
+            "bad_data",
+            r#"invalid parameter \"match[]\": 1:1: parse error: unexpected end of input"#,
+        ),
+        ("/api/v1/series?match[]=broken", 503, "unavailable", "shard 0 replays"),
+        ("/nope", 404, "not_found", r#"there is no page \"/nope\" here"#),
+    ] {
+        let path = path.replace('{', "%7B").replace('}', "%7D");
+        assert_eq!(get_page(&path).await, (status, error_text(kind, error)), "{path}");
+    }
+    let (status, text) = get_page("/api/v1/label/%ff/values").await;
+    assert!(status == 400 && text.contains("bad_data"), "{text}");
+    let delete = Request::delete("/api/v1/query").body(Body::empty()).unwrap();
+    let (status, text) = read(send(delete).await).await;
+    assert_eq!((status, text), (405, error_text("bad_data", r#"\"/api/v1/query\" does not take DELETE"#)));
+}
+
+#[tokio::test]
+async fn a_body_past_its_bound_is_refused_and_other_bodies_are_not_read() {
+    let (status, text) = post_form("/api/v1/query", format!("query={}", "x".repeat(10 << 20))).await;
+    assert!(status == 413 && text.contains("10485760 bytes"), "{text}");
+    // Not a form: the body is not read, the URL still counts.
+    let json = Request::post("/api/v1/query?query=up").body(Body::from("{")).unwrap();
+    assert_eq!(send(json).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn probes_answer_as_thanos_does() {
+    assert_eq!(get_page("/-/healthy").await, (200, "OK".to_owned()));
+    assert_eq!(get_page("/-/ready").await, (200, "OK".to_owned()));
+    let (router, _) = router_and_registry(Readiness::NotReady("replay".to_owned()));
+    let request = Request::get("/-/ready").body(Body::empty()).unwrap();
+    assert_eq!(read(router.oneshot(request).await.unwrap()).await, (503, "NOT OK".to_owned()));
+}
+
+#[tokio::test]
+async fn requests_are_counted_under_their_handler() {
+    let (router, registry) = router_and_registry(Readiness::Ready);
+    for path in ["/api/v1/query?query=up", "/api/v1/query?query=slow", "/metrics"] {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let _ = read(router.clone().oneshot(request).await.unwrap()).await;
+    }
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    for line in [
+        r#"http_requests_total{code="200",handler="query",method="get",tenant=""} 1"#,
+        r#"http_requests_total{code="503",handler="query",method="get",tenant=""} 1"#,
+        r#"http_request_duration_seconds_count{code="200",handler="query",method="get",tenant=""} 1"#,
+        "thanos_query_api_instant_query_duration_seconds_count 2",
+        "thanos_query_concurrent_gate_queries_max 2",
+        "thanos_query_concurrent_gate_queries_in_flight 0",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn browsers_and_compressing_clients_are_served() {
+    let request = Request::get("/api/v1/query?query=up")
+        .header(header::ORIGIN, "http://grafana")
+        .header(header::ACCEPT_ENCODING, "gzip")
+        .body(Body::empty())
+        .unwrap();
+    let response = send(request).await;
+    assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    assert_eq!(response.headers()[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes()[..2], [0x1f, 0x8b]);
+    let options = Request::options("/api/v1/query").header(header::ORIGIN, "x").body(Body::empty()).unwrap();
+    let response = send(options).await;
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    assert!(response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_METHODS));
+}

@@ -1,0 +1,183 @@
+//! Whole command lines, those of the deployments that annulus has to take over among them.
+
+use super::*;
+
+fn parse_line(line: &str) -> Result<Setup, Exit> {
+    let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    parse(&args)
+}
+
+fn setup(line: &str) -> Setup {
+    parse_line(line).unwrap_or_else(|exit| panic!("{line}: {}", exit.text))
+}
+
+fn usage_error(line: &str) -> String {
+    let exit = parse_line(line).unwrap_err();
+    assert_eq!(exit.code, EXIT_USAGE, "{line}: {}", exit.text);
+    assert!(!exit.text.contains('\n'), "one line: {}", exit.text);
+    exit.text
+}
+
+fn has_warning(setup: &Setup, text: &str) -> bool {
+    setup.warnings.iter().any(|warning| warning.contains(text))
+}
+
+#[test]
+fn all_starts_without_flags() {
+    let setup = setup("all");
+    assert_eq!(setup.node.listen, ["0.0.0.0:10901", "0.0.0.0:10902"].map(|text| text.parse().unwrap()));
+    assert_eq!(setup.write_address, "0.0.0.0:10901".parse().unwrap());
+    assert_eq!(setup.node.data_dir.to_str(), Some("./data"));
+    assert_eq!((setup.node.shards, setup.node.ring_bytes), (None, 512 << 20));
+    assert_eq!(
+        (setup.node.tenant_header.as_str(), setup.tenant_label.as_str()),
+        ("THANOS-TENANT", "tenant_id")
+    );
+    assert_eq!(setup.self_scrape, Some(Duration::from_secs(15)));
+    assert_eq!(setup.grace_period, Duration::from_secs(120));
+    assert_eq!(setup.log, LogSetup { level: tracing::Level::INFO, json: false });
+    assert_eq!(setup.external_labels.len(), 1);
+    assert!(setup.external_labels[0].0 == "receive_replica" && !setup.external_labels[0].1.is_empty());
+    assert!(has_warning(&setup, "no --label is given"));
+    let query = setup.query.unwrap();
+    assert_eq!(query.address, "0.0.0.0:9090".parse().unwrap());
+    assert_eq!(query.replica_labels, ["receive_replica"]);
+    assert_eq!((query.options.lookback_delta_ms, query.options.default_step_ms), (300_000, 60_000));
+    assert_eq!(query.concurrent_max, 20);
+    assert!(setup.flags.contains(&("query.timeout".to_owned(), "2m".to_owned())), "{:?}", setup.flags);
+}
+
+#[test]
+fn the_receiver_of_the_reference_deployment_starts_with_warnings() {
+    let hashrings = tempfile::NamedTempFile::new().unwrap();
+    let json = r#"[{"hashring":"default","endpoints":["thanos-receive-0.thanos-receive:10901","thanos-receive-1.thanos-receive:10901"]}]"#;
+    std::fs::write(hashrings.path(), json).unwrap();
+    let setup = setup(&format!(
+        "receive --log.level=info --log.format=logfmt --grpc-address=0.0.0.0:10901 --http-address=0.0.0.0:10902 \
+         --remote-write.address=0.0.0.0:19291 --objstore.config=$(OBJSTORE_CONFIG) --tsdb.path=/var/thanos/receive \
+         --label=replica=\"$(NAME)\" --label=receive=\"true\" --tsdb.retention=15d \
+         --receive --http-address=0.0.0.0:10901 --grpc-address=0.0.0.0:10902 \
+         --receive.hashrings-file={} \
+         --receive.local-endpoint=thanos-receive-0.thanos-receive:10901 \
+         --objstore.config-file=/etc/thanos/objstore/objstore.yml --receive.replication-factor=2 --log.level=debug",
+        hashrings.path().display()
+    ));
+    let listen = ["0.0.0.0:19291", "0.0.0.0:10901", "0.0.0.0:10902"].map(|text| text.parse().unwrap());
+    assert_eq!(setup.node.listen, listen);
+    assert_eq!(setup.node.data_dir.to_str(), Some("/var/thanos/receive"));
+    assert_eq!(setup.log.level, tracing::Level::DEBUG);
+    assert_eq!(setup.external_labels[0], ("receive".to_owned(), "true".to_owned()));
+    assert!(setup.query.is_none() && setup.self_scrape.is_none());
+    for warning in [
+        "--receive has no effect",
+        "--objstore.config-file has no effect in this version: blocks are neither written nor uploaded",
+        "--tsdb.retention has no effect",
+        "--http-address is given more than once: \"0.0.0.0:10901\" takes the place of \"0.0.0.0:10902\"",
+        "--log.level is given more than once",
+        "NO REPLICATION: the hashrings name 2 endpoints and --receive.replication-factor=2",
+    ] {
+        assert!(has_warning(&setup, warning), "{warning} in {:#?}", setup.warnings);
+    }
+    assert!(!has_warning(&setup, "no --label"));
+}
+
+#[test]
+fn kingpin_rules_hold() {
+    for (line, on) in [
+        ("all --self-scrape", true),
+        ("all --self-scrape=false", false),
+        ("all --no-self-scrape", false),
+        ("receive --self-scrape", true),
+        ("receive --self-scrape --no-self-scrape", false),
+    ] {
+        assert_eq!(setup(line).self_scrape.is_some(), on, "{line}");
+    }
+    let setup = setup(
+        "--log.level debug all --data-dir x --query.timeout 1h30m --tsdb.path=y --no-tsdb.wal-compression",
+    );
+    assert_eq!(setup.log.level, tracing::Level::DEBUG);
+    assert_eq!(setup.node.data_dir.to_str(), Some("y"));
+    assert!(has_warning(&setup, "--data-dir is given more than once"));
+    assert!(has_warning(&setup, "--tsdb.wal-compression has no effect"));
+    assert_eq!(setup.query.unwrap().options.timeout, Duration::from_secs(5400));
+}
+
+#[test]
+fn lists_keep_all_values() {
+    let setup = setup(
+        "all --query.replica-label=replica --query.replica-label prometheus_replica,prometheus \
+         --label=a=\"1\" --label=b=\"2\" --label=a=\"3\" --label=c=4",
+    );
+    assert_eq!(setup.query.as_ref().unwrap().replica_labels, ["replica", "prometheus_replica", "prometheus"]);
+    let labels = [("a", "3"), ("b", "2"), ("c", "4")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!(setup.external_labels, labels);
+    assert!(has_warning(&setup, "--label a is given more than once"));
+    assert!(has_warning(&setup, "has no quotes"));
+}
+
+#[test]
+fn mistakes_are_named_in_one_line() {
+    for (line, expected) in [
+        ("all --htp-address=:1", "unknown flag --htp-address; did you mean --http-address?"),
+        ("all --query.timout=1m", "unknown flag --query.timout; did you mean --query.timeout?"),
+        ("all --zzz", "unknown flag --zzz; `annulus all --help` lists all flags"),
+        ("all --no-data-dir", "unknown flag --no-data-dir"),
+        (
+            "compact --wait",
+            "unknown command \"compact\": this version has `annulus all` and `annulus receive`",
+        ),
+        ("all --shards=x", "invalid value 'x' for '--shards <N>': invalid digit found in string"),
+        ("all --shards=0", "--shards must be between 1 and"),
+        (
+            "all --query.timeout=5",
+            "invalid value '5' for '--query.timeout <DURATION>': not a valid duration string",
+        ),
+        ("all --wal.ring-size=1GiBs", "invalid value '1GiBs' for '--wal.ring-size <SIZE>': it is not a size"),
+        ("all --wal.ring-size=4KiB", "--wal.ring-size must be a multiple of 4096, and at least 65536"),
+        ("all --receive.max-decoded-bytes=2GiB", "must be at most 1GiB"),
+        ("all --http-address=10901", "it is not an address to listen on (write 0.0.0.0:10901)"),
+        ("all --http-address=:1 --grpc-address=:1", "two flags name the address 0.0.0.0:1"),
+        ("all --log.level=verbose", "invalid value 'verbose' for '--log.level <LEVEL>'"),
+        ("all --label=a", "it has no ="),
+        ("all --data-dir", "a value is required for '--data-dir <DIR>'"),
+        ("all --tsdb.retention", "--tsdb.retention needs a value"),
+        ("all --no-self-scrape=true", "--no-self-scrape takes no value"),
+        ("all stray", "unexpected argument 'stray' found"),
+        ("receive --http.config=web.yml", "asks for TLS or authentication"),
+        ("all --receive.tenant-header=a:b", "it is not a header's name"),
+        ("all --receive.default-tenant-id=a/b", "holds no /"),
+        ("all --query.max-concurrent=0", "--query.max-concurrent must be more than 0"),
+        ("all --receive.max-inflight-bytes=1MiB", "could never be taken"),
+        ("receive --receive.hashrings=[{\"x\":\"$(ANNULUS_UNSET)\"}]", "ANNULUS_UNSET is not set"),
+    ] {
+        let text = usage_error(line);
+        assert!(text.contains(expected), "{line}: {text}");
+    }
+}
+
+#[test]
+fn empty_values_of_charts_are_no_flags() {
+    let setup =
+        setup("receive --http.config= --grpc-server-tls-cert= --receive.local-endpoint= --tracing.config=");
+    assert!(!has_warning(&setup, "no effect"), "{:?}", setup.warnings);
+}
+
+#[test]
+fn journald_is_logfmt_with_a_warning() {
+    let setup = setup("all --log.format=journald");
+    assert!(!setup.log.json && has_warning(&setup, "journald"));
+    assert!(super::tests::setup("all --log.format json").log.json);
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for line in ["--help", "-h", "help", "help all", "all --help", "receive -h", "--version", "-V"] {
+        let exit = parse_line(line).unwrap_err();
+        assert_eq!(exit.code, 0, "{line}: {}", exit.text);
+    }
+    let help = parse_line("all --help").unwrap_err().text;
+    for text in ["--query.lookback-delta", "[default: 5m]", "Addresses:", "--no-flag"] {
+        assert!(help.contains(text), "{text} in {help}");
+    }
+    assert_eq!(parse_line("").unwrap_err().code, EXIT_USAGE);
+}

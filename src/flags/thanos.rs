@@ -1,0 +1,169 @@
+//! Flags of Thanos Receive that this version does not act on.
+
+/// What follows from not acting on a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// Nothing: annulus has no such part, or always does it.
+    None,
+    /// Blocks are neither cut nor uploaded.
+    Storage,
+    /// No node forwards to another.
+    Replication,
+    /// Limits and relabelling.
+    Limits,
+    /// The flag asks for encryption or authentication. To serve without it is not a smaller service but another one,
+    /// so a value is refused.
+    Security,
+    /// Traces and request logs.
+    Observability,
+}
+
+/// A flag of Thanos Receive that has no effect here.
+#[derive(Debug)]
+pub struct Inert {
+    name: &'static str,
+    /// `--flag` and `--no-flag` rather than `--flag=value`.
+    pub is_switch: bool,
+    effect: Effect,
+}
+
+const fn value(name: &'static str, effect: Effect) -> Inert {
+    Inert { name, is_switch: false, effect }
+}
+
+const fn switch(name: &'static str, effect: Effect) -> Inert {
+    Inert { name, is_switch: true, effect }
+}
+
+static INERT: [Inert; 93] = [
+    switch("receive", Effect::None),
+    switch("writer.intern", Effect::None),
+    switch("enable-auto-gomemlimit", Effect::None),
+    value("auto-gomemlimit.ratio", Effect::None),
+    value("enable-feature", Effect::None),
+    value("hash-func", Effect::Storage),
+    value("matcher-cache-size", Effect::None),
+    value("objstore.config", Effect::Storage),
+    value("objstore.config-file", Effect::Storage),
+    value("shipper.upload-concurrency", Effect::Storage),
+    switch("shipper.allow-out-of-order-uploads", Effect::Storage),
+    switch("shipper.skip-corrupted-blocks", Effect::Storage),
+    value("tsdb.retention", Effect::Storage),
+    value("tsdb.min-block-duration", Effect::Storage),
+    value("tsdb.max-block-duration", Effect::Storage),
+    value("tsdb.max-retention-bytes", Effect::Storage),
+    value("tsdb.out-of-order.time-window", Effect::Limits),
+    value("tsdb.out-of-order.cap-max", Effect::Limits),
+    value("tsdb.too-far-in-future.time-window", Effect::Limits),
+    value("tsdb.max-exemplars", Effect::Limits),
+    switch("tsdb.wal-compression", Effect::None),
+    switch("tsdb.no-lockfile", Effect::None),
+    switch("tsdb.allow-overlapping-blocks", Effect::None),
+    switch("tsdb.enable-native-histograms", Effect::None),
+    value("tsdb.write-queue-size", Effect::None),
+    switch("tsdb.memory-snapshot-on-shutdown", Effect::None),
+    value("tsdb.head.expanded-postings-cache-size", Effect::None),
+    value("tsdb.block.expanded-postings-cache-size", Effect::None),
+    value("store.limits.request-series", Effect::Limits),
+    value("store.limits.request-samples", Effect::Limits),
+    value("receive.hashrings-algorithm", Effect::Replication),
+    value("receive.hashrings-file-refresh-interval", Effect::Replication),
+    value("receive.replication-protocol", Effect::Replication),
+    value("receive.capnproto-address", Effect::Replication),
+    value("receive.grpc-compression", Effect::Replication),
+    value("receive.grpc-service-config", Effect::Replication),
+    value("receive.replica-header", Effect::Replication),
+    value("receive.forward.async-workers", Effect::Replication),
+    value("receive-forward-timeout", Effect::Replication),
+    value("receive-forward-max-backoff", Effect::Replication),
+    value("receive.lazy-retrieval-max-buffered-responses", Effect::None),
+    value("receive.tenant-certificate-field", Effect::Security),
+    value("receive.split-tenant-label-name", Effect::Limits),
+    value("receive.limits-config", Effect::Limits),
+    value("receive.limits-config-file", Effect::Limits),
+    value("receive.limits-config-reload-timer", Effect::Limits),
+    value("receive.relabel-config", Effect::Limits),
+    value("receive.relabel-config-file", Effect::Limits),
+    switch("receive.otlp-enable-target-info", Effect::None),
+    value("receive.otlp-promote-resource-attributes", Effect::None),
+    value("remote-write.server-tls-cert", Effect::Security),
+    value("remote-write.server-tls-key", Effect::Security),
+    value("remote-write.server-tls-client-ca", Effect::Security),
+    value("remote-write.server-tls-min-version", Effect::None),
+    value("remote-write.server-tls-ciphers", Effect::None),
+    value("remote-write.server-tls-curves", Effect::None),
+    value("remote-write.client-tls-cert", Effect::Replication),
+    value("remote-write.client-tls-key", Effect::Replication),
+    value("remote-write.client-tls-ca", Effect::Replication),
+    switch("remote-write.client-tls-secure", Effect::Replication),
+    switch("remote-write.client-tls-skip-verify", Effect::Replication),
+    value("remote-write.client-server-name", Effect::Replication),
+    value("remote-write.client-tls-min-version", Effect::Replication),
+    value("http.config", Effect::Security),
+    value("grpc-server-tls-cert", Effect::Security),
+    value("grpc-server-tls-key", Effect::Security),
+    value("grpc-server-tls-client-ca", Effect::Security),
+    value("grpc-server-tls-min-version", Effect::None),
+    value("grpc-server-tls-ciphers", Effect::None),
+    value("grpc-server-tls-curves", Effect::None),
+    value("grpc-server-max-connection-age", Effect::None),
+    value("grpc-grace-period", Effect::None),
+    value("tracing.config", Effect::Observability),
+    value("tracing.config-file", Effect::Observability),
+    value("request.logging-config", Effect::Observability),
+    value("request.logging-config-file", Effect::Observability),
+    // Flags of Thanos Query that configurations for one process carry along.
+    value("query.max-concurrent-select", Effect::None),
+    switch("query.auto-downsampling", Effect::Storage),
+    switch("query.partial-response", Effect::None),
+    value("query.metadata.default-time-range", Effect::None),
+    value("query.promql-engine", Effect::None),
+    value("query.mode", Effect::None),
+    value("query.tenant-header", Effect::None),
+    value("query.default-tenant-id", Effect::None),
+    value("query.tenant-label-name", Effect::None),
+    value("deduplication.func", Effect::None),
+    value("endpoint", Effect::Replication),
+    value("store", Effect::Replication),
+    value("store.response-timeout", Effect::None),
+    value("store.unhealthy-timeout", Effect::None),
+    value("web.route-prefix", Effect::None),
+    value("web.external-prefix", Effect::None),
+    switch("web.disable-cors", Effect::None),
+];
+
+impl Inert {
+    /// The warning for this flag, if it has this value; an error where going on would be wrong.
+    pub fn accept(&self, value: &str) -> Result<Option<String>, String> {
+        let name = self.name;
+        if value.is_empty() {
+            return Ok(None); // Charts pass empty values for what is not configured.
+        }
+        let consequence = match self.effect {
+            Effect::None => "",
+            Effect::Storage => {
+                ": blocks are neither written nor uploaded, all samples stay in the head of this node"
+            }
+            Effect::Replication => ": this node neither forwards nor asks other nodes",
+            Effect::Limits => ": what it would refuse or change is stored as sent",
+            Effect::Observability => ": there are no traces and no request logs",
+            Effect::Security => {
+                return Err(format!(
+                    "--{name} asks for TLS or authentication, which this version does not have: put a proxy that \
+                     has it in front of annulus and leave the flag out"
+                ));
+            }
+        };
+        Ok(Some(format!("--{name} has no effect in this version{consequence}")))
+    }
+}
+
+/// The flag of that name.
+pub fn find(name: &str) -> Option<&'static Inert> {
+    INERT.iter().find(|inert| inert.name == name)
+}
+
+/// All names, for suggestions.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    INERT.iter().map(|inert| inert.name)
+}

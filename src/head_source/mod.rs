@@ -1,0 +1,212 @@
+//! The head as a source of PromQL: its series as Thanos Query shows them.
+//! Owns:     the external labels of this process and the rules by which they meet series and matchers.
+//! Touches:  the shards, through [`HeadReads`].
+//! Runs on:  the thread that asks; large answers are labelled and sorted on rayon's threads.
+//! Promises: series are sorted, each label set comes once, and an external label beats a series' own.
+
+mod external;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use annulus_shards::core::{HeadChunk, HeadSeries, ReadError, ReadRequest, ShardHandle, TenantTexts};
+use annulus_shards::{Labels, Matcher};
+use futures::channel::oneshot;
+use rayon::prelude::*;
+
+pub use external::ExternalLabels;
+
+use crate::source::{ChunkRef, SelectRequest, SeriesChunks, Source, SourceError, SourceFuture};
+
+/// Answers with more series than this are labelled and sorted on rayon's threads: below it, handing the work over
+/// costs more than the work.
+const INLINE_SERIES_MAX: usize = 2_000;
+
+/// A future of [`HeadReads`].
+pub type ReadFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReadError>> + Send + 'a>>;
+
+/// The reads of [`ShardHandle`] that [`HeadSource`] needs; a trait, so that tests can stand in for the shards.
+pub trait HeadReads: Send + Sync {
+    /// See [`ShardHandle::select`].
+    fn select(&self, request: ReadRequest, bytes_max: u64) -> ReadFuture<'_, Vec<HeadSeries>>;
+
+    /// See [`ShardHandle::label_names`].
+    fn label_names(&self, request: ReadRequest) -> ReadFuture<'_, Vec<TenantTexts>>;
+
+    /// See [`ShardHandle::label_values`].
+    fn label_values(&self, request: ReadRequest, name: String) -> ReadFuture<'_, Vec<TenantTexts>>;
+}
+
+impl HeadReads for ShardHandle {
+    fn select(&self, request: ReadRequest, bytes_max: u64) -> ReadFuture<'_, Vec<HeadSeries>> {
+        Box::pin(ShardHandle::select(self, request, bytes_max))
+    }
+
+    fn label_names(&self, request: ReadRequest) -> ReadFuture<'_, Vec<TenantTexts>> {
+        Box::pin(ShardHandle::label_names(self, request))
+    }
+
+    fn label_values(&self, request: ReadRequest, name: String) -> ReadFuture<'_, Vec<TenantTexts>> {
+        Box::pin(ShardHandle::label_values(self, request, name))
+    }
+}
+
+/// The head of this process, with external labels.
+pub struct HeadSource {
+    reads: Arc<dyn HeadReads>,
+    labels: Arc<ExternalLabels>,
+    select_bytes_max: u64,
+}
+
+impl HeadSource {
+    /// Reads from `reads`; one select may take `select_bytes_max` bytes.
+    pub fn new(reads: Arc<dyn HeadReads>, labels: ExternalLabels, select_bytes_max: u64) -> HeadSource {
+        HeadSource { reads, labels: Arc::new(labels), select_bytes_max }
+    }
+
+    async fn select_series(&self, request: SelectRequest) -> Result<Vec<SeriesChunks>, SourceError> {
+        let times = (request.min_ms, request.max_ms);
+        let Some(read) = self.labels.read_request(request.matchers, times, request.skip_chunks) else {
+            return Ok(Vec::new());
+        };
+        let series = self.reads.select(read, self.select_bytes_max).await?;
+        let labels = Arc::clone(&self.labels);
+        if series.len() <= INLINE_SERIES_MAX {
+            return Ok(finish_series(&labels, series));
+        }
+        let (sender, receiver) = oneshot::channel();
+        rayon::spawn(move || {
+            // Nobody waits any more when the query was canceled.
+            let _ = sender.send(finish_series(&labels, series));
+        });
+        receiver.await.map_err(|_| SourceError::Unavailable("the query threads are gone".to_owned()))
+    }
+
+    async fn names(&self, sets: Vec<Vec<Matcher>>, times: (i64, i64)) -> Result<Vec<String>, SourceError> {
+        let mut names = Vec::new();
+        for read in self.read_requests(sets, times) {
+            let found = self.reads.label_names(read).await?;
+            if !found.is_empty() {
+                names.extend(self.labels.names().map(str::to_owned));
+            }
+            names.extend(found.into_iter().flat_map(|tenant| tenant.texts));
+        }
+        names.retain(|name| !self.labels.is_replica(name));
+        Ok(sorted_once(names))
+    }
+
+    async fn values(
+        &self,
+        name: String,
+        sets: Vec<Vec<Matcher>>,
+        times: (i64, i64),
+    ) -> Result<Vec<String>, SourceError> {
+        if self.labels.is_replica(&name) {
+            return Ok(Vec::new());
+        }
+        let mut values = Vec::new();
+        for read in self.read_requests(sets, times) {
+            for found in self.reads.label_values(read, name.clone()).await? {
+                match self.labels.value(&name, &found.tenant) {
+                    Some(value) => values.push(value.to_owned()),
+                    None => values.extend(found.texts),
+                }
+            }
+        }
+        Ok(sorted_once(values))
+    }
+
+    /// One read per set of matchers that can match at all; no set stands for all series.
+    fn read_requests(&self, mut sets: Vec<Vec<Matcher>>, times: (i64, i64)) -> Vec<ReadRequest> {
+        if sets.is_empty() {
+            sets.push(Vec::new());
+        }
+        sets.into_iter().filter_map(|matchers| self.labels.read_request(matchers, times, true)).collect()
+    }
+}
+
+impl Source for HeadSource {
+    fn select<'a>(&'a self, request: SelectRequest) -> SourceFuture<'a, Vec<SeriesChunks>> {
+        Box::pin(self.select_series(request))
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        sets: Vec<Vec<Matcher>>,
+        min_ms: i64,
+        max_ms: i64,
+    ) -> SourceFuture<'a, Vec<String>> {
+        Box::pin(self.names(sets, (min_ms, max_ms)))
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        name: String,
+        sets: Vec<Vec<Matcher>>,
+        min_ms: i64,
+        max_ms: i64,
+    ) -> SourceFuture<'a, Vec<String>> {
+        Box::pin(self.values(name, sets, (min_ms, max_ms)))
+    }
+}
+
+impl From<ReadError> for SourceError {
+    fn from(error: ReadError) -> SourceError {
+        match error {
+            ReadError::Unavailable { .. } => SourceError::Unavailable(error.to_string()),
+            ReadError::TooLarge { bytes_max } => SourceError::TooLarge { bytes_max },
+        }
+    }
+}
+
+/// Gives every series its final labels, sorts by them, and joins series that became one.
+fn finish_series(external: &ExternalLabels, series: Vec<HeadSeries>) -> Vec<SeriesChunks> {
+    let labels: Vec<Labels> = if series.len() <= INLINE_SERIES_MAX {
+        let mut pairs = Vec::new();
+        series.iter().map(|one| external.apply(&one.labels, &one.tenant, &mut pairs)).collect()
+    } else {
+        series
+            .par_iter()
+            .map_init(Vec::new, |pairs, one| external.apply(&one.labels, &one.tenant, pairs))
+            .collect()
+    };
+    let mut found: Vec<SeriesChunks> = labels
+        .into_iter()
+        .zip(series)
+        .map(|(labels, one)| SeriesChunks { labels, chunks: one.chunks.into_iter().map(chunk_ref).collect() })
+        .collect();
+    // Stable: which of two equal label sets comes first stays as the shards answered.
+    if found.len() <= INLINE_SERIES_MAX {
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+    } else {
+        found.par_sort_by(|a, b| a.labels.cmp(&b.labels));
+    }
+    join_equal(&mut found);
+    found
+}
+
+/// Joins neighbours with equal labels; their chunks are put in order of time.
+fn join_equal(series: &mut Vec<SeriesChunks>) {
+    series.dedup_by(|next, kept| {
+        if next.labels != kept.labels {
+            return false;
+        }
+        kept.chunks.append(&mut next.chunks);
+        kept.chunks.sort_by_key(|chunk| chunk.min_ms);
+        true
+    });
+}
+
+fn chunk_ref(chunk: HeadChunk) -> ChunkRef {
+    ChunkRef { min_ms: chunk.min_ms, max_ms: chunk.max_ms, encoding: chunk.encoding, bytes: chunk.bytes }
+}
+
+fn sorted_once(mut texts: Vec<String>) -> Vec<String> {
+    texts.sort_unstable();
+    texts.dedup();
+    texts
+}
+
+#[cfg(test)]
+mod tests;

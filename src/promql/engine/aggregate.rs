@@ -1,0 +1,317 @@
+//! Aggregations that fold each group to one value per step: `sum`, `avg`, `min`, `max`, `count`, `group`, `stddev`,
+//! `stdvar`, `quantile`. Series are folded in their order, one by one, as they are computed.
+
+use super::column::{ABSENT, Column, Series};
+use super::eval::Evaluator;
+use super::grouping::{LabelChoice, Ordinals};
+use super::kahan::{Average, KahanSum};
+use super::lazy::Lazy;
+use super::math_functions::{larger, smaller};
+use super::node::{AggregateCall, Node};
+use super::quantile::quantile;
+use super::steps::Steps;
+use crate::promql::ast::AggregateOp;
+use crate::promql::value::QueryError;
+use annulus_shards::Labels;
+
+/// The state of one group at one step.
+trait Cell: Default + Clone {
+    /// Takes a value in.
+    fn add(&mut self, value: f64);
+    /// The result, if there was a value.
+    fn result(self, param: f64) -> Option<f64>;
+    /// Whether it holds on to each value, which then counts against the budget.
+    const KEEPS_VALUES: bool = false;
+}
+
+/// What is aggregated.
+enum Input<'a> {
+    Lazy(Lazy<'a>),
+    Ready(Vec<Series>),
+}
+
+struct Group<C> {
+    labels: Labels,
+    drop_name: bool,
+    cells: Vec<C>,
+}
+
+impl Evaluator<'_> {
+    /// The value of an aggregation.
+    pub(super) fn aggregate(&self, call: &AggregateCall, steps: &Steps) -> Result<Vec<Series>, QueryError> {
+        match call.op {
+            AggregateOp::Sum => self.fold::<Sum>(call, steps, None),
+            AggregateOp::Avg => self.fold::<Average>(call, steps, None),
+            AggregateOp::Min => self.fold::<Extreme<false>>(call, steps, None),
+            AggregateOp::Max => self.fold::<Extreme<true>>(call, steps, None),
+            AggregateOp::Count => self.fold::<Count>(call, steps, None),
+            AggregateOp::Group => self.fold::<Presence>(call, steps, None),
+            AggregateOp::Stddev => self.fold::<Variance<true>>(call, steps, None),
+            AggregateOp::Stdvar => self.fold::<Variance<false>>(call, steps, None),
+            AggregateOp::Quantile => {
+                let params = self.param(call, steps)?;
+                self.check_quantiles(call, &params);
+                self.fold::<Quantile>(call, steps, Some(&params))
+            }
+            AggregateOp::CountValues => self.count_values(call, steps),
+            AggregateOp::TopK | AggregateOp::BottomK | AggregateOp::LimitK | AggregateOp::LimitRatio => {
+                self.select_series(call, steps)
+            }
+        }
+    }
+
+    /// The parameter at each step.
+    pub(super) fn param(&self, call: &AggregateCall, steps: &Steps) -> Result<Vec<f64>, QueryError> {
+        match &call.param {
+            Some(node) => self.scalar(node, steps),
+            None => Err(QueryError::Execution("the aggregation lacks its parameter".to_owned())),
+        }
+    }
+
+    fn check_quantiles(&self, call: &AggregateCall, params: &[f64]) {
+        let (max, min) = extent(params);
+        self.annotate(|annotations| {
+            if params.iter().any(|param| param.is_nan()) {
+                annotations.invalid_quantile(f64::NAN, call.param_span);
+            }
+            if max > 1.0 {
+                annotations.invalid_quantile(max, call.param_span);
+            }
+            if min < 0.0 {
+                annotations.invalid_quantile(min, call.param_span);
+            }
+        });
+    }
+
+    fn fold<C: Cell>(
+        &self,
+        call: &AggregateCall,
+        steps: &Steps,
+        params: Option<&[f64]>,
+    ) -> Result<Vec<Series>, QueryError> {
+        let choice = label_choice(call);
+        let input = match &call.node {
+            node @ (Node::Latest(_) | Node::LatestTime(_) | Node::Range(_)) => {
+                let lazy = self.lazy(node, steps)?;
+                if lazy.is_ambiguous() { Input::Ready(lazy.collect(self, steps)?) } else { Input::Lazy(lazy) }
+            }
+            node => Input::Ready(self.vector(node, steps)?),
+        };
+        let labels: Vec<&Labels> = match &input {
+            Input::Lazy(lazy) => lazy.labels().iter().collect(),
+            Input::Ready(series) => series.iter().map(|one| &one.labels).collect(),
+        };
+        let keys = choice.of_all(&labels, self.workers);
+        let mut ordinals = Ordinals::default();
+        let mut groups: Vec<Group<C>> = Vec::new();
+        let mut add = |index: usize, drop_name: bool, column: &Column| {
+            self.control.check()?;
+            let key: &Labels = &keys[index];
+            let number = ordinals.of(key);
+            if number == groups.len() {
+                self.budget.add(steps.count() as u64)?;
+                let cells = vec![C::default(); steps.count()];
+                groups.push(Group { labels: key.clone(), drop_name, cells });
+            }
+            if C::KEEPS_VALUES {
+                self.budget.add(column.present().count() as u64)?;
+            }
+            let group = &mut groups[number];
+            group.drop_name |= drop_name;
+            for (step, value) in column.present() {
+                group.cells[step].add(value);
+            }
+            Ok(())
+        };
+        match &input {
+            Input::Lazy(lazy) => {
+                lazy.for_each(self, steps, |index, column| add(index, lazy.drops_name(index), &column))?;
+            }
+            Input::Ready(series) => {
+                for (index, one) in series.iter().enumerate() {
+                    add(index, one.drop_name, &one.column)?;
+                }
+            }
+        }
+        Ok(groups.into_iter().map(|group| finish(group, params)).collect())
+    }
+}
+
+fn finish<C: Cell>(group: Group<C>, params: Option<&[f64]>) -> Series {
+    let param = |step: usize| params.map_or(f64::NAN, |params| params[step]);
+    let values = group.cells.into_iter().enumerate();
+    let values = values.map(|(step, cell)| cell.result(param(step)).unwrap_or(ABSENT)).collect();
+    Series { labels: group.labels, drop_name: group.drop_name, column: Column::from_values(values) }
+}
+
+/// The labels by which an aggregation groups.
+pub(super) fn label_choice(call: &AggregateCall) -> LabelChoice {
+    if call.without { LabelChoice::all_but(&call.grouping) } else { LabelChoice::only(&call.grouping) }
+}
+
+/// The largest and the smallest parameter; NaN if any is NaN.
+pub(super) fn extent(params: &[f64]) -> (f64, f64) {
+    params.iter().fold((-f64::MAX, f64::MAX), |(max, min), param| (larger(max, *param), smaller(min, *param)))
+}
+
+#[derive(Default, Clone)]
+struct Sum(Option<KahanSum>);
+
+impl Cell for Sum {
+    #[inline]
+    fn add(&mut self, value: f64) {
+        match &mut self.0 {
+            Some(sum) => sum.add(value),
+            None => self.0 = Some(KahanSum::new(value)),
+        }
+    }
+
+    fn result(self, _: f64) -> Option<f64> {
+        self.0.map(KahanSum::total)
+    }
+}
+
+impl Cell for Average {
+    #[inline]
+    fn add(&mut self, value: f64) {
+        Average::add(self, value);
+    }
+
+    fn result(self, _: f64) -> Option<f64> {
+        self.mean()
+    }
+}
+
+/// The largest value (`MAX`) or the smallest; NaN only where there is nothing else.
+#[derive(Default, Clone)]
+struct Extreme<const MAX: bool>(Option<f64>);
+
+impl<const MAX: bool> Cell for Extreme<MAX> {
+    #[inline]
+    fn add(&mut self, value: f64) {
+        let better = self.0.is_none_or(|best| best.is_nan() || if MAX { best < value } else { best > value });
+        if better {
+            self.0 = Some(value);
+        }
+    }
+
+    fn result(self, _: f64) -> Option<f64> {
+        self.0
+    }
+}
+
+#[derive(Default, Clone)]
+struct Count(u64);
+
+impl Cell for Count {
+    #[inline]
+    fn add(&mut self, _: f64) {
+        self.0 += 1;
+    }
+
+    fn result(self, _: f64) -> Option<f64> {
+        (self.0 > 0).then_some(self.0 as f64)
+    }
+}
+
+#[derive(Default, Clone)]
+struct Presence(bool);
+
+impl Cell for Presence {
+    #[inline]
+    fn add(&mut self, _: f64) {
+        self.0 = true;
+    }
+
+    fn result(self, _: f64) -> Option<f64> {
+        self.0.then_some(1.0)
+    }
+}
+
+/// Welford's variance, or its root (`ROOT`).
+#[derive(Default, Clone)]
+struct Variance<const ROOT: bool> {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl<const ROOT: bool> Cell for Variance<ROOT> {
+    #[inline]
+    fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        if self.count == 1.0 {
+            self.mean = value;
+            self.squares = if value.is_finite() { 0.0 } else { f64::NAN };
+            return;
+        }
+        let delta = value - self.mean;
+        self.mean += delta / self.count;
+        self.squares += delta * (value - self.mean);
+    }
+
+    fn result(self, _: f64) -> Option<f64> {
+        let variance = self.squares / self.count;
+        (self.count > 0.0).then_some(if ROOT { variance.sqrt() } else { variance })
+    }
+}
+
+#[derive(Default, Clone)]
+struct Quantile(Vec<f64>);
+
+impl Cell for Quantile {
+    const KEEPS_VALUES: bool = true;
+
+    fn add(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    fn result(mut self, param: f64) -> Option<f64> {
+        (!self.0.is_empty()).then(|| quantile(param, &mut self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fold<C: Cell>(values: &[f64], param: f64) -> Option<f64> {
+        let mut cell = C::default();
+        for value in values {
+            cell.add(*value);
+        }
+        cell.result(param)
+    }
+
+    #[test]
+    fn groups_without_a_value_have_no_result() {
+        assert_eq!(fold::<Sum>(&[], 0.0), None);
+        assert_eq!(fold::<Average>(&[], 0.0), None);
+        assert_eq!(fold::<Extreme<true>>(&[], 0.0), None);
+        assert_eq!(fold::<Count>(&[], 0.0), None);
+        assert_eq!(fold::<Presence>(&[], 0.0), None);
+        assert_eq!(fold::<Variance<true>>(&[], 0.0), None);
+        assert_eq!(fold::<Quantile>(&[], 0.5), None);
+    }
+
+    #[test]
+    fn extremes_prefer_any_value_to_nan() {
+        assert_eq!(fold::<Extreme<true>>(&[f64::NAN, 1.0, f64::NAN, 3.0, 2.0], 0.0), Some(3.0));
+        assert_eq!(fold::<Extreme<false>>(&[2.0, f64::NAN, 1.0], 0.0), Some(1.0));
+        assert!(fold::<Extreme<false>>(&[f64::NAN], 0.0).unwrap().is_nan());
+    }
+
+    #[test]
+    fn spread_of_known_values() {
+        assert_eq!(fold::<Variance<false>>(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0], 0.0), Some(4.0));
+        assert_eq!(fold::<Variance<true>>(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0], 0.0), Some(2.0));
+        assert!(fold::<Variance<false>>(&[f64::INFINITY], 0.0).unwrap().is_nan());
+        assert_eq!(fold::<Quantile>(&[1.0, 3.0, 2.0], 0.5), Some(2.0));
+    }
+
+    #[test]
+    fn parameters_span_from_the_smallest_to_the_largest() {
+        assert_eq!(extent(&[0.5, -1.0, 2.0]), (2.0, -1.0));
+        assert!(extent(&[0.5, f64::NAN]).0.is_nan());
+    }
+}

@@ -1,0 +1,227 @@
+//! What a vector expression evaluates to: for each series one column, a value or nothing per step.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use ahash::RandomState;
+use annulus_shards::{Labels, STALE_NAN_BITS, is_stale};
+
+use crate::promql::value::QueryError;
+
+/// Fills the steps without a value. The stale marker says exactly that, and no operation on samples can yield it:
+/// it is a signalling NaN, and reading samples turns every other NaN into the quiet one.
+pub(super) const ABSENT: f64 = f64::from_bits(STALE_NAN_BITS);
+
+/// The labels that go when an expression's value is no longer the metric's.
+const METADATA_LABELS: [&str; 3] = ["__name__", "__type__", "__unit__"];
+
+/// One value or nothing per step.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Column(Vec<f64>);
+
+impl Column {
+    /// A column without values.
+    pub(super) fn absent(count: usize) -> Column {
+        Column(vec![ABSENT; count])
+    }
+
+    /// A column from one value per step; [`ABSENT`] where there is none.
+    pub(super) fn from_values(values: Vec<f64>) -> Column {
+        Column(values)
+    }
+
+    /// The value of one step.
+    #[inline]
+    pub(super) fn get(&self, step: usize) -> Option<f64> {
+        let value = self.0[step];
+        (!is_stale(value)).then_some(value)
+    }
+
+    /// Sets the value of one step.
+    #[inline]
+    pub(super) fn set(&mut self, step: usize, value: f64) {
+        self.0[step] = value;
+    }
+
+    /// Number of steps.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no step has a value; such series do not exist in a result.
+    pub(super) fn is_absent(&self) -> bool {
+        self.0.iter().all(|value| is_stale(*value))
+    }
+
+    /// One entry per step.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Option<f64>> + '_ {
+        self.0.iter().map(|value| (!is_stale(*value)).then_some(*value))
+    }
+
+    /// Step and value, for the steps that have one.
+    pub(super) fn present(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
+        self.0.iter().copied().enumerate().filter(|(_, value)| !is_stale(*value))
+    }
+
+    /// Replaces each value by what the function makes of it; nothing removes the value.
+    #[inline]
+    pub(super) fn map(&mut self, mut function: impl FnMut(usize, f64) -> Option<f64>) {
+        for (step, value) in self.0.iter_mut().enumerate() {
+            if !is_stale(*value) {
+                *value = function(step, *value).unwrap_or(ABSENT);
+            }
+        }
+    }
+
+    /// The first value at all of `count` steps.
+    pub(super) fn spread(&self, count: usize) -> Column {
+        Column(vec![self.0[0]; count])
+    }
+
+    /// Takes over the values of another column; false when both have one at the same step.
+    fn fill_from(&mut self, other: &Column) -> bool {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            if !is_stale(*theirs) {
+                if !is_stale(*mine) {
+                    return false;
+                }
+                *mine = *theirs;
+            }
+        }
+        true
+    }
+}
+
+/// One series of a vector.
+#[derive(Debug, Clone)]
+pub(super) struct Series {
+    /// Its labels.
+    pub(super) labels: Labels,
+    /// The name no longer fits the values and goes at the end of the query, if names are removed late.
+    pub(super) drop_name: bool,
+    /// Its values.
+    pub(super) column: Column,
+}
+
+/// What a node of the plan evaluates to.
+#[derive(Debug)]
+pub(super) enum Value {
+    /// One number per step.
+    Scalar(Vec<f64>),
+    /// A text.
+    Text(String),
+    /// A value or nothing per series and step.
+    Vector(Vec<Series>),
+}
+
+impl Value {
+    /// How many points it holds, for the budget.
+    pub(super) fn points(&self) -> u64 {
+        match self {
+            Value::Scalar(values) => values.len() as u64,
+            Value::Text(_) => 0,
+            Value::Vector(series) => series.iter().map(|s| s.column.len() as u64).sum(),
+        }
+    }
+
+    /// The value of a one-step evaluation at all of `count` steps.
+    pub(super) fn spread(self, count: usize) -> Value {
+        match self {
+            Value::Scalar(values) => Value::Scalar(vec![values[0]; count]),
+            Value::Text(text) => Value::Text(text),
+            Value::Vector(mut series) => {
+                for one in &mut series {
+                    one.column = one.column.spread(count);
+                }
+                Value::Vector(series)
+            }
+        }
+    }
+}
+
+/// The error for two series that became one.
+pub(super) fn same_labelset() -> QueryError {
+    QueryError::Execution("vector cannot contain metrics with the same labelset".to_owned())
+}
+
+/// The labels without the metric's name, type and unit.
+pub(super) fn without_metadata(labels: &Labels) -> Labels {
+    if !labels.iter().any(|(name, _)| METADATA_LABELS.contains(&name)) {
+        return labels.clone();
+    }
+    Labels::from_sorted(labels.iter().filter(|(name, _)| !METADATA_LABELS.contains(name)))
+}
+
+/// Whether two series have the same labels.
+pub(super) fn has_same_labels<'a>(labels: impl ExactSizeIterator<Item = &'a Labels>) -> bool {
+    let mut seen = HashMap::with_capacity_and_hasher(labels.len(), RandomState::new());
+    labels.into_iter().any(|labels| seen.insert(labels, ()).is_some())
+}
+
+/// Joins series of the same labels whose values do not meet at any step; the first one keeps its place.
+///
+/// # Errors
+/// When two of them have a value at the same step.
+pub(super) fn merge_same_labels(series: Vec<Series>) -> Result<Vec<Series>, QueryError> {
+    if series.len() < 2 || !has_same_labels(series.iter().map(|one| &one.labels)) {
+        return Ok(series);
+    }
+    let mut places: HashMap<Labels, usize, RandomState> = HashMap::default();
+    let mut merged: Vec<Series> = Vec::with_capacity(series.len());
+    for one in series {
+        match places.entry(one.labels.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(merged.len());
+                merged.push(one);
+            }
+            Entry::Occupied(place) => {
+                if !merged[*place.get()].column.fill_from(&one.column) {
+                    return Err(same_labelset());
+                }
+            }
+        }
+    }
+    Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(value: &str, values: &[f64]) -> Series {
+        Series {
+            labels: Labels::from_pairs([("a", value)]),
+            drop_name: false,
+            column: Column::from_values(values.to_vec()),
+        }
+    }
+
+    #[test]
+    fn series_of_the_same_labels_become_one_when_their_steps_do_not_meet() {
+        let merged = merge_same_labels(vec![
+            series("x", &[1.0, ABSENT]),
+            series("y", &[5.0, 6.0]),
+            series("x", &[ABSENT, 2.0]),
+        ])
+        .unwrap();
+        assert_eq!(merged.len(), 2);
+        assert_eq!(merged[0].column, Column::from_values(vec![1.0, 2.0]));
+        assert!(merge_same_labels(vec![series("x", &[1.0, ABSENT]), series("x", &[1.0, 2.0])]).is_err());
+    }
+
+    #[test]
+    fn a_quiet_nan_is_a_value() {
+        let mut column = Column::absent(2);
+        column.set(1, f64::NAN);
+        assert_eq!(column.get(0), None);
+        assert!(column.get(1).is_some_and(f64::is_nan));
+        column.map(|_, value| Some(-value));
+        assert_eq!(column.present().count(), 1);
+    }
+
+    #[test]
+    fn name_type_and_unit_go_together() {
+        let labels = Labels::from_pairs([("__name__", "m"), ("__type__", "counter"), ("job", "a")]);
+        assert_eq!(without_metadata(&labels), Labels::from_pairs([("job", "a")]));
+    }
+}

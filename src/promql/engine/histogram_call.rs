@@ -1,0 +1,185 @@
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction` over the series of classic histograms.
+
+use std::collections::BTreeSet;
+
+use annulus_shards::{Labels, LabelsBuilder};
+
+use super::annotations::ForcedMonotonic;
+use super::column::{ABSENT, Column, Series, merge_same_labels};
+use super::eval::Evaluator;
+use super::grouping::Ordinals;
+use super::histogram_quantile::{Bucket, Decrease, bucket_fraction, bucket_quantile, parse_upper_bound};
+use super::node::{HistogramCall, HistogramQuestion, Node};
+use super::number_format::format_open_metrics;
+use super::steps::Steps;
+use crate::promql::ast::Span;
+use crate::promql::value::QueryError;
+
+/// The label that holds a bucket's upper bound.
+const BUCKET_LABEL: &str = "le";
+
+/// The series of one histogram: upper bound and index of each.
+struct Histogram {
+    labels: Labels,
+    buckets: Vec<(f64, usize)>,
+}
+
+/// What is asked at each step.
+enum Question {
+    /// φ
+    Quantile(Vec<f64>),
+    /// The steps at which φ is one of several; the label tells the results apart.
+    OneOfQuantiles {
+        quantiles: Vec<f64>,
+        only: f64,
+        label: String,
+    },
+    Fraction(Vec<f64>, Vec<f64>),
+}
+
+impl Evaluator<'_> {
+    /// The value of a function of classic histograms.
+    pub(super) fn histogram(&self, call: &HistogramCall, steps: &Steps) -> Result<Vec<Series>, QueryError> {
+        let questions = self.questions(&call.question, steps)?;
+        let series = self.vector(&call.node, steps)?;
+        let histograms = self.histograms(&series, call.span);
+        let mut results = Vec::new();
+        for question in &questions {
+            let answers: Vec<Result<_, QueryError>> = self.workers.map(histograms.len(), |index| {
+                self.control.check()?;
+                Ok(self.answer(question, &histograms[index], &series, steps))
+            });
+            for (answer, histogram) in answers.into_iter().zip(&histograms) {
+                let (one, forced) = answer?;
+                if let Some(forced) = forced {
+                    let name = self.annotated_name(&histogram.labels);
+                    self.annotate(|annotations| annotations.forced_monotonic(name, forced, call.span));
+                }
+                if !one.column.is_absent() {
+                    self.budget.add(one.column.len() as u64)?;
+                    results.push(one);
+                }
+            }
+        }
+        merge_same_labels(results)
+    }
+
+    fn questions(&self, question: &HistogramQuestion, steps: &Steps) -> Result<Vec<Question>, QueryError> {
+        match question {
+            HistogramQuestion::Quantile(node, span) => {
+                Ok(vec![Question::Quantile(self.quantiles(node, *span, steps)?)])
+            }
+            HistogramQuestion::Quantiles(label, nodes) => {
+                let mut questions = Vec::new();
+                for (node, span) in nodes {
+                    let quantiles = self.quantiles(node, *span, steps)?;
+                    let distinct: BTreeSet<u64> =
+                        quantiles.iter().map(|quantile| quantile.to_bits()).collect();
+                    questions.extend(distinct.into_iter().map(|bits| Question::OneOfQuantiles {
+                        quantiles: quantiles.clone(),
+                        only: f64::from_bits(bits),
+                        label: label.clone(),
+                    }));
+                }
+                Ok(questions)
+            }
+            HistogramQuestion::Fraction(lower, upper) => {
+                Ok(vec![Question::Fraction(self.scalar(lower, steps)?, self.scalar(upper, steps)?)])
+            }
+        }
+    }
+
+    fn quantiles(&self, node: &Node, span: Span, steps: &Steps) -> Result<Vec<f64>, QueryError> {
+        let quantiles = self.scalar(node, steps)?;
+        for quantile in quantiles.iter().filter(|quantile| !(0.0..=1.0).contains(*quantile)) {
+            self.annotate(|annotations| annotations.invalid_quantile(*quantile, span));
+        }
+        Ok(quantiles)
+    }
+
+    /// The series, put together by all labels but the bound.
+    fn histograms(&self, series: &[Series], span: Span) -> Vec<Histogram> {
+        let mut ordinals = Ordinals::default();
+        let mut histograms: Vec<Histogram> = Vec::new();
+        for (index, one) in series.iter().enumerate() {
+            let bound = one.labels.get(BUCKET_LABEL).unwrap_or_default();
+            let Some(upper_bound) = parse_upper_bound(bound) else {
+                let name = self.annotated_name(&one.labels);
+                self.annotate(|annotations| annotations.bad_bucket_label(name, bound, span));
+                continue;
+            };
+            let labels = Labels::from_sorted(one.labels.iter().filter(|(name, _)| *name != BUCKET_LABEL));
+            let number = ordinals.of(&labels);
+            if number == histograms.len() {
+                histograms.push(Histogram { labels, buckets: Vec::new() });
+            }
+            histograms[number].buckets.push((upper_bound, index));
+        }
+        histograms
+    }
+
+    /// The metric's name for annotations; Prometheus leaves it out where names go at once.
+    fn annotated_name<'a>(&self, labels: &'a Labels) -> &'a str {
+        if self.late_names { labels.metric_name().unwrap_or_default() } else { "" }
+    }
+
+    fn answer(
+        &self,
+        question: &Question,
+        histogram: &Histogram,
+        series: &[Series],
+        steps: &Steps,
+    ) -> (Series, Option<ForcedMonotonic>) {
+        let mut forced: Option<ForcedMonotonic> = None;
+        let mut buckets: Vec<Bucket> = Vec::new();
+        let mut values = vec![ABSENT; steps.count()];
+        for (step, value) in values.iter_mut().enumerate() {
+            buckets.clear();
+            buckets.extend(histogram.buckets.iter().filter_map(|(upper_bound, index)| {
+                let count = series[*index].column.get(step)?;
+                Some(Bucket { upper_bound: *upper_bound, count })
+            }));
+            if buckets.is_empty() {
+                continue;
+            }
+            let quantile = match question {
+                Question::Fraction(lower, upper) => {
+                    *value = bucket_fraction(lower[step], upper[step], &mut buckets);
+                    continue;
+                }
+                Question::Quantile(quantiles) => quantiles[step],
+                Question::OneOfQuantiles { quantiles, only, .. } => {
+                    if quantiles[step].to_bits() != only.to_bits() {
+                        continue;
+                    }
+                    *only
+                }
+            };
+            let decrease;
+            (*value, decrease) = bucket_quantile(quantile, &mut buckets);
+            if let Some(decrease) = decrease {
+                add_decrease(&mut forced, decrease, steps.time_ms(step));
+            }
+        }
+        let mut labels = self.renamed(&histogram.labels);
+        if let Question::OneOfQuantiles { only, label, .. } = question {
+            let mut builder = LabelsBuilder::from_labels(&labels);
+            builder.set(label, &format_open_metrics(*only));
+            labels = builder.finish();
+        }
+        (Series { labels, drop_name: true, column: Column::from_values(values) }, forced)
+    }
+}
+
+fn add_decrease(forced: &mut Option<ForcedMonotonic>, decrease: Decrease, time_ms: i64) {
+    let new = ForcedMonotonic {
+        steps_ms: (time_ms, time_ms),
+        buckets: decrease.bounds,
+        diff_max: decrease.diff_max,
+        count: 1,
+    };
+    match forced {
+        Some(forced) => forced.merge(&new),
+        None => *forced = Some(new),
+    }
+}

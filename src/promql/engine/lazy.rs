@@ -1,0 +1,293 @@
+//! Series that are computed when they are asked for: selectors and range functions, each series decoded once for
+//! all steps. Aggregations fold them as they come, so that the samples of a whole selector never lie in memory.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use annulus_shards::Labels;
+
+use super::column::{Column, Series, has_same_labels, merge_same_labels, same_labelset};
+use super::eval::{Arguments, Evaluator};
+use super::node::{Node, RangeCall, RangeCheck, Ranged, Selector};
+use super::samples::Samples;
+use super::steps::Steps;
+use super::window::{Reach, latest_times, latest_values, over_windows};
+use crate::promql::ast::Span;
+use crate::promql::value::QueryError;
+use crate::source::SeriesChunks;
+
+/// About how many points are computed at once.
+const BATCH_POINTS: usize = 1 << 20;
+
+/// Fewest and most series that are computed at once.
+const BATCH_SERIES: Range<usize> = 64..4096;
+
+/// Name endings of counters.
+const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
+
+type Compute<'a> = Box<dyn Fn(usize, &mut Samples) -> Result<Column, QueryError> + Sync + 'a>;
+type Observe<'a> = Box<dyn Fn(usize, &Column) + 'a>;
+
+/// Series of which only the labels are known yet.
+pub(super) struct Lazy<'a> {
+    labels: Vec<Labels>,
+    drop_name: Vec<bool>,
+    compute: Compute<'a>,
+    /// Called in order for each series that has a value.
+    observe: Option<Observe<'a>>,
+    /// What it means when two of them have the same labels now that their names are gone.
+    repeats: Repeats,
+}
+
+/// Whether series may have become one when their names went.
+#[derive(Clone, Copy, PartialEq)]
+enum Repeats {
+    /// All labels differ.
+    None,
+    /// The series are joined where their steps do not meet.
+    Join,
+    /// An error, even if their steps do not meet.
+    Refuse,
+}
+
+impl Lazy<'_> {
+    /// The labels of every series, also of those that will have no value.
+    pub(super) fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    /// Whether a series' name goes at the end.
+    pub(super) fn drops_name(&self, index: usize) -> bool {
+        self.drop_name[index]
+    }
+
+    /// Whether labels repeat, so that the series have to be collected before they are used.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.repeats != Repeats::None
+    }
+
+    /// Computes all series in parallel and passes those with a value on, in order.
+    pub(super) fn for_each(
+        &self,
+        evaluator: &Evaluator<'_>,
+        steps: &Steps,
+        mut each: impl FnMut(usize, Column) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let batch = (BATCH_POINTS / steps.count().max(1)).clamp(BATCH_SERIES.start, BATCH_SERIES.end);
+        let compute = &self.compute;
+        for start in (0..self.labels.len()).step_by(batch) {
+            let end = (start + batch).min(self.labels.len());
+            let columns: Vec<Result<Option<Column>, QueryError>> =
+                evaluator.workers.map_with(start..end, Samples::default, |samples, index| {
+                    evaluator.control.check()?;
+                    let column = compute(index, samples)?;
+                    Ok((!column.is_absent()).then_some(column))
+                });
+            for (index, column) in (start..end).zip(columns) {
+                let Some(column) = column? else { continue };
+                if let Some(observe) = &self.observe {
+                    observe(index, &column);
+                }
+                each(index, column)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All series with a value.
+    ///
+    /// # Errors
+    /// When two of them have the same labels.
+    pub(super) fn collect(self, evaluator: &Evaluator<'_>, steps: &Steps) -> Result<Vec<Series>, QueryError> {
+        let mut series = Vec::new();
+        self.for_each(evaluator, steps, |index, column| {
+            evaluator.budget.add(column.len() as u64)?;
+            let (labels, drop_name) = (self.labels[index].clone(), self.drop_name[index]);
+            series.push(Series { labels, drop_name, column });
+            Ok(())
+        })?;
+        match self.repeats {
+            Repeats::None => Ok(series),
+            Repeats::Join => merge_same_labels(series),
+            Repeats::Refuse if has_same_labels(series.iter().map(|one| &one.labels)) => Err(same_labelset()),
+            Repeats::Refuse => Ok(series),
+        }
+    }
+}
+
+/// The samples behind a range function.
+pub(super) enum Input<'a> {
+    /// Chunks of the store.
+    Chunks(&'a [SeriesChunks], (i64, i64)),
+    /// The values of a subquery.
+    Columns(Vec<Series>, Steps),
+}
+
+impl Input<'_> {
+    /// How many series.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Input::Chunks(series, _) => series.len(),
+            Input::Columns(series, _) => series.len(),
+        }
+    }
+
+    /// The labels of a series, and whether its name goes at the end.
+    pub(super) fn labels(&self, index: usize) -> (&Labels, bool) {
+        match self {
+            Input::Chunks(series, _) => (&series[index].labels, false),
+            Input::Columns(series, _) => (&series[index].labels, series[index].drop_name),
+        }
+    }
+
+    /// The samples of a series, without stale markers.
+    pub(super) fn read(&self, index: usize, samples: &mut Samples) -> Result<(), QueryError> {
+        match self {
+            Input::Chunks(series, bounds_ms) => {
+                samples.read(&series[index].labels, &series[index].chunks, *bounds_ms, false)
+            }
+            Input::Columns(series, steps) => {
+                samples.clear();
+                for (step, value) in series[index].column.present() {
+                    samples.push(steps.time_ms(step), value);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Evaluator<'_> {
+    /// The series of a node that reads samples.
+    pub(super) fn lazy<'a>(&'a self, node: &'a Node, steps: &'a Steps) -> Result<Lazy<'a>, QueryError> {
+        match node {
+            Node::Latest(selector) => Ok(self.latest(selector, steps, latest_values, false)),
+            Node::LatestTime(selector) => Ok(self.latest(selector, steps, latest_times, true)),
+            Node::Range(call) => self.range(call, steps),
+            _ => Err(QueryError::Execution("expected a selector".to_owned())),
+        }
+    }
+
+    fn latest<'a>(
+        &'a self,
+        selector: &'a Selector,
+        steps: &'a Steps,
+        latest: fn(&Samples, &Steps, Reach) -> Column,
+        renames: bool,
+    ) -> Lazy<'a> {
+        let series = &self.fetched[selector.request];
+        let held_before = self.budget.held();
+        let bounds_ms = selector.reach.bounds_ms(steps);
+        let labels =
+            |one: &SeriesChunks| if renames { self.renamed(&one.labels) } else { one.labels.clone() };
+        let labels = self.workers.map(series.len(), |index| labels(&series[index]));
+        Lazy {
+            repeats: if renames && has_same_labels(labels.iter()) { Repeats::Join } else { Repeats::None },
+            drop_name: vec![renames; labels.len()],
+            labels,
+            compute: Box::new(move |index, samples| {
+                samples.read(&series[index].labels, &series[index].chunks, bounds_ms, true)?;
+                self.budget.allow(held_before, samples.len() as u64)?;
+                Ok(latest(samples, steps, selector.reach))
+            }),
+            observe: None,
+        }
+    }
+
+    /// The series that a range function or a whole query reads.
+    pub(super) fn input<'a>(&'a self, ranged: &'a Ranged, steps: &Steps) -> Result<Input<'a>, QueryError> {
+        match ranged {
+            Ranged::Selector(selector) => {
+                Ok(Input::Chunks(&self.fetched[selector.request], selector.reach.bounds_ms(steps)))
+            }
+            Ranged::Subquery { node, steps: Some(steps), .. } => {
+                Ok(Input::Columns(self.vector(node, steps)?, *steps))
+            }
+            Ranged::Subquery { steps: None, .. } => Ok(Input::Columns(Vec::new(), *steps)),
+        }
+    }
+
+    fn range<'a>(&'a self, call: &'a RangeCall, steps: &'a Steps) -> Result<Lazy<'a>, QueryError> {
+        let args = self.scalars(&call.args, steps)?;
+        let input = Arc::new(self.input(&call.ranged, steps)?);
+        if matches!(call.check, RangeCheck::SmoothingFactors) && input.len() > 0 {
+            check_smoothing_factors(&args)?;
+        }
+        let held_before = self.budget.held();
+        let names = self.workers.map(input.len(), |index| {
+            let (labels, drops_name) = input.labels(index);
+            let drops_name = drops_name || !call.keeps_name;
+            (if drops_name { self.renamed(labels) } else { labels.clone() }, drops_name)
+        });
+        let (labels, drop_name): (Vec<Labels>, Vec<bool>) = names.into_iter().unzip();
+        let observe = self.observer(call, Arc::clone(&input), &args);
+        let args = Arguments::new(&args, steps.count());
+        let reach = call.ranged.reach();
+        Ok(Lazy {
+            repeats: if !self.late_names && has_same_labels(labels.iter()) {
+                Repeats::Refuse
+            } else {
+                Repeats::None
+            },
+            labels,
+            drop_name,
+            compute: Box::new(move |index, samples| {
+                input.read(index, samples)?;
+                self.budget.allow(held_before, samples.len() as u64)?;
+                over_windows(samples, steps, reach, self.control, |step, window| {
+                    (call.function)(window, args.at(step))
+                })
+            }),
+            observe,
+        })
+    }
+
+    fn observer<'a>(
+        &'a self,
+        call: &'a RangeCall,
+        input: Arc<Input<'a>>,
+        args: &[Vec<f64>],
+    ) -> Option<Observe<'a>> {
+        match call.check {
+            RangeCheck::CounterName(span) => Some(self.counter_names(input, span)),
+            RangeCheck::Quantile(span) => {
+                let invalid = |(_, q): &(usize, f64)| !(0.0..=1.0).contains(q);
+                let invalid: Vec<(usize, f64)> =
+                    args.first()?.iter().copied().enumerate().filter(invalid).collect();
+                Some(Box::new(move |_, column| {
+                    for (_, quantile) in invalid.iter().filter(|(step, _)| column.get(*step).is_some()) {
+                        self.annotate(|annotations| annotations.invalid_quantile(*quantile, span));
+                    }
+                }))
+            }
+            RangeCheck::None | RangeCheck::SmoothingFactors => None,
+        }
+    }
+
+    fn counter_names<'a>(&'a self, input: Arc<Input<'a>>, span: Span) -> Observe<'a> {
+        let seen: Mutex<HashSet<String>> = Mutex::default();
+        Box::new(move |index, _| {
+            let name = input.labels(index).0.metric_name().unwrap_or_default();
+            if name.is_empty() || COUNTER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
+                return;
+            }
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if !seen.contains(name) {
+                seen.insert(name.to_owned());
+                self.annotate(|annotations| annotations.possible_non_counter(name, span));
+            }
+        })
+    }
+}
+
+fn check_smoothing_factors(args: &[Vec<f64>]) -> Result<(), QueryError> {
+    for (values, (name, short)) in args.iter().zip([("smoothing", "sf"), ("trend", "tf")]) {
+        if let Some(value) = values.iter().find(|value| **value <= 0.0 || **value >= 1.0) {
+            return Err(QueryError::Execution(format!(
+                "invalid {name} factor. Expected: 0 < {short} < 1, got: {value:.6}"
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! The PromQL engine.
+//!
+//! Every expression is evaluated for all steps at once: a vector is a list of series, each with one column of values,
+//! one per step. An instant query is a query of one step. The files, in the order in which a query meets them:
+//! `plan` (tree to `node`s, which series for which times), `lazy` (selectors and range functions, with `samples`,
+//! `window` and the functions themselves), `eval` (all other nodes, with `aggregate`, `binary` and their kin).
+//!
+//! Owns:     the workers, and a thread for each query that runs.
+//! Touches:  the `Source` that each query is asked with.
+//! Runs on:  those threads for parsing and evaluation; the caller's task waits and fetches.
+//! Promises: a query ends soon after its time is up or its future is dropped; no query can end the process.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+
+use futures::future::try_join_all;
+use tokio::sync::{Semaphore, oneshot};
+
+use self::column::{Series, Value, merge_same_labels, without_metadata};
+use self::control::Control;
+use self::eval::Evaluator;
+use self::node::{Node, Ranged};
+use self::plan::{Plan, plan};
+use self::samples::Samples;
+use self::steps::Steps;
+use self::window::Reach;
+use self::workers::Workers;
+use super::ast::{Expr, ValueType};
+use super::parser::parse;
+use super::value::{MatrixSeries, QueryAnswer, QueryError, QueryOptions, QueryValue, VectorSample};
+use crate::source::{SeriesChunks, Source};
+
+mod aggregate;
+mod annotations;
+mod binary;
+mod calendar;
+mod column;
+mod control;
+mod eval;
+mod grouping;
+mod histogram_call;
+mod histogram_quantile;
+mod kahan;
+mod label_functions;
+mod label_hash;
+mod lazy;
+mod matching;
+mod math_functions;
+mod node;
+mod number_format;
+mod plan;
+mod quantile;
+mod range_functions;
+mod rate;
+mod samples;
+mod select_series;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod window;
+mod workers;
+
+/// The most steps of a range query, besides its start.
+const STEPS_MAX: i64 = 11_000;
+
+/// Queries that run at the same time; others wait, and their time runs.
+const QUERIES_MAX: usize = 20;
+
+/// Stack of a query's thread: some frames per level of the deepest query that the parser lets pass.
+const STACK_BYTES: usize = 32 << 20;
+
+/// Evaluates queries; one per process. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    workers: Arc<Workers>,
+    running: Arc<Semaphore>,
+}
+
+/// A query and the times it is asked for.
+struct Query {
+    text: String,
+    steps: Steps,
+    end_ms: i64,
+    is_range: bool,
+    options: QueryOptions,
+}
+
+impl Engine {
+    /// An engine that evaluates on `threads` threads of its own.
+    ///
+    /// # Panics
+    /// When the operating system does not start the threads.
+    pub fn new(threads: usize) -> Engine {
+        Engine { workers: Arc::new(Workers::new(threads)), running: Arc::new(Semaphore::new(QUERIES_MAX)) }
+    }
+
+    /// Evaluates at one time. Dropping the future cancels the query. Needs a tokio runtime with a clock.
+    pub async fn instant(
+        &self,
+        source: Arc<dyn Source>,
+        query: &str,
+        time_ms: i64,
+        options: &QueryOptions,
+    ) -> Result<QueryAnswer, QueryError> {
+        let query = Query {
+            text: query.to_owned(),
+            steps: Steps::single(time_ms),
+            end_ms: time_ms,
+            is_range: false,
+            options: options.clone(),
+        };
+        self.run(source, query).await
+    }
+
+    /// Evaluates at `start_ms`, `start_ms + step_ms`, … up to `end_ms`; the value is a matrix.
+    pub async fn range(
+        &self,
+        source: Arc<dyn Source>,
+        query: &str,
+        start_ms: i64,
+        end_ms: i64,
+        step_ms: i64,
+        options: &QueryOptions,
+    ) -> Result<QueryAnswer, QueryError> {
+        let refuse = |name, reason: &str| Err(QueryError::Parameter { name, reason: reason.to_owned() });
+        if step_ms <= 0 {
+            let reason =
+                "zero or negative query resolution step widths are not accepted. Try a positive integer";
+            return refuse("step", reason);
+        }
+        let Some(steps) = Steps::span(start_ms, end_ms, step_ms) else {
+            return refuse("end", "end timestamp must not be before start time");
+        };
+        if end_ms.saturating_sub(start_ms) / step_ms > STEPS_MAX {
+            let reason = "exceeded maximum resolution of 11,000 points per timeseries. \
+                          Try decreasing the query resolution (?step=XX)";
+            return refuse("step", reason);
+        }
+        let query = Query { text: query.to_owned(), steps, end_ms, is_range: true, options: options.clone() };
+        self.run(source, query).await
+    }
+
+    async fn run(&self, source: Arc<dyn Source>, query: Query) -> Result<QueryAnswer, QueryError> {
+        let timeout = query.options.timeout;
+        let control = Arc::new(Control::new(timeout));
+        let _cancel = CancelOnDrop(Arc::clone(&control));
+        let workers = Arc::clone(&self.workers);
+        let answer = async {
+            let _permit = self.running.acquire().await.map_err(|_| QueryError::Canceled)?;
+            let (query, plan) = on_own_thread(move || prepare(query)).await?;
+            let requests = plan.requests.iter().map(|request| source.select(request.clone()));
+            let fetched = try_join_all(requests).await?;
+            on_own_thread(move || evaluate(&query, &plan, &fetched, &control, &workers)).await
+        };
+        tokio::time::timeout(timeout, answer).await.unwrap_or(Err(QueryError::Timeout))
+    }
+}
+
+/// Runs work on a new thread; a panic there is an error of this query only.
+async fn on_own_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
+) -> Result<T, QueryError> {
+    let (answer, waiting) = oneshot::channel();
+    let body = move || {
+        let result = catch_unwind(AssertUnwindSafe(work))
+            .unwrap_or_else(|panic| Err(QueryError::Execution(panic_text(panic.as_ref()))));
+        // Nobody may be waiting any more.
+        let _ = answer.send(result);
+    };
+    std::thread::Builder::new()
+        .name("promql-query".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(body)
+        .map_err(|error| QueryError::Execution(format!("no thread for the query: {error}")))?;
+    waiting.await.unwrap_or(Err(QueryError::Canceled))
+}
+
+/// Stops the evaluation of a query that nobody waits for.
+struct CancelOnDrop(Arc<Control>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("internal error: {}", text.unwrap_or("unknown"))
+}
+
+fn prepare(query: Query) -> Result<(Query, Plan), QueryError> {
+    let expr = parse(&query.text)?;
+    if query.is_range {
+        check_range_type(&expr)?;
+    }
+    let plan = plan(&expr, &query.steps, query.end_ms, &query.options)?;
+    Ok((query, plan))
+}
+
+fn check_range_type(expr: &Expr) -> Result<(), QueryError> {
+    let found = match expr.value_type() {
+        ValueType::Scalar | ValueType::Vector => return Ok(()),
+        ValueType::String => "string",
+        ValueType::Matrix => "range vector",
+    };
+    let reason =
+        format!("invalid expression type {found:?} for range query, must be Scalar or instant Vector");
+    Err(QueryError::Parameter { name: "query", reason })
+}
+
+fn evaluate(
+    query: &Query,
+    plan: &Plan,
+    fetched: &[Vec<SeriesChunks>],
+    control: &Control,
+    workers: &Workers,
+) -> Result<QueryAnswer, QueryError> {
+    let late_names = query.options.delayed_name_removal;
+    let evaluator = Evaluator::new(fetched, control, workers, query.options.samples_max, late_names);
+    let value = match &plan.root {
+        Node::Samples(ranged) => QueryValue::Matrix(samples(&evaluator, ranged, &query.steps)?),
+        root => match evaluator.value(root, &query.steps)? {
+            Value::Vector(series) if late_names => {
+                answer(query, Value::Vector(merge_same_labels(drop_names(series))?))
+            }
+            value => answer(query, value),
+        },
+    };
+    let annotations = evaluator.annotations.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (warnings, infos) = annotations.into_texts(&query.text);
+    Ok(QueryAnswer { value, warnings, infos })
+}
+
+/// Removes the names that were to go at the end.
+fn drop_names(mut series: Vec<Series>) -> Vec<Series> {
+    for one in series.iter_mut().filter(|one| one.drop_name) {
+        one.labels = without_metadata(&one.labels);
+    }
+    series
+}
+
+/// The samples of a range vector, as they are.
+fn samples(
+    evaluator: &Evaluator<'_>,
+    ranged: &Ranged,
+    steps: &Steps,
+) -> Result<Vec<MatrixSeries>, QueryError> {
+    let input = evaluator.input(ranged, steps)?;
+    let Reach { range_ms, .. } = ranged.reach();
+    let end_ms = ranged.reach().end_ms(steps.first_ms());
+    let mut samples = Samples::default();
+    let mut matrix = Vec::new();
+    for index in 0..input.len() {
+        evaluator.control.check()?;
+        input.read(index, &mut samples)?;
+        let in_range = |time_ms: i64| time_ms > end_ms.saturating_sub(range_ms) && time_ms <= end_ms;
+        let points = samples.times.iter().copied().zip(samples.values.iter().copied());
+        let points: Vec<(i64, f64)> = points.filter(|(time_ms, _)| in_range(*time_ms)).collect();
+        if points.is_empty() {
+            continue;
+        }
+        evaluator.budget.add(points.len() as u64)?;
+        let (labels, drop_name) = input.labels(index);
+        let labels = if drop_name { without_metadata(labels) } else { labels.clone() };
+        matrix.push(MatrixSeries { labels, points });
+    }
+    matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Ok(matrix)
+}
+
+/// The form of the answer: one point for an instant query, a matrix for a range query.
+fn answer(query: &Query, value: Value) -> QueryValue {
+    let (steps, timestamp_ms) = (&query.steps, query.steps.first_ms());
+    let points = |values: &mut dyn Iterator<Item = Option<f64>>| -> Vec<(i64, f64)> {
+        steps.iter().zip(values).filter_map(|(time_ms, value)| Some((time_ms, value?))).collect()
+    };
+    match value {
+        Value::Text(value) => QueryValue::String { timestamp_ms, value },
+        Value::Scalar(values) if query.is_range => {
+            let points = points(&mut values.into_iter().map(Some));
+            QueryValue::Matrix(vec![MatrixSeries { labels: annulus_shards::Labels::empty(), points }])
+        }
+        Value::Scalar(values) => QueryValue::Scalar { timestamp_ms, value: values[0] },
+        Value::Vector(series) if query.is_range => {
+            let mut matrix: Vec<MatrixSeries> = series
+                .into_iter()
+                .map(|one| MatrixSeries { points: points(&mut one.column.iter()), labels: one.labels })
+                .filter(|one| !one.points.is_empty())
+                .collect();
+            matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+            QueryValue::Matrix(matrix)
+        }
+        Value::Vector(series) => QueryValue::Vector(
+            series
+                .into_iter()
+                .filter_map(|one| {
+                    let value = one.column.get(0)?;
+                    Some(VectorSample { labels: one.labels, timestamp_ms, value })
+                })
+                .collect(),
+        ),
+    }
+}

@@ -1,0 +1,454 @@
+//! From the syntax tree to a plan: which series to fetch for which times, and what to do with them.
+
+use super::calendar::date_function;
+use super::label_functions::{LabelEdit, absent_labels};
+use super::math_functions::{larger, math_function, smaller};
+use super::node::{
+    AggregateCall, BinaryCall, HistogramCall, HistogramQuestion, Node, RangeCall, RangeCheck, Ranged,
+    Selector, Sort,
+};
+use super::range_functions::range_function;
+use super::steps::Steps;
+use super::window::Reach;
+use crate::promql::ast::{
+    Aggregate, AtModifier, Binary, Call, Cardinality, Expr, Matching, Subquery, VectorSelector,
+};
+use crate::promql::value::{QueryError, QueryOptions};
+use crate::source::SelectRequest;
+
+/// What a query needs and does.
+pub(super) struct Plan {
+    /// The last operation.
+    pub(super) root: Node,
+    /// Series to fetch before the evaluation; each selector of the query has a place here, equal ones the same.
+    pub(super) requests: Vec<SelectRequest>,
+}
+
+/// Plans a query at its steps.
+///
+/// # Errors
+/// When the query has a function that this version does not have, a constant argument that no function accepts, or
+/// subqueries of more steps than the query may hold.
+pub(super) fn plan(
+    expr: &Expr,
+    steps: &Steps,
+    end_ms: i64,
+    options: &QueryOptions,
+) -> Result<Plan, QueryError> {
+    let mut planner = Planner { options, query: (*steps, end_ms), requests: Vec::new() };
+    let root = match without_parens(expr) {
+        expr @ (Expr::Matrix { .. } | Expr::Subquery(_)) => Node::Samples(planner.ranged(expr, steps)?),
+        expr => planner.node(expr, steps)?,
+    };
+    Ok(Plan { root, requests: planner.requests })
+}
+
+struct Planner<'q> {
+    options: &'q QueryOptions,
+    /// The query's own steps and its end, which `@ start()` and `@ end()` mean, also within subqueries.
+    query: (Steps, i64),
+    requests: Vec<SelectRequest>,
+}
+
+impl Planner<'_> {
+    /// An expression at some steps; evaluated once, if it is the same at all of them.
+    fn node(&mut self, expr: &Expr, steps: &Steps) -> Result<Node, QueryError> {
+        let expr = without_parens(expr);
+        if !steps.is_single() && is_constant(expr) {
+            let node = self.varying_node(expr, &steps.first())?;
+            return Ok(match node {
+                Node::Number(_) | Node::Text(_) => node,
+                node => Node::Constant(Box::new(node)),
+            });
+        }
+        self.varying_node(expr, steps)
+    }
+
+    fn boxed(&mut self, expr: &Expr, steps: &Steps) -> Result<Box<Node>, QueryError> {
+        self.node(expr, steps).map(Box::new)
+    }
+
+    fn varying_node(&mut self, expr: &Expr, steps: &Steps) -> Result<Node, QueryError> {
+        match expr {
+            Expr::Number { value, .. } => Ok(Node::Number(*value)),
+            Expr::String { value, .. } => Ok(Node::Text(value.clone())),
+            Expr::Vector(selector) => {
+                Ok(Node::Latest(self.selector(selector, self.options.lookback_delta_ms, steps)))
+            }
+            Expr::Matrix { .. } | Expr::Subquery(_) => {
+                Err(QueryError::Execution("a range vector stands where none may".to_owned()))
+            }
+            Expr::Call(call) => self.call(call, steps),
+            Expr::Aggregate(aggregate) => self.aggregate(aggregate, steps),
+            Expr::Binary(binary) => self.binary(binary, steps),
+            Expr::Unary { negate: true, expr, .. } => Ok(Node::Negate(self.boxed(expr, steps)?)),
+            Expr::Unary { negate: false, expr, .. } | Expr::Paren { expr, .. } => self.node(expr, steps),
+        }
+    }
+
+    fn resolve(&self, at: Option<AtModifier>) -> Option<i64> {
+        at.map(|at| match at {
+            AtModifier::Timestamp(time_ms) => time_ms,
+            AtModifier::Start => self.query.0.first_ms(),
+            AtModifier::End => self.query.1,
+        })
+    }
+
+    fn selector(&mut self, selector: &VectorSelector, range_ms: i64, steps: &Steps) -> Selector {
+        let reach = Reach { offset_ms: selector.offset_ms, at_ms: self.resolve(selector.at), range_ms };
+        let (min_ms, max_ms) = reach.bounds_ms(steps);
+        Selector { request: self.request(selector, min_ms, max_ms), reach }
+    }
+
+    /// The place of a request: an earlier one of equal matchers and overlapping time serves both.
+    fn request(&mut self, selector: &VectorSelector, min_ms: i64, max_ms: i64) -> usize {
+        let equal = self.requests.iter().position(|request| {
+            request.matchers == selector.matchers && request.min_ms <= max_ms && min_ms <= request.max_ms
+        });
+        if let Some(index) = equal {
+            let request = &mut self.requests[index];
+            request.min_ms = request.min_ms.min(min_ms);
+            request.max_ms = request.max_ms.max(max_ms);
+            return index;
+        }
+        let matchers = selector.matchers.clone();
+        self.requests.push(SelectRequest { matchers, min_ms, max_ms, skip_chunks: false });
+        self.requests.len() - 1
+    }
+
+    fn ranged(&mut self, expr: &Expr, steps: &Steps) -> Result<Ranged, QueryError> {
+        match without_parens(expr) {
+            Expr::Matrix { selector, range_ms, .. } => {
+                Ok(Ranged::Selector(self.selector(selector, *range_ms, steps)))
+            }
+            Expr::Subquery(subquery) => self.subquery(subquery, steps),
+            _ => Err(QueryError::Execution("a range vector is missing".to_owned())),
+        }
+    }
+
+    fn subquery(&mut self, subquery: &Subquery, steps: &Steps) -> Result<Ranged, QueryError> {
+        let reach = Reach {
+            offset_ms: subquery.offset_ms,
+            at_ms: self.resolve(subquery.at),
+            range_ms: subquery.range_ms,
+        };
+        let (first_ms, last_ms) = (reach.end_ms(steps.first_ms()), reach.end_ms(steps.last_ms()));
+        let step_ms = subquery.step_ms.unwrap_or(self.options.default_step_ms);
+        let inner = Steps::inside_subquery(first_ms, last_ms, subquery.range_ms, step_ms);
+        if inner.is_some_and(|inner| inner.count() as u64 > self.options.samples_max) {
+            return Err(QueryError::TooManySamples);
+        }
+        let node = match &inner {
+            Some(inner) => self.boxed(&subquery.expr, inner)?,
+            None => Box::new(Node::Number(0.0)),
+        };
+        Ok(Ranged::Subquery { node, steps: inner, reach })
+    }
+
+    fn call(&mut self, call: &Call, steps: &Steps) -> Result<Node, QueryError> {
+        if let Some(node) = self.context_function(call.name) {
+            return Ok(node);
+        }
+        if let Some(function) = math_function(call.name) {
+            let vector = self.boxed(argument(call, 0)?, steps)?;
+            return Ok(Node::Math(function, vector, self.nodes(&call.args[1..], steps)?));
+        }
+        if let Some(function) = date_function(call.name) {
+            let vector = call.args.first().map(|arg| self.boxed(arg, steps)).transpose()?;
+            return Ok(Node::Date(function, vector));
+        }
+        if range_function(call.name).is_some() {
+            return self.range_call(call, steps);
+        }
+        match call.name {
+            "scalar" => Ok(Node::ToScalar(self.boxed(argument(call, 0)?, steps)?)),
+            "vector" => Ok(Node::ToVector(self.boxed(argument(call, 0)?, steps)?)),
+            "max_of" | "min_of" => {
+                let function = if call.name == "max_of" { larger } else { smaller };
+                let (left, right) = (argument(call, 0)?, argument(call, 1)?);
+                Ok(Node::ScalarPair(function, self.boxed(left, steps)?, self.boxed(right, steps)?))
+            }
+            "timestamp" => match without_parens(argument(call, 0)?) {
+                Expr::Vector(selector) => {
+                    Ok(Node::LatestTime(self.selector(selector, self.options.lookback_delta_ms, steps)))
+                }
+                other => Ok(Node::StepTime(self.boxed(other, steps)?)),
+            },
+            "absent" => {
+                let arg = without_parens(argument(call, 0)?);
+                let matchers = match arg {
+                    Expr::Vector(selector) => selector.matchers.as_slice(),
+                    _ => &[],
+                };
+                Ok(Node::Absent(absent_labels(matchers), self.boxed(arg, steps)?))
+            }
+            "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort(call, steps),
+            "label_replace" | "label_join" => self.relabel(call, steps),
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+                self.histogram(call, steps)
+            }
+            name => Err(QueryError::Execution(format!("this version does not have the function {name:?}"))),
+        }
+    }
+
+    /// Functions of the query alone.
+    fn context_function(&self, name: &str) -> Option<Node> {
+        let (steps, end_ms) = self.query;
+        let seconds = |time_ms: i64| time_ms as f64 / 1000.0;
+        let length_ms = end_ms.saturating_sub(steps.first_ms());
+        Some(match name {
+            "time" => Node::Time,
+            "pi" => Node::Number(std::f64::consts::PI),
+            "start" => Node::Number(seconds(steps.first_ms())),
+            "end" => Node::Number(seconds(end_ms)),
+            "range" => Node::Number(seconds(length_ms)),
+            "step" => Node::Number(if length_ms == 0 { 0.0 } else { seconds(steps.step_ms()) }),
+            _ => return None,
+        })
+    }
+
+    fn nodes(&mut self, exprs: &[Expr], steps: &Steps) -> Result<Vec<Node>, QueryError> {
+        exprs.iter().map(|expr| self.node(expr, steps)).collect()
+    }
+
+    fn range_call(&mut self, call: &Call, steps: &Steps) -> Result<Node, QueryError> {
+        let is_range = |expr: &&Expr| matches!(without_parens(expr), Expr::Matrix { .. } | Expr::Subquery(_));
+        let (Some(function), Some(range)) = (range_function(call.name), call.args.iter().find(is_range))
+        else {
+            return Err(QueryError::Execution(format!("{} needs a range vector", call.name)));
+        };
+        let scalars = call.args.iter().filter(|arg| !is_range(arg));
+        let node = RangeCall {
+            function,
+            ranged: self.ranged(range, steps)?,
+            args: scalars.map(|arg| self.node(arg, steps)).collect::<Result<_, _>>()?,
+            keeps_name: matches!(call.name, "last_over_time" | "first_over_time" | "absent_over_time"),
+            check: match call.name {
+                "rate" | "increase" => RangeCheck::CounterName(argument(call, 0)?.span()),
+                "quantile_over_time" => RangeCheck::Quantile(argument(call, 0)?.span()),
+                "double_exponential_smoothing" => RangeCheck::SmoothingFactors,
+                _ => RangeCheck::None,
+            },
+        };
+        let node = Node::Range(Box::new(node));
+        if call.name != "absent_over_time" {
+            return Ok(node);
+        }
+        let matchers = match without_parens(range) {
+            Expr::Matrix { selector, .. } => selector.matchers.as_slice(),
+            _ => &[],
+        };
+        Ok(Node::Absent(absent_labels(matchers), Box::new(node)))
+    }
+
+    fn sort(&mut self, call: &Call, steps: &Steps) -> Result<Node, QueryError> {
+        let by_label = call.name.starts_with("sort_by_label");
+        let sort = Sort {
+            labels: by_label.then(|| texts(&call.args[1..])).transpose()?,
+            descending: call.name.ends_with("_desc"),
+            span: call.span,
+        };
+        Ok(Node::Sort(sort, self.boxed(argument(call, 0)?, steps)?))
+    }
+
+    fn relabel(&mut self, call: &Call, steps: &Steps) -> Result<Node, QueryError> {
+        let vector = self.boxed(argument(call, 0)?, steps)?;
+        let mut texts = texts(&call.args[1..])?;
+        let edit = match (call.name, texts.as_slice()) {
+            ("label_replace", [target, replacement, source, pattern]) => {
+                LabelEdit::replace(target, replacement, source, pattern)?
+            }
+            ("label_join", [_, _, ..]) => {
+                let sources = texts.split_off(2);
+                LabelEdit::join(&texts[0], &texts[1], sources)?
+            }
+            _ => return Err(missing_argument(call)),
+        };
+        Ok(Node::Relabel(edit, vector))
+    }
+
+    fn histogram(&mut self, call: &Call, steps: &Steps) -> Result<Node, QueryError> {
+        let (question, buckets) = match (call.name, call.args.as_slice()) {
+            ("histogram_quantile", [quantile, buckets]) => {
+                (HistogramQuestion::Quantile(self.node(quantile, steps)?, quantile.span()), buckets)
+            }
+            ("histogram_fraction", [lower, upper, buckets]) => {
+                (HistogramQuestion::Fraction(self.node(lower, steps)?, self.node(upper, steps)?), buckets)
+            }
+            ("histogram_quantiles", [buckets, label, quantiles @ ..]) => {
+                let quantiles: Result<_, QueryError> = quantiles
+                    .iter()
+                    .map(|quantile| Ok((self.node(quantile, steps)?, quantile.span())))
+                    .collect();
+                (HistogramQuestion::Quantiles(text(label)?, quantiles?), buckets)
+            }
+            _ => return Err(missing_argument(call)),
+        };
+        let (node, span) = (self.node(buckets, steps)?, buckets.span());
+        Ok(Node::Histogram(Box::new(HistogramCall { question, node, span })))
+    }
+
+    fn aggregate(&mut self, aggregate: &Aggregate, steps: &Steps) -> Result<Node, QueryError> {
+        let param = aggregate.param.as_ref();
+        let call = AggregateCall {
+            op: aggregate.op,
+            param: param.map(|param| self.node(param, steps)).transpose()?,
+            param_span: param.map_or(aggregate.span, Expr::span),
+            node: self.node(&aggregate.expr, steps)?,
+            without: aggregate.without,
+            grouping: aggregate.grouping.clone(),
+        };
+        Ok(Node::Aggregate(Box::new(call)))
+    }
+
+    fn binary(&mut self, binary: &Binary, steps: &Steps) -> Result<Node, QueryError> {
+        let matching = binary.matching.clone().unwrap_or_else(|| Matching {
+            cardinality: if binary.op.is_set() { Cardinality::ManyToMany } else { Cardinality::OneToOne },
+            on: false,
+            labels: Vec::new(),
+            include: Vec::new(),
+        });
+        let call = BinaryCall {
+            op: binary.op,
+            left: self.node(&binary.left, steps)?,
+            right: self.node(&binary.right, steps)?,
+            matching,
+            return_bool: binary.return_bool,
+        };
+        Ok(Node::Binary(Box::new(call)))
+    }
+}
+
+/// Whether an expression has the same value at every step: all its times are pinned.
+///
+/// The parameter of an aggregation does not count, which has to be so for the results to be those of Prometheus.
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Number { .. } | Expr::String { .. } => true,
+        Expr::Vector(selector) | Expr::Matrix { selector, .. } => selector.at.is_some(),
+        Expr::Subquery(subquery) => subquery.at.is_some(),
+        Expr::Aggregate(aggregate) => is_constant(&aggregate.expr),
+        Expr::Binary(binary) => is_constant(&binary.left) && is_constant(&binary.right),
+        Expr::Unary { expr, .. } | Expr::Paren { expr, .. } => is_constant(expr),
+        Expr::Call(call) => match call.name {
+            "time" | "predict_linear" => false,
+            "timestamp" => {
+                call.args.iter().all(|arg| matches!(without_parens(arg), Expr::Vector(s) if s.at.is_some()))
+            }
+            name if date_function(name).is_some() => false,
+            _ => call.args.iter().all(is_constant),
+        },
+    }
+}
+
+fn without_parens(mut expr: &Expr) -> &Expr {
+    while let Expr::Paren { expr: inner, .. } = expr {
+        expr = inner;
+    }
+    expr
+}
+
+fn argument(call: &Call, index: usize) -> Result<&Expr, QueryError> {
+    call.args.get(index).ok_or_else(|| missing_argument(call))
+}
+
+fn missing_argument(call: &Call) -> QueryError {
+    QueryError::Execution(format!("{} has too few arguments", call.name))
+}
+
+fn texts(exprs: &[Expr]) -> Result<Vec<String>, QueryError> {
+    exprs.iter().map(text).collect()
+}
+
+fn text(expr: &Expr) -> Result<String, QueryError> {
+    match without_parens(expr) {
+        Expr::String { value, .. } => Ok(value.clone()),
+        _ => Err(QueryError::Execution("a string is missing".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::promql::ast::Span;
+    use annulus_shards::{MatchOp, Matcher};
+
+    const NOWHERE: Span = Span { start: 0, end: 0 };
+
+    fn selector(name: &str) -> VectorSelector {
+        let matcher = Matcher::new(MatchOp::Equal, "__name__", name).unwrap();
+        VectorSelector { matchers: vec![matcher], offset_ms: 0, at: None, span: NOWHERE }
+    }
+
+    fn rate(selector: VectorSelector, range_ms: i64) -> Expr {
+        let args = vec![Expr::Matrix { selector, range_ms, span: NOWHERE }];
+        Expr::Call(Box::new(Call { name: "rate", args, span: NOWHERE }))
+    }
+
+    fn add(left: Expr, right: Expr) -> Expr {
+        let op = crate::promql::ast::BinaryOp::Add;
+        Expr::Binary(Box::new(Binary { op, left, right, matching: None, return_bool: false, span: NOWHERE }))
+    }
+
+    fn ranges(expr: &Expr, steps: Steps) -> Vec<(i64, i64)> {
+        let plan = plan(expr, &steps, steps.last_ms(), &QueryOptions::default()).unwrap();
+        plan.requests.iter().map(|request| (request.min_ms, request.max_ms)).collect()
+    }
+
+    #[test]
+    fn a_selector_asks_for_its_lookback_and_no_more() {
+        let steps = Steps::span(1_000_000, 2_000_000, 100_000).unwrap();
+        assert_eq!(ranges(&Expr::Vector(selector("a")), steps), [(700_001, 2_000_000)]);
+        let moved = VectorSelector { offset_ms: 60_000, ..selector("a") };
+        assert_eq!(ranges(&rate(moved, 50_000), steps), [(890_001, 1_940_000)]);
+        let pinned = VectorSelector { at: Some(AtModifier::End), ..selector("a") };
+        assert_eq!(ranges(&rate(pinned, 50_000), steps), [(1_950_001, 2_000_000)]);
+    }
+
+    #[test]
+    fn equal_selectors_are_fetched_once_when_their_times_meet() {
+        let steps = Steps::single(10_000_000);
+        let far = VectorSelector { offset_ms: 5_000_000, ..selector("a") };
+        let expr = add(add(rate(selector("a"), 600_000), rate(selector("a"), 60_000)), rate(far, 60_000));
+        assert_eq!(ranges(&expr, steps), [(9_400_001, 10_000_000), (4_940_001, 5_000_000)]);
+        assert_eq!(ranges(&add(rate(selector("a"), 60_000), rate(selector("b"), 60_000)), steps).len(), 2);
+    }
+
+    #[test]
+    fn a_subquery_asks_for_the_times_of_its_inner_steps() {
+        let subquery = Subquery {
+            expr: Expr::Vector(selector("a")),
+            range_ms: 100_000,
+            step_ms: Some(30_000),
+            offset_ms: 0,
+            at: None,
+            span: NOWHERE,
+        };
+        let args = vec![Expr::Subquery(Box::new(subquery))];
+        let expr = Expr::Call(Box::new(Call { name: "sum_over_time", args, span: NOWHERE }));
+        // Inner steps 930 s, 960 s and 990 s; the lookback before the first of them.
+        assert_eq!(ranges(&expr, Steps::single(1_000_000)), [(630_001, 990_000)]);
+    }
+
+    #[test]
+    fn unknown_functions_are_refused() {
+        let expr = Expr::Call(Box::new(Call { name: "info", args: vec![], span: NOWHERE }));
+        let error = plan(&expr, &Steps::single(0), 0, &QueryOptions::default()).err().unwrap();
+        assert!(matches!(error, QueryError::Execution(_)), "{error}");
+    }
+
+    #[test]
+    fn a_subquery_of_endless_steps_is_refused() {
+        let subquery = Subquery {
+            expr: Expr::Vector(selector("a")),
+            range_ms: i64::MAX,
+            step_ms: Some(1),
+            offset_ms: 0,
+            at: None,
+            span: NOWHERE,
+        };
+        let expr = Expr::Subquery(Box::new(subquery));
+        let result = plan(&expr, &Steps::single(0), 0, &QueryOptions::default());
+        assert!(matches!(result, Err(QueryError::TooManySamples)));
+    }
+}

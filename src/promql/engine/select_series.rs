@@ -1,0 +1,252 @@
+//! Aggregations that pick series (`topk`, `bottomk`, `limitk`, `limit_ratio`), and `count_values`, which makes a
+//! series of each value.
+
+use std::collections::HashMap;
+
+use annulus_shards::{Labels, LabelsBuilder};
+
+use super::aggregate::{extent, label_choice};
+use super::column::{Column, Series};
+use super::eval::{Evaluator, compare_values};
+use super::grouping::{LabelChoice, Ordinals};
+use super::label_hash::label_hash;
+use super::node::{AggregateCall, Node};
+use super::number_format::{format_general, format_plain};
+use super::steps::Steps;
+use crate::promql::ast::AggregateOp;
+use crate::promql::value::QueryError;
+
+/// The values of a group at one step that were picked so far, each with its series.
+type Picked = Vec<(f64, usize)>;
+
+impl Evaluator<'_> {
+    /// The value of an aggregation that picks series; at one step alone, they come in the order of the operator.
+    pub(super) fn select_series(
+        &self,
+        call: &AggregateCall,
+        steps: &Steps,
+    ) -> Result<Vec<Series>, QueryError> {
+        let params = self.param(call, steps)?;
+        let series = self.vector(&call.node, steps)?;
+        if !self.check_params(call, &params)? {
+            return Ok(Vec::new());
+        }
+        let labels: Vec<&Labels> = series.iter().map(|one| &one.labels).collect();
+        let mut ordinals = Ordinals::default();
+        let groups: Vec<usize> =
+            label_choice(call).of_all(&labels, self.workers).iter().map(|key| ordinals.of(key)).collect();
+        let hashes: Vec<u64> = match call.op {
+            AggregateOp::LimitRatio => labels.iter().map(|labels| label_hash(labels)).collect(),
+            _ => Vec::new(),
+        };
+        let mut columns: Vec<Column> = series.iter().map(|_| Column::absent(steps.count())).collect();
+        self.budget.add((series.len() as u64).saturating_mul(steps.count() as u64))?;
+        let mut order = Vec::new();
+        for (step, param) in params.iter().enumerate() {
+            self.control.check()?;
+            let mut picked: Vec<Picked> = vec![Picked::new(); ordinals.len()];
+            let k = (*param as i64).min(series.len() as i64);
+            for (index, one) in series.iter().enumerate() {
+                let Some(value) = one.column.get(step) else { continue };
+                let picked = &mut picked[groups[index]];
+                match call.op {
+                    AggregateOp::LimitRatio if in_ratio(*param, hashes[index]) => picked.push((value, index)),
+                    AggregateOp::LimitRatio => {}
+                    _ if k < 1 => break,
+                    AggregateOp::LimitK if (picked.len() as i64) < k => picked.push((value, index)),
+                    AggregateOp::LimitK => {}
+                    op => pick_best(picked, (value, index), k as usize, op == AggregateOp::TopK),
+                }
+            }
+            for picked in &mut picked {
+                if matches!(call.op, AggregateOp::TopK | AggregateOp::BottomK) {
+                    picked.sort_by(|a, b| compare_values(a.0, b.0, call.op == AggregateOp::TopK));
+                }
+                for (value, index) in picked {
+                    columns[*index].set(step, *value);
+                    order.push(*index);
+                }
+            }
+        }
+        if !steps.is_single() {
+            order = (0..series.len()).collect();
+        }
+        let mut picked = Vec::new();
+        for index in order {
+            let column = std::mem::replace(&mut columns[index], Column::absent(0));
+            if !column.is_absent() {
+                let Series { labels, drop_name, .. } = &series[index];
+                picked.push(Series { labels: labels.clone(), drop_name: *drop_name, column });
+            }
+        }
+        Ok(picked)
+    }
+
+    /// Whether any parameter lets a series pass.
+    fn check_params(&self, call: &AggregateCall, params: &[f64]) -> Result<bool, QueryError> {
+        let (max, min) = extent(params);
+        let any_nan = params.iter().any(|param| param.is_nan());
+        let error = |text: String| Err(QueryError::Execution(text));
+        if call.op == AggregateOp::LimitRatio {
+            if max == 0.0 && min == 0.0 {
+                return Ok(false);
+            }
+            if any_nan {
+                return error("Ratio value is NaN".to_owned());
+            }
+            self.annotate(|annotations| {
+                if max > 1.0 {
+                    annotations.invalid_ratio(max, 1.0, call.param_span);
+                }
+                if min < -1.0 {
+                    annotations.invalid_ratio(min, -1.0, call.param_span);
+                }
+            });
+            return Ok(true);
+        }
+        if max < 1.0 {
+            return Ok(false);
+        }
+        if any_nan {
+            return error("Parameter value is NaN".to_owned());
+        }
+        if min <= i64::MIN as f64 {
+            return error(format!("Scalar value {} underflows int64", format_general(min, None)));
+        }
+        if max >= i64::MAX as f64 {
+            return error(format!("Scalar value {} overflows int64", format_general(max, None)));
+        }
+        Ok(true)
+    }
+
+    /// For each group and value the number of series that have it; the label named holds the value.
+    pub(super) fn count_values(
+        &self,
+        call: &AggregateCall,
+        steps: &Steps,
+    ) -> Result<Vec<Series>, QueryError> {
+        let Some(Node::Text(label)) = &call.param else {
+            return Err(QueryError::Execution("count_values lacks its label".to_owned()));
+        };
+        if label.is_empty() {
+            return Err(QueryError::Execution(format!("invalid label name {label:?}")));
+        }
+        let choice = if call.without {
+            LabelChoice::all_but(&call.grouping)
+        } else {
+            let mut names = call.grouping.clone();
+            names.push(label.clone());
+            LabelChoice::only(&names)
+        };
+        let series = self.vector(&call.node, steps)?;
+        let mut ordinals = Ordinals::default();
+        let mut counts: Vec<Series> = Vec::new();
+        for one in &series {
+            self.control.check()?;
+            // Values repeat along a series far more often than they change.
+            let mut known: HashMap<u64, usize> = HashMap::new();
+            for (step, value) in one.column.present() {
+                let number = match known.get(&value.to_bits()) {
+                    Some(number) => *number,
+                    None => {
+                        let mut builder = LabelsBuilder::from_labels(&one.labels);
+                        builder.set(label, &format_plain(value));
+                        let labels = choice.of(&builder.finish());
+                        let number = ordinals.of(&labels);
+                        if number == counts.len() {
+                            self.budget.add(steps.count() as u64)?;
+                            let column = Column::absent(steps.count());
+                            counts.push(Series { labels, drop_name: false, column });
+                        }
+                        known.insert(value.to_bits(), number);
+                        number
+                    }
+                };
+                let column = &mut counts[number].column;
+                column.set(step, column.get(step).unwrap_or(0.0) + 1.0);
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// Whether the share of the hash in all hashes lies within the ratio; a negative ratio takes the complement.
+fn in_ratio(ratio: f64, hash: u64) -> bool {
+    let ratio = ratio.clamp(-1.0, 1.0);
+    let share = hash as f64 / u64::MAX as f64;
+    (ratio > 0.0 && share < ratio) || (ratio < 0.0 && share >= 1.0 + ratio)
+}
+
+/// Keeps the best `k` in a heap with the worst on top, as Go's `container/heap` does: which of equal values stay
+/// depends on the heap's layout.
+fn pick_best(heap: &mut Picked, new: (f64, usize), k: usize, largest: bool) {
+    let worse = |a: f64, b: f64| a.is_nan() || if largest { a < b } else { a > b };
+    if heap.len() < k {
+        heap.push(new);
+        let mut child = heap.len() - 1;
+        while child > 0 {
+            let parent = (child - 1) / 2;
+            if !worse(heap[child].0, heap[parent].0) {
+                break;
+            }
+            heap.swap(child, parent);
+            child = parent;
+        }
+        return;
+    }
+    let top = heap[0].0;
+    let better = if largest { top < new.0 } else { top > new.0 };
+    if !(better || (top.is_nan() && !new.0.is_nan())) {
+        return;
+    }
+    heap[0] = new;
+    let mut parent = 0;
+    loop {
+        let left = 2 * parent + 1;
+        if left >= heap.len() {
+            break;
+        }
+        let right = left + 1;
+        let child = if right < heap.len() && worse(heap[right].0, heap[left].0) { right } else { left };
+        if !worse(heap[child].0, heap[parent].0) {
+            break;
+        }
+        heap.swap(parent, child);
+        parent = child;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn best(values: &[f64], k: usize, largest: bool) -> Vec<usize> {
+        let mut heap = Picked::new();
+        for (index, value) in values.iter().enumerate() {
+            pick_best(&mut heap, (*value, index), k, largest);
+        }
+        let mut indexes: Vec<usize> = heap.into_iter().map(|(_, index)| index).collect();
+        indexes.sort_unstable();
+        indexes
+    }
+
+    #[test]
+    fn nan_gives_way_to_any_value() {
+        assert_eq!(best(&[f64::NAN, 1.0, 3.0, 2.0], 2, true), [2, 3]);
+        assert_eq!(best(&[3.0, f64::NAN, 1.0, 2.0], 2, false), [2, 3]);
+        assert_eq!(best(&[f64::NAN, 1.0], 2, true), [0, 1]);
+    }
+
+    #[test]
+    fn the_first_of_equal_values_stays() {
+        assert_eq!(best(&[1.0, 1.0, 1.0], 1, true), [0]);
+    }
+
+    #[test]
+    fn a_ratio_and_its_complement_share_no_series() {
+        for hash in [0, 1 << 61, 1 << 62, 1 << 63, u64::MAX] {
+            assert_ne!(in_ratio(0.4, hash), in_ratio(-0.6, hash));
+        }
+        assert!(in_ratio(-1.0, u64::MAX) && !in_ratio(0.0, 0));
+    }
+}

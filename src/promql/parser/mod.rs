@@ -1,0 +1,100 @@
+//! PromQL text to a checked tree.
+//!
+//! Owns:     the language: tokens (`lexer`), grammar (`grammar`), functions (`functions`), types (`check`), and the
+//!           canonical text of a tree (`print`).
+//! Touches:  nothing else.
+//! Runs on:  any thread.
+//! Promises: linear time in the length of the text; never a panic, whatever the text; a tree is at most
+//!           [`TREE_DEPTH_MAX`] levels deep, so that code which walks it may recurse.
+
+mod call;
+mod check;
+pub(crate) mod duration;
+mod functions;
+mod grammar;
+mod lexer;
+pub(crate) mod literal;
+mod print;
+#[cfg(test)]
+mod properties;
+mod selector;
+#[cfg(test)]
+mod syntax_tests;
+mod token;
+
+use super::ast::{Expr, Span};
+use super::value::ParseError;
+
+/// The longest query text. Longer ones are not written by people; they cost memory before they cost time.
+pub const QUERY_BYTES_MAX: usize = 1 << 20;
+
+/// How many levels a tree may have: the longest chain of operators, for one.
+pub const TREE_DEPTH_MAX: u16 = 512;
+
+/// How many parentheses, calls and signs may be open at once. Each costs about 6 KiB of stack in a debug build, and
+/// threads may have no more than 2 MiB.
+const NESTING_MAX: u16 = 256;
+
+/// The longest error message.
+const MESSAGE_CHARS_MAX: usize = 500;
+
+/// Parses and type-checks a query.
+///
+/// # Errors
+/// The first thing that is wrong, in the order of the text for syntax, then in the order of the tree for types.
+pub fn parse(query: &str) -> Result<Expr, ParseError> {
+    parse_located(query).map_err(|failure| failure.locate(query))
+}
+
+fn parse_located(query: &str) -> Result<Expr, Failure> {
+    if query.len() > QUERY_BYTES_MAX {
+        let message = format!("query of {} bytes is longer than {QUERY_BYTES_MAX} bytes", query.len());
+        return Err(Failure::new(Span::default(), message));
+    }
+    let mut expr = grammar::Parser::new(query).parse_query()?;
+    check::check(&mut expr)?;
+    Ok(expr)
+}
+
+/// A parse error before its line and column are known.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    span: Span,
+}
+
+impl Failure {
+    fn new(span: Span, message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), span }
+    }
+
+    fn locate(mut self, query: &str) -> ParseError {
+        // Messages quote the query, which may be one long word.
+        if let Some((end, _)) = self.message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            self.message.truncate(end);
+            self.message.push('…');
+        }
+        let before = query.get(..self.span.start as usize).unwrap_or(query);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        ParseError {
+            message: self.message,
+            line: count(before.matches('\n').count() + 1),
+            column: count(before[line_start..].chars().count() + 1),
+            span: self.span,
+        }
+    }
+}
+
+/// The smallest span that covers both.
+fn join(first: Span, last: Span) -> Span {
+    Span { start: first.start.min(last.start), end: first.end.max(last.end) }
+}
+
+/// Whether an error is about syntax that Prometheus knows as experimental and that is not implemented here.
+pub(crate) fn is_unsupported(error: &ParseError) -> bool {
+    error.message.contains(UNSUPPORTED)
+}
+
+/// The words of errors about such syntax.
+const UNSUPPORTED: &str = "is not supported";

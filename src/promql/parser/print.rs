@@ -1,0 +1,221 @@
+//! The canonical text of a tree. Parsing it gives the same tree, but for spans.
+
+use std::fmt::{self, Display, Formatter, Write as _};
+
+use annulus_shards::labels::METRIC_NAME;
+use annulus_shards::{MatchOp, Matcher};
+
+use super::super::ast::{Aggregate, AtModifier, Binary, Cardinality, Expr, Matching, VectorSelector};
+use super::duration::format_duration;
+use super::lexer::is_float_word;
+use super::literal::quote;
+use super::token::Keyword;
+
+impl Display for Expr {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Expr::Number { value, .. } => write_number(f, *value),
+            Expr::String { value, .. } => f.write_str(&quote(value)),
+            Expr::Vector(selector) => {
+                write_selector(f, selector)?;
+                write_pins(f, selector.at, selector.offset_ms)
+            }
+            Expr::Matrix { selector, range_ms, .. } => {
+                write_selector(f, selector)?;
+                write!(f, "[{}]", format_duration(*range_ms))?;
+                write_pins(f, selector.at, selector.offset_ms)
+            }
+            Expr::Subquery(subquery) => {
+                write!(f, "{}[{}:", subquery.expr, format_duration(subquery.range_ms))?;
+                if let Some(step_ms) = subquery.step_ms {
+                    f.write_str(&format_duration(step_ms))?;
+                }
+                f.write_char(']')?;
+                write_pins(f, subquery.at, subquery.offset_ms)
+            }
+            Expr::Call(call) => {
+                f.write_str(call.name)?;
+                write_list(f, &call.args, |f, argument| write!(f, "{argument}"))
+            }
+            Expr::Aggregate(aggregate) => write_aggregate(f, aggregate),
+            Expr::Binary(binary) => write_binary(f, binary),
+            Expr::Unary { negate, expr, .. } => write!(f, "{}{expr}", if *negate { '-' } else { '+' }),
+            Expr::Paren { expr, .. } => write!(f, "({expr})"),
+        }
+    }
+}
+
+fn write_number(f: &mut Formatter<'_>, value: f64) -> fmt::Result {
+    if value.is_nan() {
+        f.write_str("NaN")
+    } else if value.is_infinite() {
+        f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" })
+    } else {
+        write!(f, "{value}")
+    }
+}
+
+/// The name goes before the braces if it may stand there and is the last matcher, where the parser puts it.
+fn write_selector(f: &mut Formatter<'_>, selector: &VectorSelector) -> fmt::Result {
+    let is_name = |matcher: &&Matcher| matcher.name == METRIC_NAME;
+    let matchers = match selector.matchers.split_last() {
+        Some((last, others))
+            if is_name(&last)
+                && last.op == MatchOp::Equal
+                && is_bare_name(&last.value, true)
+                && !others.iter().any(|matcher| is_name(&matcher)) =>
+        {
+            f.write_str(&last.value)?;
+            if others.is_empty() {
+                return Ok(());
+            }
+            others
+        }
+        _ => &selector.matchers,
+    };
+    f.write_char('{')?;
+    for (index, matcher) in matchers.iter().enumerate() {
+        if index > 0 {
+            f.write_char(',')?;
+        }
+        let op = match matcher.op {
+            MatchOp::Equal => "=",
+            MatchOp::NotEqual => "!=",
+            MatchOp::Regex => "=~",
+            MatchOp::NotRegex => "!~",
+        };
+        if is_label_name(&matcher.name) {
+            f.write_str(&matcher.name)?;
+        } else {
+            f.write_str(&quote(&matcher.name))?;
+        }
+        write!(f, "{op}{}", quote(&matcher.value))?;
+    }
+    f.write_char('}')
+}
+
+fn write_pins(f: &mut Formatter<'_>, at: Option<AtModifier>, offset_ms: i64) -> fmt::Result {
+    match at {
+        None => {}
+        Some(AtModifier::Start) => f.write_str(" @ start()")?,
+        Some(AtModifier::End) => f.write_str(" @ end()")?,
+        Some(AtModifier::Timestamp(timestamp_ms)) => {
+            let sign = if timestamp_ms < 0 { "-" } else { "" };
+            let (seconds, rest_ms) = (timestamp_ms.unsigned_abs() / 1000, timestamp_ms.unsigned_abs() % 1000);
+            write!(f, " @ {sign}{seconds}.{rest_ms:03}")?;
+        }
+    }
+    if offset_ms != 0 {
+        write!(f, " offset {}", format_duration(offset_ms))?;
+    }
+    Ok(())
+}
+
+fn write_aggregate(f: &mut Formatter<'_>, aggregate: &Aggregate) -> fmt::Result {
+    f.write_str(aggregate.op.as_str())?;
+    if aggregate.without || !aggregate.grouping.is_empty() {
+        f.write_str(if aggregate.without { " without " } else { " by " })?;
+        write_labels(f, &aggregate.grouping)?;
+        f.write_char(' ')?;
+    }
+    f.write_char('(')?;
+    if let Some(param) = &aggregate.param {
+        write!(f, "{param}, ")?;
+    }
+    write!(f, "{})", aggregate.expr)
+}
+
+fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
+    write!(f, "{} {}", binary.left, binary.op.as_str())?;
+    if binary.return_bool {
+        f.write_str(" bool")?;
+    }
+    if let Some(matching) = &binary.matching {
+        write_matching(f, matching)?;
+    }
+    write!(f, " {}", binary.right)
+}
+
+fn write_matching(f: &mut Formatter<'_>, matching: &Matching) -> fmt::Result {
+    let group = match matching.cardinality {
+        Cardinality::ManyToOne => " group_left ",
+        Cardinality::OneToMany => " group_right ",
+        Cardinality::OneToOne | Cardinality::ManyToMany => "",
+    };
+    if !matching.on && matching.labels.is_empty() && group.is_empty() {
+        return Ok(());
+    }
+    f.write_str(if matching.on { " on " } else { " ignoring " })?;
+    write_labels(f, &matching.labels)?;
+    if !group.is_empty() {
+        f.write_str(group)?;
+        // Written even when empty: the right side may begin with a parenthesis.
+        write_labels(f, &matching.include)?;
+    }
+    Ok(())
+}
+
+fn write_labels(f: &mut Formatter<'_>, labels: &[String]) -> fmt::Result {
+    write_list(
+        f,
+        labels,
+        |f, label| {
+            if is_label_name(label) { f.write_str(label) } else { f.write_str(&quote(label)) }
+        },
+    )
+}
+
+fn write_list<T>(
+    f: &mut Formatter<'_>,
+    items: &[T],
+    write: impl Fn(&mut Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    f.write_char('(')?;
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            f.write_str(", ")?;
+        }
+        write(f, item)?;
+    }
+    f.write_char(')')
+}
+
+/// Whether a label needs no quotes: also where numbers are read, as in `by (…)`.
+fn is_label_name(name: &str) -> bool {
+    is_classic_name(name, false) && !is_float_word(name)
+}
+
+/// Whether a metric name may stand before the braces. Keywords could at some places; nowhere is simpler to be sure of.
+fn is_bare_name(name: &str, colons: bool) -> bool {
+    is_classic_name(name, colons) && !is_float_word(name) && Keyword::find(name).is_none()
+}
+
+fn is_classic_name(name: &str, colons: bool) -> bool {
+    let accept = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || (colons && byte == b':');
+    name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit()) && name.bytes().all(accept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+
+    #[test]
+    fn texts_have_one_canonical_form() {
+        for (query, canonical) in [
+            ("sum(rate( x{ a='b' } [300] ))by(job)", "sum by (job) (rate(x{a=\"b\"}[5m]))"),
+            ("{\"x\"}", "x"),
+            ("{'metric.name',\"a.b\"='c'}", "{__name__=\"metric.name\",\"a.b\"=\"c\"}"),
+            ("x offset 90s @ 1.5", "x @ 1.500 offset 1m30s"),
+            ("x[1h:]offset -1s", "x[1h:] offset -1s"),
+            ("a+ON(b)GROUP_LEFT(c)d", "a + on (b) group_left (c) d"),
+            ("a==bool ignoring()d", "a == bool d"),
+            ("a+on()group_right()(d)", "a + on () group_right () (d)"),
+            ("-inf", "-Inf"),
+            ("sum without()(x)", "sum without () (x)"),
+            ("topk by(a)(5,x)", "topk by (a) (5, x)"),
+            ("{__name__='sum'}", "{__name__=\"sum\"}"),
+        ] {
+            assert_eq!(parse(query).unwrap().to_string(), canonical, "{query}");
+        }
+    }
+}

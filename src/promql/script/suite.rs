@@ -1,0 +1,146 @@
+//! The scripts of this repository, and those of Prometheus where they stand beside it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::command::{CommandKind, Expected, parse_script};
+use super::{EngineBackend, Report, run};
+use crate::promql::parser::{self, parse};
+
+/// Our own scripts.
+const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/promql/testdata");
+
+/// Excerpts of Prometheus' scripts, which are read where they are and not copied.
+const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/promqltest");
+
+/// Scripts with syntax that is not implemented, and how many of their queries have it.
+const UNSUPPORTED: &[(&str, usize)] = &[
+    ("duration_expression.test", 21),
+    ("extended_vectors.test", 103),
+    ("fill-modifier.test", 31),
+    ("native_histograms.test", 75),
+];
+
+/// How many `eval`s of a shared script fail, and how many are skipped for what the product does not have; in scripts that
+/// are not listed all pass. The numbers are exact, so that neither regressions nor improvements go unnoticed.
+const KNOWN: &[(&str, usize, usize)] = &[
+    // A label name that is not UTF-8 is refused by the parser, with another message.
+    ("aggregators.test", 1, 21),
+    ("duration_expression.test", 0, 21),
+    ("extended_vectors.test", 0, 106),
+    ("fill-modifier.test", 0, 31),
+    ("functions.test", 0, 71),
+    ("histograms.test", 0, 64),
+    ("info.test", 0, 35),
+    ("limit.test", 0, 25),
+    ("native_histograms.test", 0, 346),
+    ("operators.test", 0, 50),
+    ("range_queries.test", 0, 2),
+    ("start_timestamps.test", 0, 16),
+    ("subquery.test", 0, 1),
+];
+
+fn scripts(directory: &str) -> Vec<(String, String)> {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "test"));
+    paths.sort();
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    paths.iter().map(|path| (name(path), std::fs::read_to_string(path).unwrap())).collect()
+}
+
+/// How many queries have syntax that is not implemented.
+///
+/// # Panics
+/// When a command cannot be read, or a query that should parse does not.
+fn check_syntax(name: &str, text: &str) -> usize {
+    let mut unsupported_count = 0;
+    for command in parse_script(text) {
+        let eval = match command.kind {
+            CommandKind::Malformed(reason) => panic!("{name}:{}: {reason}", command.line),
+            CommandKind::Eval(eval) => eval,
+            CommandKind::Clear | CommandKind::Load(_) => continue,
+        };
+        match parse(&eval.query) {
+            Ok(expr) => {
+                let printed = expr.to_string();
+                let again = parse(&printed).map(|expr| expr.to_string());
+                assert_eq!(again.as_ref(), Ok(&printed), "{name}:{}: {}", command.line, eval.query);
+            }
+            Err(error) if parser::is_unsupported(&error) => unsupported_count += 1,
+            Err(error) => {
+                let may_fail = matches!(eval.expected, Expected::Failure(_));
+                assert!(may_fail, "{name}:{}: {}: {error}", command.line, eval.query);
+            }
+        }
+    }
+    unsupported_count
+}
+
+/// The differences as one text; what was skipped is printed.
+fn run_script(name: &str, text: &str) -> (Report, String) {
+    let report = run(text, &mut EngineBackend::new().unwrap());
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for skipped in &report.skipped {
+        *reasons.entry(&skipped.reason).or_default() += 1;
+    }
+    for (reason, count) in reasons {
+        println!("{name}: {count} skipped: {reason}");
+    }
+    let failures: Vec<String> = report
+        .failed
+        .iter()
+        .map(|failed| format!("{name}:{}: {}\n{}", failed.line, failed.query, failed.difference))
+        .collect();
+    let text = failures.join("\n\n");
+    (report, text)
+}
+
+#[test]
+fn all_queries_of_our_scripts_parse() {
+    let scripts = scripts(OWN);
+    assert!(scripts.len() >= 10, "the scripts are gone");
+    for (name, text) in scripts {
+        assert_eq!(check_syntax(&name, &text), 0, "{name}");
+    }
+}
+
+#[test]
+fn all_queries_of_the_shared_scripts_parse() {
+    let scripts = scripts(SHARED);
+    if scripts.is_empty() {
+        println!("left out: there are no scripts in {SHARED}");
+    }
+    for (name, text) in scripts {
+        let known = UNSUPPORTED.iter().find(|(file, _)| *file == name);
+        assert_eq!(check_syntax(&name, &text), known.map_or(0, |(_, count)| *count), "{name}");
+    }
+}
+
+#[test]
+fn our_scripts_pass() {
+    for (name, text) in scripts(OWN) {
+        let (report, differences) = run_script(&name, &text);
+        assert!(report.failed.is_empty(), "{differences}");
+        assert!(report.skipped.is_empty(), "{name}: {:?}", report.skipped);
+        assert!(report.passed_count > 0, "{name} has no evals");
+    }
+}
+
+#[test]
+fn the_shared_scripts_fail_only_where_it_is_known() {
+    let scripts = scripts(SHARED);
+    if scripts.is_empty() {
+        println!("left out: there are no scripts in {SHARED}");
+    }
+    for (name, text) in scripts {
+        let (report, differences) = run_script(&name, &text);
+        let known = KNOWN.iter().find(|(file, ..)| *file == name);
+        let (failed, skipped) = known.map_or((0, 0), |(_, failed, skipped)| (*failed, *skipped));
+        assert_eq!(report.failed.len(), failed, "{name}: {differences}");
+        assert_eq!(report.skipped.len(), skipped, "{name}");
+        assert!(report.passed_count + failed + skipped > 0, "{name} has no evals");
+    }
+}
