@@ -105,7 +105,7 @@ fn report(shard: &Shard, recovery: &Recovery, replay: &Replay<'_>) {
             "the last frame of the WAL was never finished, and so never acknowledged; it is left out"
         );
     }
-    if let Some(missing) = &recovery.missing {
+    for missing in &recovery.missing {
         shard.metrics.lost_frames.inc_by(missing.end() - missing.start() + 1);
         tracing::error!(
             shard = shard.index,

@@ -3,9 +3,20 @@
 use std::io;
 
 use super::recovery::Damage;
-use super::ring::PIECE_BYTES;
 use super::superblock::COPIES;
+use super::window::PIECE_BYTES;
 use crate::rt::{AppendFile, BLOCK_BYTES, DirectFile, Directory};
+
+/// How the names of such files begin; the epoch follows.
+const NAME_PREFIX: &str = "wal-damaged-";
+
+/// The files with damaged parts that are in the directory.
+pub(super) async fn list(directory: &impl Directory) -> io::Result<Vec<String>> {
+    let mut names = directory.list().await?;
+    names.retain(|name| name.starts_with(NAME_PREFIX) && !name.ends_with(".new"));
+    names.sort_unstable();
+    Ok(names)
+}
 
 /// Copies the bytes from the damage to the end of the last frame after it into `wal-damaged-<epoch>`.
 ///
@@ -17,7 +28,7 @@ pub(super) async fn set_aside(
     shard: u32,
     damage: &Damage,
 ) -> io::Result<String> {
-    let name = format!("wal-damaged-{epoch}");
+    let name = format!("{NAME_PREFIX}{epoch}");
     let fresh = format!("{name}.new");
     let mut file = directory.create(&fresh).await?;
 

@@ -21,6 +21,9 @@ const NEXT_TAG: [u8; 4] = *b"cont";
 const FIRST_PAYLOAD_BYTES: usize = BLOCK_BYTES - HEADER_BYTES;
 const NEXT_PAYLOAD_BYTES: usize = BLOCK_BYTES - NEXT_TAG.len();
 
+/// A number that no ring reaches. Larger ones never come from a writer, and calculations with them could overflow.
+pub(super) const SEQ_MAX: u64 = 1 << 62;
+
 /// What a frame says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
@@ -44,8 +47,8 @@ pub enum BadFrame {
     /// The block is neither empty nor the beginning of a frame nor the inside of one.
     #[error("the block is not one that a log writes")]
     Unknown,
-    /// The header's checksum does not match.
-    #[error("the checksum of the frame's header does not match")]
+    /// The header's checksum does not match, or its numbers are impossible.
+    #[error("the frame's header is damaged")]
     Header,
     /// The length leads past the end of the ring.
     #[error("the frame's length leads past the end of the ring")]
@@ -157,14 +160,18 @@ pub(super) fn inspect(block: &[u8]) -> BlockKind {
     if version != VERSION {
         return BlockKind::Newer(version);
     }
-    BlockKind::First(Header {
+    let header = Header {
         seq: u64::from_le_bytes(array(block, 8)),
         prev_seq: u64::from_le_bytes(array(block, 16)),
         epoch: u64::from_le_bytes(array(block, 24)),
         shard: u32::from_le_bytes(array(block, 32)),
         payload_len: u32::from_le_bytes(array(block, 36)),
         payload_crc: u32::from_le_bytes(array(block, 40)),
-    })
+    };
+    if header.prev_seq >= header.seq || header.seq > SEQ_MAX {
+        return BlockKind::Bad(BadFrame::Header);
+    }
+    BlockKind::First(header)
 }
 
 /// Puts a payload together from the blocks of its frame, in order.

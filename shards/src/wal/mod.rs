@@ -10,17 +10,25 @@
 
 mod checkpoint;
 mod damage;
+mod error;
 mod frame;
 mod record;
 mod recovery;
 mod ring;
 mod superblock;
+mod window;
 
 pub use checkpoint::{
     CheckpointError, Checkpoints, Covered, Finished, Invalid, InvalidReason, Loaded, PAGE_BYTES_MAX,
     PageVisitor, Writer,
 };
+pub use error::{CommitError, RING_BYTES_MIN, ReleaseError, WalError};
 pub use frame::{BadFrame, frame_bytes};
 pub use record::{Encoder, RecordError, RecordVisitor, decode};
 pub use recovery::{Damage, Recovery, Torn};
-pub use ring::{CommitError, RING_BYTES_MIN, ReleaseError, Wal, WalError};
+pub use ring::Wal;
+
+#[cfg(test)]
+mod on_disk;
+#[cfg(test)]
+mod tests;

@@ -12,12 +12,12 @@
 use std::ops::RangeInclusive;
 
 use super::checkpoint::Covered;
-use super::frame::{self, Assembly, BadFrame, BlockKind, Header};
-use super::ring::{Live, PIECE_BYTES, WalError};
+use super::error::WalError;
+use super::frame::{self, BadFrame, BlockKind, Header};
+use super::ring::Live;
 use super::superblock::{COPIES, Superblock, VERSION};
+use super::window::{Window, file_offset};
 use crate::rt::{BLOCK_BYTES, DirectFile};
-
-const PIECE_BLOCKS: u32 = PIECE_BYTES as u32 / BLOCK_BYTES as u32;
 
 /// What an opening found, for the log and the metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,13 +30,17 @@ pub struct Recovery {
     pub payload_bytes: u64,
     /// First and last of their sequence numbers.
     pub seqs: Option<(u64, u64)>,
-    /// Frames that neither the checkpoint nor the ring has: the checkpoint is older than the ring's tail, because
-    /// the newer ones are damaged or were removed.
-    pub missing: Option<RangeInclusive<u64>>,
+    /// Frames that neither the checkpoint nor the ring has, other than by damage that this opening found. Either the
+    /// checkpoint is older than the ring's tail, because newer ones are damaged or were removed; or an earlier opening
+    /// left damage behind, which is told again at each start until a checkpoint was written since.
+    pub missing: Vec<RangeInclusive<u64>>,
     /// The frame after the last one was begun and never finished. Nobody was told that it is durable.
     pub torn: Option<Torn>,
-    /// Frames that were durable cannot be read any more.
+    /// Frames that were durable cannot be read any more. Told once, by the opening that finds it.
     pub damage: Vec<Damage>,
+    /// Files with damaged parts that this opening or an earlier one put beside the ring. They are reported until
+    /// somebody has seen and removed them.
+    pub set_aside: Vec<String>,
 }
 
 /// A write that the crash interrupted.
@@ -97,7 +101,8 @@ where
     let covered = covered.unwrap_or(Covered { begin_seq: 1, end_seq: 0 });
     let blocks = (superblock.file_bytes / BLOCK_BYTES as u64 - COPIES) as u32;
     let mut walk = Walk {
-        window: Window { disk, blocks, first: 0, piece: None },
+        window: Window::new(disk, blocks),
+        blocks,
         superblock,
         covered,
         visit,
@@ -109,17 +114,16 @@ where
         payload: Vec::new(),
         recovery: Recovery::default(),
     };
-    // If the tail is past what the checkpoint needs, the frames between are gone.
-    let released = superblock.fence.settle(superblock.tail_seq - 1);
-    if covered.begin_seq <= released {
-        walk.recovery.missing = Some(covered.begin_seq..=released);
-    }
+    walk.miss(1, superblock.tail_seq);
     walk.run().await?;
     let last_seq = walk.last_seq();
+    let fence = superblock.fence;
+    if last_seq == fence.prev_seq && walk.recovery.damage.is_empty() {
+        walk.miss(last_seq + 1, fence.seq.max(superblock.tail_seq));
+    }
     let used_seq =
         walk.recovery.damage.iter().filter_map(|damage| damage.lost.as_ref()).map(|lost| *lost.end());
-    let used_seq =
-        used_seq.chain([last_seq, superblock.durable_seq, superblock.fence.seq - 1, covered.end_seq]);
+    let used_seq = used_seq.chain([last_seq, superblock.durable_seq, fence.seq - 1, covered.end_seq]);
     Ok(Recovered {
         last_seq,
         next_seq: used_seq.max().unwrap_or(0) + 1,
@@ -131,6 +135,8 @@ where
 
 struct Walk<'a, D: DirectFile, F> {
     window: Window<'a, D>,
+    /// How many blocks the region has.
+    blocks: u32,
     superblock: &'a Superblock,
     covered: Covered,
     visit: F,
@@ -205,8 +211,20 @@ where
         linked && header.shard == self.superblock.shard && self.superblock.fence.admits(header)
     }
 
+    /// Notes that the history has no frames from one number up to, and without, another, if they are needed.
+    fn miss(&mut self, from_seq: u64, to_seq: u64) {
+        let told_seq = self.recovery.missing.last().map_or(0, |missing| *missing.end());
+        let from_seq = from_seq.max(self.covered.begin_seq).max(told_seq + 1);
+        if from_seq < to_seq {
+            self.recovery.missing.push(from_seq..=to_seq - 1);
+        }
+    }
+
     fn accept(&mut self, block: u32, header: Header) -> Result<(), WalError> {
         let seq = header.seq;
+        if let Some(last) = self.last {
+            self.miss(last.seq + 1, seq);
+        }
         if seq >= self.covered.begin_seq {
             (self.visit)(seq, &self.payload)
                 .map_err(|error| WalError::Visit { seq, source: error.into() })?;
@@ -217,7 +235,7 @@ where
         }
         self.live.push(Live { seq, block });
         self.last = Some(header);
-        self.next_block = (block + header.blocks() as u32) % self.window.blocks;
+        self.next_block = (block + header.blocks() as u32) % self.blocks;
         Ok(())
     }
 
@@ -242,8 +260,16 @@ where
             return Ok(None);
         }
         let later = self.find_later_frames().await?;
-        let later_seq = later.iter().map(|(_, header)| header.seq).max().unwrap_or(0);
-        let end_seq = durable_seq.max(later_seq);
+        // A header behind the next frame proves that the one before it was durable; a whole one counts itself too.
+        let mut end_seq = durable_seq;
+        let mut whole_frames = 0;
+        for (block, header) in &later {
+            end_seq = end_seq.max(header.prev_seq);
+            if self.window.read_frame(*block, *header, &mut self.payload).await?.is_ok() {
+                end_seq = end_seq.max(header.seq);
+                whole_frames += 1;
+            }
+        }
         let seq = last_seq + 1;
         let (block, reason) = bad.unwrap_or((self.next_block, BadFrame::Gone));
         let offset = file_offset(block);
@@ -263,40 +289,34 @@ where
         let lost = (resume.is_none() && lost_seq <= end_seq).then_some(lost_seq..=end_seq);
         let mut damage = Damage { offset, seq, reason, lost, whole_frames: 0, bytes: 0, set_aside: None };
         if damage.lost.is_some() {
-            let mut reach = 1;
-            for (later_block, header) in &later {
-                if self.window.read_frame(*later_block, *header, &mut self.payload).await?.is_ok() {
-                    damage.whole_frames += 1;
-                }
-                let distance = (later_block + self.window.blocks - block) % self.window.blocks;
-                reach = reach.max(u64::from(distance) + header.blocks());
-            }
-            damage.bytes = reach.min(u64::from(self.window.blocks)) * BLOCK_BYTES as u64;
+            let blocks = u64::from(self.blocks);
+            let reach = later.iter().map(|(later_block, header)| {
+                (u64::from(*later_block) + blocks - u64::from(block)) % blocks + header.blocks()
+            });
+            damage.bytes = reach.max().unwrap_or(1).min(blocks) * BLOCK_BYTES as u64;
+            damage.whole_frames = whole_frames;
         }
         self.recovery.damage.push(damage);
         Ok(resume)
     }
 
-    /// Every header of the ring's history outside the accepted frames whose number is higher than theirs.
+    /// Every header of the ring's history outside the accepted frames that is further on than the next frame's.
     async fn find_later_frames(&mut self) -> Result<Vec<(u32, Header)>, WalError> {
         let last_seq = self.last_seq();
         let last_epoch = self.last.map_or(0, |last| last.epoch);
         let mut later = Vec::new();
-        let mut block = 0;
-        while block < self.window.blocks {
+        for block in 0..self.blocks {
             if self.is_live(block) {
-                block += 1;
                 continue;
             }
             if let BlockKind::First(header) = frame::inspect(self.window.block(block).await?)
-                && header.seq > last_seq
+                && header.prev_seq > last_seq
                 && header.epoch >= last_epoch
                 && header.shard == self.superblock.shard
                 && self.superblock.fence.admits(&header)
             {
                 later.push((block, header));
             }
-            block += 1;
         }
         Ok(later)
     }
@@ -310,53 +330,4 @@ where
             block >= tail || block < self.next_block
         }
     }
-}
-
-/// A piece of the region in memory, moved on as blocks are asked for.
-pub(super) struct Window<'a, D: DirectFile> {
-    disk: &'a D,
-    /// How many blocks the region has.
-    blocks: u32,
-    first: u32,
-    piece: Option<D::Buffer>,
-}
-
-impl<D: DirectFile> Window<'_, D> {
-    async fn block(&mut self, block: u32) -> Result<&[u8], WalError> {
-        assert!(block < self.blocks, "block {block} is inside the region");
-        let held = self.piece.as_ref().map_or(0, |piece| (piece.as_ref().len() / BLOCK_BYTES) as u32);
-        if block < self.first || block >= self.first + held {
-            let count = PIECE_BLOCKS.min(self.blocks - block);
-            self.disk.yield_now().await;
-            let read = self.disk.read_at(file_offset(block), count as usize * BLOCK_BYTES).await;
-            self.piece = Some(read.map_err(|source| WalError::Io { what: "reading the ring", source })?);
-            self.first = block;
-        }
-        let piece = self.piece.as_ref().expect("a piece was just read, or held the block").as_ref();
-        Ok(&piece[(block - self.first) as usize * BLOCK_BYTES..][..BLOCK_BYTES])
-    }
-
-    /// Reads the payload of the frame whose header is at `block`.
-    async fn read_frame(
-        &mut self,
-        block: u32,
-        header: Header,
-        payload: &mut Vec<u8>,
-    ) -> Result<Result<(), BadFrame>, WalError> {
-        if header.blocks() > u64::from(self.blocks - block) {
-            return Ok(Err(BadFrame::Length));
-        }
-        let mut assembly = Assembly::start(header, self.block(block).await?, payload);
-        for next in block + 1..block + header.blocks() as u32 {
-            if let Err(reason) = assembly.push(self.block(next).await?) {
-                return Ok(Err(reason));
-            }
-        }
-        Ok(assembly.finish())
-    }
-}
-
-/// Where a block of the region is in the file.
-pub(super) fn file_offset(block: u32) -> u64 {
-    (COPIES + u64::from(block)) * BLOCK_BYTES as u64
 }

@@ -5,17 +5,13 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::checkpoint::Covered;
-use super::damage::set_aside;
+use super::damage;
+use super::error::{CommitError, RING_BYTES_MIN, ReleaseError, WalError};
 use super::frame::{Header, frame_blocks, frame_bytes};
-use super::recovery::{self, Recovery, file_offset};
+use super::recovery::{self, Recovery};
 use super::superblock::{self, COPIES, Copy, Fence, Superblock, VERSION};
+use super::window::{PIECE_BYTES, file_offset};
 use crate::rt::{BLOCK_BYTES, DirectFile, Directory};
-
-/// The smallest ring file that is accepted.
-pub const RING_BYTES_MIN: u64 = 16 * BLOCK_BYTES as u64;
-
-/// Bytes of one read: long ones have locked up kernels, and other tasks are to run in between.
-pub(super) const PIECE_BYTES: u64 = 1 << 20;
 
 /// The log of one shard, open for writing.
 ///
@@ -46,112 +42,6 @@ pub(super) struct Live {
     pub block: u32,
 }
 
-/// Why a ring cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum WalError {
-    /// The system refused a read or a write.
-    #[error("{what}: {source}")]
-    Io {
-        /// What was being done.
-        what: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A newer version wrote it.
-    #[error(
-        "the WAL has format {found}, this version of annulus reads up to {known}: start the version that wrote it, \
-         or a newer one"
-    )]
-    Newer {
-        /// The version found.
-        found: u32,
-        /// The newest version that is known.
-        known: u32,
-    },
-    /// It belongs to another shard: files were moved or restored to the wrong place.
-    #[error(
-        "the WAL belongs to shard {found}, not to shard {shard}: put each shard's files back in its own directory"
-    )]
-    WrongShard {
-        /// The shard it belongs to.
-        found: u32,
-        /// The shard that opens it.
-        shard: u32,
-    },
-    /// It was cut or extended.
-    #[error(
-        "the WAL was made with {expected} bytes and has {found}: restore it, or move it away to start without it"
-    )]
-    WrongSize {
-        /// What the superblock says.
-        expected: u64,
-        /// What the file has.
-        found: u64,
-    },
-    /// The file can never have been a ring.
-    #[error(
-        "a WAL of {found} bytes is impossible: a multiple of 4096 and at least {RING_BYTES_MIN} is needed"
-    )]
-    UnusableSize {
-        /// What the file has.
-        found: u64,
-    },
-    /// Neither superblock can be read, and the file is not a new one.
-    #[error(
-        "both superblocks of the WAL are damaged, so its frames cannot be told from old ones: restore the file, or \
-         move it away to start from the checkpoint alone"
-    )]
-    NoSuperblock,
-    /// The visitor did not accept a frame.
-    #[error("WAL frame {seq}: {source}")]
-    Visit {
-        /// The frame.
-        seq: u64,
-        /// What the visitor said.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-/// Why a frame is not durable.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// Frames that are still needed are in the way. A checkpoint makes room.
-    #[error("the WAL is full: {needed_bytes} bytes are needed, {used_bytes} of {size_bytes} are in use")]
-    Full {
-        /// What the frame takes.
-        needed_bytes: u64,
-        /// What is in use.
-        used_bytes: u64,
-        /// What there is.
-        size_bytes: u64,
-    },
-    /// It does not fit into an empty ring either.
-    #[error("a WAL frame of {needed_bytes} bytes does not fit into a ring of {size_bytes}")]
-    TooLarge {
-        /// What the frame takes.
-        needed_bytes: u64,
-        /// What there is.
-        size_bytes: u64,
-    },
-    /// The write failed. What is on the disk is unknown, so nothing is written any more.
-    #[error("writing the WAL: {0}")]
-    Io(#[source] io::Error),
-    /// An earlier write failed or was abandoned.
-    #[error("the WAL takes no more writes, because an earlier one failed")]
-    Poisoned,
-}
-
-/// Why space was not released.
-#[derive(Debug, thiserror::Error)]
-pub enum ReleaseError {
-    /// The write failed. What is on the disk is unknown, so nothing is written any more.
-    #[error("writing the superblock of the WAL: {0}")]
-    Io(#[source] io::Error),
-    /// An earlier write failed or was abandoned.
-    #[error("the WAL takes no more writes, because an earlier one failed")]
-    Poisoned,
-}
-
 impl<D: DirectFile> Wal<D> {
     /// Opens a ring, hands every frame that `covered` does not cover to `visit`, and makes it ready for writing.
     /// A file of zeros is a new ring.
@@ -177,12 +67,14 @@ impl<D: DirectFile> Wal<D> {
         let mut recovered = recovery::recover(&disk, &old, covered, visit).await?;
         let epoch = old.fence.epoch + 1;
         recovered.recovery.epoch = epoch;
-        for damage in recovered.recovery.damage.iter_mut().filter(|damage| damage.lost.is_some()) {
-            let copied = set_aside(&disk, directory, epoch, shard, damage).await;
-            damage.set_aside = Some(copied.map_err(io("copying the damaged part of the WAL"))?);
+        for found in recovered.recovery.damage.iter_mut().filter(|found| found.lost.is_some()) {
+            let copied = damage::set_aside(&disk, directory, epoch, shard, found).await;
+            found.set_aside = Some(copied.map_err(io("copying the damaged part of the WAL"))?);
         }
+        recovered.recovery.set_aside =
+            damage::list(directory).await.map_err(io("listing what was set aside of the WAL"))?;
         if let Some(last) = recovered.live.last() {
-            settle(&disk, last.block, recovered.next_block)
+            rewrite(&disk, last.block, recovered.next_block)
                 .await
                 .map_err(io("writing the last frame again"))?;
         }
@@ -285,10 +177,6 @@ impl<D: DirectFile> Wal<D> {
 
     /// Ends in order: the next opening need not search the ring for frames that it does not know of.
     pub async fn close(self) -> io::Result<()> {
-        assert!(
-            !self.committing.get() && !self.releasing.get(),
-            "no write is under way when the log is closed"
-        );
         if self.poisoned.get() {
             return self.disk.close().await;
         }
@@ -431,11 +319,6 @@ async fn read_superblock(disk: &impl DirectFile, shard: u32) -> Result<(Superblo
     if found.file_bytes != file_bytes {
         return Err(WalError::WrongSize { expected: found.file_bytes, found: file_bytes });
     }
-    // Its checksum holds, so only a bug can have written this; but a start must not panic over a file.
-    let fence = found.fence;
-    if u64::from(found.tail_block) >= blocks - COPIES || found.tail_seq == 0 || fence.seq <= fence.prev_seq {
-        return Err(WalError::NoSuperblock);
-    }
     Ok((found, index))
 }
 
@@ -466,7 +349,7 @@ async fn new_superblock(disk: &impl DirectFile, shard: u32) -> Result<Superblock
 
 /// Writes the last frame once more, as it is. After a crash of the process alone its write may have reached the
 /// device's cache and not yet the medium; what recovery has shown to anybody must not vanish in a later power cut.
-async fn settle(disk: &impl DirectFile, block: u32, next_block: u32) -> io::Result<()> {
+async fn rewrite(disk: &impl DirectFile, block: u32, next_block: u32) -> io::Result<()> {
     let mut offset = file_offset(block);
     let end = if next_block > block { file_offset(next_block) } else { disk.size_bytes() };
     while offset < end {

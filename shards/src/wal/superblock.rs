@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::frame::{Header, array};
+use super::frame::{Header, SEQ_MAX, array};
 use crate::rt::{BLOCK_BYTES, DirectFile};
 
 /// The version of the ring's layout.
@@ -109,7 +109,7 @@ impl Superblock {
             return Copy::Newer(version);
         }
         let number = |at: usize| u64::from_le_bytes(array(block, at));
-        Copy::Valid(Superblock {
+        let superblock = Superblock {
             generation: number(16),
             file_bytes: number(24),
             shard: u32::from_le_bytes(array(block, 32)),
@@ -118,7 +118,18 @@ impl Superblock {
             tail_block: u32::from_le_bytes(array(block, 48)),
             durable_seq: number(56),
             fence: Fence { epoch: number(64), prev_seq: number(72), seq: number(80) },
-        })
+        };
+        if superblock.is_possible() { Copy::Valid(superblock) } else { Copy::Invalid }
+    }
+
+    /// Whether a writer can have written these numbers; a start must not panic over a file.
+    fn is_possible(&self) -> bool {
+        let region = (self.file_bytes / BLOCK_BYTES as u64).saturating_sub(COPIES);
+        let numbers = [self.generation, self.tail_seq, self.durable_seq, self.fence.epoch, self.fence.seq];
+        numbers.into_iter().all(|number| number <= SEQ_MAX)
+            && self.tail_seq > 0
+            && self.fence.prev_seq < self.fence.seq
+            && u64::from(self.tail_block) < region
     }
 
     /// Writes both copies; `newest` says which one holds the present state and is therefore written last.

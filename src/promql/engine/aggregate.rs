@@ -1,6 +1,10 @@
 //! Aggregations that fold each group to one value per step: `sum`, `avg`, `min`, `max`, `count`, `group`, `stddev`,
 //! `stdvar`, `quantile`. Series are folded in their order, one by one, as they are computed.
 
+use std::ops::Range;
+
+use annulus_shards::Labels;
+
 use super::column::{ABSENT, Column, Series};
 use super::eval::Evaluator;
 use super::grouping::{LabelChoice, Ordinals};
@@ -12,7 +16,6 @@ use super::quantile::quantile;
 use super::steps::Steps;
 use crate::promql::ast::AggregateOp;
 use crate::promql::value::QueryError;
-use annulus_shards::Labels;
 
 /// The state of one group at one step.
 trait Cell: Default + Clone {
@@ -33,7 +36,36 @@ enum Input<'a> {
 struct Group<C> {
     labels: Labels,
     drop_name: bool,
+    /// The step of the first of `cells`; they cover the steps of the series so far.
+    first: usize,
     cells: Vec<C>,
+}
+
+impl<C: Cell> Group<C> {
+    /// Makes room at the steps given, and says for how many more.
+    fn cover(&mut self, extent: Range<usize>) -> usize {
+        let count = self.cells.len();
+        if count == 0 {
+            self.first = extent.start;
+        } else if extent.start < self.first {
+            self.cells.splice(..0, vec![C::default(); self.first - extent.start]);
+            self.first = extent.start;
+        }
+        let wanted = extent.end.saturating_sub(self.first);
+        if wanted > self.cells.len() {
+            self.cells.resize(wanted, C::default());
+        }
+        self.cells.len() - count
+    }
+
+    fn finish(self, params: Option<&[f64]>) -> Series {
+        let param = |step: usize| params.map_or(f64::NAN, |params| params[step]);
+        let before = std::iter::repeat_n(ABSENT, self.first);
+        let results = self.cells.into_iter().enumerate();
+        let results = results.map(|(index, cell)| cell.result(param(self.first + index)).unwrap_or(ABSENT));
+        let column = Column::from_values(before.chain(results).collect());
+        Series { labels: self.labels, drop_name: self.drop_name, column }
+    }
 }
 
 impl Evaluator<'_> {
@@ -109,17 +141,16 @@ impl Evaluator<'_> {
             let key: &Labels = &keys[index];
             let number = ordinals.of(key);
             if number == groups.len() {
-                self.budget.add(steps.count() as u64)?;
-                let cells = vec![C::default(); steps.count()];
-                groups.push(Group { labels: key.clone(), drop_name, cells });
+                groups.push(Group { labels: key.clone(), drop_name, first: 0, cells: Vec::new() });
             }
+            let group = &mut groups[number];
+            self.budget.add(group.cover(column.extent()) as u64)?;
             if C::KEEPS_VALUES {
                 self.budget.add(column.present().count() as u64)?;
             }
-            let group = &mut groups[number];
             group.drop_name |= drop_name;
             for (step, value) in column.present() {
-                group.cells[step].add(value);
+                group.cells[step - group.first].add(value);
             }
             Ok(())
         };
@@ -133,15 +164,8 @@ impl Evaluator<'_> {
                 }
             }
         }
-        Ok(groups.into_iter().map(|group| finish(group, params)).collect())
+        Ok(groups.into_iter().map(|group| group.finish(params)).collect())
     }
-}
-
-fn finish<C: Cell>(group: Group<C>, params: Option<&[f64]>) -> Series {
-    let param = |step: usize| params.map_or(f64::NAN, |params| params[step]);
-    let values = group.cells.into_iter().enumerate();
-    let values = values.map(|(step, cell)| cell.result(param(step)).unwrap_or(ABSENT)).collect();
-    Series { labels: group.labels, drop_name: group.drop_name, column: Column::from_values(values) }
 }
 
 /// The labels by which an aggregation groups.
@@ -292,6 +316,19 @@ mod tests {
         assert_eq!(fold::<Presence>(&[], 0.0), None);
         assert_eq!(fold::<Variance<true>>(&[], 0.0), None);
         assert_eq!(fold::<Quantile>(&[], 0.5), None);
+    }
+
+    #[test]
+    fn a_group_covers_the_steps_of_its_series() {
+        let mut group =
+            Group::<Count> { labels: Labels::empty(), drop_name: false, first: 0, cells: Vec::new() };
+        assert_eq!(group.cover(5..7), 2);
+        assert_eq!(group.cover(6..9), 2);
+        assert_eq!(group.cover(3..4), 2);
+        assert_eq!(group.cover(3..9), 0);
+        assert_eq!((group.first, group.cells.len()), (3, 6));
+        group.cells[0].add(1.0);
+        assert_eq!(group.finish(None).column.present().collect::<Vec<_>>(), [(3, 1.0)]);
     }
 
     #[test]

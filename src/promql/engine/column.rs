@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::Range;
 
 use ahash::RandomState;
 use annulus_shards::{Labels, STALE_NAN_BITS, is_stale};
@@ -15,80 +16,112 @@ pub(super) const ABSENT: f64 = f64::from_bits(STALE_NAN_BITS);
 /// The labels that go when an expression's value is no longer the metric's.
 const METADATA_LABELS: [&str; 3] = ["__name__", "__type__", "__unit__"];
 
-/// One value or nothing per step.
+/// One value or nothing per step. Memory is taken only for the steps between the first and the last value, so that
+/// many series of short life cost what they hold.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Column(Vec<f64>);
+pub(super) struct Column {
+    /// The step of the first of `values`.
+    first: usize,
+    values: Vec<f64>,
+}
 
 impl Column {
-    /// A column without values.
+    /// A column without values, with room at `count` steps.
     pub(super) fn absent(count: usize) -> Column {
-        Column(vec![ABSENT; count])
+        Column { first: 0, values: vec![ABSENT; count] }
+    }
+
+    /// A column without values, with room where another column has it.
+    pub(super) fn absent_within(other: &Column) -> Column {
+        Column { first: other.first, values: vec![ABSENT; other.values.len()] }
     }
 
     /// A column from one value per step; [`ABSENT`] where there is none.
     pub(super) fn from_values(values: Vec<f64>) -> Column {
-        Column(values)
+        let mut column = Column { first: 0, values };
+        column.trim();
+        column
     }
 
     /// The value of one step.
     #[inline]
     pub(super) fn get(&self, step: usize) -> Option<f64> {
-        let value = self.0[step];
+        let value = *self.values.get(step.checked_sub(self.first)?)?;
         (!is_stale(value)).then_some(value)
     }
 
-    /// Sets the value of one step.
+    /// Sets the value of one step, for which the column has room.
     #[inline]
     pub(super) fn set(&mut self, step: usize, value: f64) {
-        self.0[step] = value;
+        self.values[step - self.first] = value;
     }
 
-    /// Number of steps.
+    /// How many steps it has room for, which is what it costs.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.values.len()
+    }
+
+    /// The steps it has room for.
+    pub(super) fn extent(&self) -> Range<usize> {
+        self.first..self.first + self.values.len()
     }
 
     /// Whether no step has a value; such series do not exist in a result.
     pub(super) fn is_absent(&self) -> bool {
-        self.0.iter().all(|value| is_stale(*value))
-    }
-
-    /// One entry per step.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Option<f64>> + '_ {
-        self.0.iter().map(|value| (!is_stale(*value)).then_some(*value))
+        self.values.iter().all(|value| is_stale(*value))
     }
 
     /// Step and value, for the steps that have one.
     pub(super) fn present(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
-        self.0.iter().copied().enumerate().filter(|(_, value)| !is_stale(*value))
+        let values = self.values.iter().copied().enumerate();
+        values.filter(|(_, value)| !is_stale(*value)).map(|(index, value)| (self.first + index, value))
     }
 
     /// Replaces each value by what the function makes of it; nothing removes the value.
     #[inline]
     pub(super) fn map(&mut self, mut function: impl FnMut(usize, f64) -> Option<f64>) {
-        for (step, value) in self.0.iter_mut().enumerate() {
+        for (index, value) in self.values.iter_mut().enumerate() {
             if !is_stale(*value) {
-                *value = function(step, *value).unwrap_or(ABSENT);
+                *value = function(self.first + index, *value).unwrap_or(ABSENT);
             }
         }
+        self.trim();
     }
 
-    /// The first value at all of `count` steps.
+    /// The value of a one-step column at all of `count` steps.
     pub(super) fn spread(&self, count: usize) -> Column {
-        Column(vec![self.0[0]; count])
+        Column { first: 0, values: vec![self.get(0).unwrap_or(ABSENT); count] }
     }
 
     /// Takes over the values of another column; false when both have one at the same step.
     fn fill_from(&mut self, other: &Column) -> bool {
-        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            if !is_stale(*theirs) {
-                if !is_stale(*mine) {
-                    return false;
-                }
-                *mine = *theirs;
-            }
+        let (mine, theirs) = (self.extent(), other.extent());
+        let first = mine.start.min(theirs.start);
+        let mut joined = Column { first, values: vec![ABSENT; mine.end.max(theirs.end) - first] };
+        for (step, value) in self.present() {
+            joined.set(step, value);
         }
+        for (step, value) in other.present() {
+            if joined.get(step).is_some() {
+                return false;
+            }
+            joined.set(step, value);
+        }
+        *self = joined;
         true
+    }
+
+    /// Gives up the room before the first and after the last value.
+    fn trim(&mut self) {
+        let is_value = |value: &f64| !is_stale(*value);
+        let end = self.values.iter().rposition(is_value).map_or(0, |last| last + 1);
+        self.values.truncate(end);
+        let absent = self.values.iter().position(is_value).unwrap_or(0);
+        self.values.drain(..absent);
+        self.first += absent;
+        if self.values.len() < self.values.capacity() / 2 {
+            self.values.shrink_to_fit();
+        }
     }
 }
 
@@ -207,6 +240,22 @@ mod tests {
         assert_eq!(merged.len(), 2);
         assert_eq!(merged[0].column, Column::from_values(vec![1.0, 2.0]));
         assert!(merge_same_labels(vec![series("x", &[1.0, ABSENT]), series("x", &[1.0, 2.0])]).is_err());
+    }
+
+    #[test]
+    fn only_the_steps_between_the_first_and_the_last_value_cost_memory() {
+        let mut column = Column::from_values(vec![ABSENT, 1.0, ABSENT, 3.0, ABSENT, ABSENT]);
+        assert_eq!((column.extent(), column.len()), (1..4, 3));
+        assert_eq!(
+            (0..6).map(|step| column.get(step)).collect::<Vec<_>>(),
+            [None, Some(1.0), None, Some(3.0), None, None]
+        );
+        column.map(|_, value| (value > 1.0).then_some(value));
+        assert_eq!(column.extent(), 3..4);
+        assert!(Column::from_values(vec![ABSENT; 3]).is_absent());
+        let mut room = Column::absent_within(&column);
+        room.set(3, 7.0);
+        assert_eq!(room.present().collect::<Vec<_>>(), [(3, 7.0)]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use annulus_shards::Labels;
 use super::annotations::Annotations;
 use super::column::{ABSENT, Column, Series, Value, merge_same_labels, without_metadata};
 use super::control::{Budget, Control};
-use super::label_functions::compare_by_labels;
+use super::label_functions::{LabelEdit, compare_by_labels};
 use super::node::{Node, Sort};
 use super::steps::Steps;
 use super::workers::Workers;
@@ -132,9 +132,8 @@ impl<'q> Evaluator<'q> {
             }
             Node::Sort(sort, node) => self.sort(sort, node, steps),
             Node::Relabel(edit, node) => {
-                let mut series = self.vector(node, steps)?;
-                self.workers.update(&mut series, |one| edit.apply(one));
-                merge_same_labels(series).map(Value::Vector)
+                let series = self.vector(node, steps)?;
+                self.relabel(edit, series).map(Value::Vector)
             }
             Node::Histogram(call) => self.histogram(call, steps).map(Value::Vector),
             Node::Negate(node) => match self.value(node, steps)? {
@@ -171,6 +170,23 @@ impl<'q> Evaluator<'q> {
         });
         series.retain(|one| !one.column.is_absent());
         merge_same_labels(series).map(Value::Vector)
+    }
+
+    /// Edits the labels of each series. Labels may grow, so their bytes count as points while they are made.
+    fn relabel(&self, edit: &LabelEdit, mut series: Vec<Series>) -> Result<Vec<Series>, QueryError> {
+        let edited = self.workers.map(series.len(), |index| {
+            let labels = edit.apply(&series[index].labels)?;
+            let bytes = labels.as_ref().map_or(0, Labels::size_bytes);
+            self.budget.add((bytes / size_of::<f64>()) as u64)?;
+            Ok::<_, QueryError>(labels)
+        });
+        for (one, labels) in series.iter_mut().zip(edited) {
+            if let Some(labels) = labels? {
+                one.labels = labels;
+                one.drop_name &= !edit.sets_name();
+            }
+        }
+        merge_same_labels(series)
     }
 
     fn absent(&self, labels: &Labels, node: &Node, steps: &Steps) -> Result<Value, QueryError> {

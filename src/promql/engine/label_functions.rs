@@ -4,11 +4,10 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
-use annulus_shards::labels::METRIC_NAME;
+use annulus_shards::labels::{LABEL_BYTES_MAX, METRIC_NAME};
 use annulus_shards::{Labels, LabelsBuilder, MatchOp, Matcher};
 use regex::Regex;
 
-use super::column::Series;
 use crate::promql::value::QueryError;
 
 /// Larger compiled patterns are refused, as in matchers.
@@ -66,30 +65,48 @@ impl LabelEdit {
         Ok(LabelEdit::Join { separator: separator.to_owned(), sources, target: target.to_owned() })
     }
 
-    /// Edits one series. A metric name that is set on purpose stays.
-    pub(super) fn apply(&self, series: &mut Series) {
+    /// The labels of a series after the edit; nothing when it does not apply.
+    ///
+    /// # Errors
+    /// When a label would be longer than labels may be.
+    pub(super) fn apply(&self, labels: &Labels) -> Result<Option<Labels>, QueryError> {
+        let value_of = |name: &String| labels.get(name).unwrap_or_default();
         let (target, value) = match self {
             LabelEdit::Replace { pattern, replacement, source, target } => {
-                let Some(captures) = pattern.captures(series.labels.get(source).unwrap_or_default()) else {
-                    return;
-                };
+                let source = value_of(source);
+                let Some(captures) = pattern.captures(source) else { return Ok(None) };
+                let groups_max = replacement.matches('$').count();
+                check_length(replacement.len().saturating_add(source.len().saturating_mul(groups_max)))?;
                 let mut value = String::new();
                 captures.expand(replacement, &mut value);
                 (target, value)
             }
             LabelEdit::Join { separator, sources, target } => {
-                let values: Vec<&str> =
-                    sources.iter().map(|source| series.labels.get(source).unwrap_or_default()).collect();
+                let values: Vec<&str> = sources.iter().map(value_of).collect();
+                check_length(values.iter().map(|value| value.len() + separator.len()).sum())?;
                 (target, values.join(separator))
             }
         };
-        let mut builder = LabelsBuilder::from_labels(&series.labels);
+        let mut builder = LabelsBuilder::from_labels(labels);
         builder.set(target, &value);
-        series.labels = builder.finish();
-        if target == METRIC_NAME {
-            series.drop_name = false;
-        }
+        Ok(Some(builder.finish()))
     }
+
+    /// Whether it sets the metric's name: a name that is set on purpose stays.
+    pub(super) fn sets_name(&self) -> bool {
+        let (LabelEdit::Replace { target, .. } | LabelEdit::Join { target, .. }) = self;
+        target == METRIC_NAME
+    }
+}
+
+/// A few repeated groups make a label of any length, so that it has to be known before it is made.
+fn check_length(bytes: usize) -> Result<(), QueryError> {
+    if bytes > LABEL_BYTES_MAX {
+        return Err(QueryError::Execution(format!(
+            "a label value of up to {bytes} bytes would be longer than {LABEL_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(())
 }
 
 /// Any text but the empty one is a label name.
@@ -166,34 +183,32 @@ pub(super) fn format_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::promql::engine::column::Column;
 
-    fn series(pairs: &[(&str, &str)]) -> Series {
-        Series {
-            labels: Labels::from_pairs(pairs.iter().copied()),
-            drop_name: true,
-            column: Column::from_values(vec![1.0]),
-        }
+    fn apply(edit: &LabelEdit, pairs: &[(&str, &str)]) -> Option<Labels> {
+        edit.apply(&Labels::from_pairs(pairs.iter().copied())).unwrap()
     }
 
     #[test]
     fn a_replacement_needs_a_full_match() {
         let edit = LabelEdit::replace("dst", "$1-${2}", "src", "a(.)c(.*)").unwrap();
-        let mut matching = series(&[("src", "abcd")]);
-        edit.apply(&mut matching);
-        assert_eq!(matching.labels.get("dst"), Some("b-d"));
-        let mut other = series(&[("src", "xabc")]);
-        edit.apply(&mut other);
-        assert_eq!(other.labels.get("dst"), None);
+        assert_eq!(apply(&edit, &[("src", "abcd")]).unwrap().get("dst"), Some("b-d"));
+        assert_eq!(apply(&edit, &[("src", "xabc")]), None);
     }
 
     #[test]
-    fn a_name_that_is_set_on_purpose_stays() {
+    fn a_joined_name_is_set_on_purpose() {
         let edit = LabelEdit::join("__name__", "_", vec!["a".into(), "b".into()]).unwrap();
-        let mut one = series(&[("a", "x"), ("b", "y")]);
-        edit.apply(&mut one);
-        assert_eq!(one.labels.metric_name(), Some("x_y"));
-        assert!(!one.drop_name);
+        assert_eq!(apply(&edit, &[("a", "x"), ("b", "y")]).unwrap().metric_name(), Some("x_y"));
+        assert!(edit.sets_name());
+    }
+
+    #[test]
+    fn a_label_that_grows_without_bound_is_an_error() {
+        let edit = LabelEdit::replace("dst", &"$1".repeat(1000), "src", "(.*)").unwrap();
+        let labels = Labels::from_pairs([("src", "x".repeat(10_000).as_str())]);
+        assert!(edit.apply(&labels).is_err());
+        let edit = LabelEdit::join("dst", "", vec!["src".to_owned(); 1000]).unwrap();
+        assert!(edit.apply(&labels).is_err());
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Pairing<'_> {
         match (group.many.as_slice(), group.one.as_slice()) {
             ([], [_] | []) | (_, []) => Ok(Vec::new()),
             ([many], [one]) => {
-                self.budget.add(self.steps.count() as u64)?;
+                self.budget.add(self.many[*many].column.len() as u64)?;
                 Ok(self.combine_pair(*many, *one).into_iter().collect())
             }
             _ => self.combine_many(group),
@@ -189,11 +189,12 @@ impl Pairing<'_> {
                 let (place, number) = match places.get(&(*many, one)) {
                     Some(found) => *found,
                     None => {
-                        self.budget.add(self.steps.count() as u64)?;
+                        let column = Column::absent_within(&self.many[*many].column);
+                        self.budget.add(column.len() as u64)?;
                         let labels = self.labels(*many, one);
                         let found = (results.len(), ordinals.of(&labels));
                         last_steps.resize(ordinals.len(), None);
-                        results.push((*many, labels, Column::absent(self.steps.count())));
+                        results.push((*many, labels, column));
                         places.insert((*many, one), found);
                         found
                     }

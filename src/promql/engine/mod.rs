@@ -50,6 +50,8 @@ mod math_functions;
 mod node;
 mod number_format;
 mod plan;
+#[cfg(test)]
+mod properties;
 mod quantile;
 mod range_functions;
 mod rate;
@@ -274,20 +276,20 @@ fn samples(
 /// The form of the answer: one point for an instant query, a matrix for a range query.
 fn answer(query: &Query, value: Value) -> QueryValue {
     let (steps, timestamp_ms) = (&query.steps, query.steps.first_ms());
-    let points = |values: &mut dyn Iterator<Item = Option<f64>>| -> Vec<(i64, f64)> {
-        steps.iter().zip(values).filter_map(|(time_ms, value)| Some((time_ms, value?))).collect()
-    };
     match value {
         Value::Text(value) => QueryValue::String { timestamp_ms, value },
         Value::Scalar(values) if query.is_range => {
-            let points = points(&mut values.into_iter().map(Some));
+            let points = steps.iter().zip(values).collect();
             QueryValue::Matrix(vec![MatrixSeries { labels: annulus_shards::Labels::empty(), points }])
         }
         Value::Scalar(values) => QueryValue::Scalar { timestamp_ms, value: values[0] },
         Value::Vector(series) if query.is_range => {
             let mut matrix: Vec<MatrixSeries> = series
                 .into_iter()
-                .map(|one| MatrixSeries { points: points(&mut one.column.iter()), labels: one.labels })
+                .map(|one| {
+                    let points = one.column.present().map(|(step, value)| (steps.time_ms(step), value));
+                    MatrixSeries { points: points.collect(), labels: one.labels }
+                })
                 .filter(|one| !one.points.is_empty())
                 .collect();
             matrix.sort_by(|a, b| a.labels.cmp(&b.labels));

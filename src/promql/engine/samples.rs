@@ -2,6 +2,7 @@
 
 use annulus_shards::{Labels, chunk, is_stale};
 
+use super::label_functions::format_labels;
 use crate::promql::value::QueryError;
 use crate::source::{ChunkRef, SourceError};
 
@@ -59,7 +60,9 @@ impl Samples {
                 last_ms = time_ms;
                 self.push(time_ms, if value.is_nan() && !is_stale(value) { f64::NAN } else { value });
             })
-            .map_err(|error| SourceError::Corrupt(format!("series {labels:?}: {error}")))?;
+            .map_err(|error| {
+                SourceError::Corrupt(format!("series {}: {error}", format_labels(labels.iter())))
+            })?;
         }
         if !ordered {
             self.sort();

@@ -19,6 +19,46 @@ use crate::promql::value::QueryError;
 /// The values of a group at one step that were picked so far, each with its series.
 type Picked = Vec<(f64, usize)>;
 
+/// What picking at a step needs to know.
+struct Picking<'a> {
+    op: AggregateOp,
+    series: &'a [Series],
+    /// The group of each series.
+    groups: Vec<usize>,
+    group_count: usize,
+    /// The hash of each series, where the operator looks at it.
+    hashes: Vec<u64>,
+}
+
+impl Picking<'_> {
+    /// The series that pass at a step, group by group and in the operator's order.
+    fn at(&self, step: usize, param: f64) -> impl Iterator<Item = (f64, usize)> + use<> {
+        let k = usize::try_from((param as i64).max(0)).unwrap_or(usize::MAX).min(self.series.len());
+        let mut picked = vec![Picked::new(); self.group_count];
+        for (index, one) in self.series.iter().enumerate() {
+            let Some(value) = one.column.get(step) else { continue };
+            let picked = &mut picked[self.groups[index]];
+            let passes = match self.op {
+                AggregateOp::LimitRatio => in_ratio(param, self.hashes[index]),
+                AggregateOp::LimitK => picked.len() < k,
+                op => {
+                    pick_best(picked, (value, index), k, op == AggregateOp::TopK);
+                    false
+                }
+            };
+            if passes {
+                picked.push((value, index));
+            }
+        }
+        if matches!(self.op, AggregateOp::TopK | AggregateOp::BottomK) {
+            for picked in &mut picked {
+                picked.sort_by(|a, b| compare_values(a.0, b.0, self.op == AggregateOp::TopK));
+            }
+        }
+        picked.into_iter().flatten()
+    }
+}
+
 impl Evaluator<'_> {
     /// The value of an aggregation that picks series; at one step alone, they come in the order of the operator.
     pub(super) fn select_series(
@@ -31,45 +71,21 @@ impl Evaluator<'_> {
         if !self.check_params(call, &params)? {
             return Ok(Vec::new());
         }
-        let labels: Vec<&Labels> = series.iter().map(|one| &one.labels).collect();
-        let mut ordinals = Ordinals::default();
-        let groups: Vec<usize> =
-            label_choice(call).of_all(&labels, self.workers).iter().map(|key| ordinals.of(key)).collect();
-        let hashes: Vec<u64> = match call.op {
-            AggregateOp::LimitRatio => labels.iter().map(|labels| label_hash(labels)).collect(),
-            _ => Vec::new(),
-        };
-        let mut columns: Vec<Column> = series.iter().map(|_| Column::absent(steps.count())).collect();
-        self.budget.add((series.len() as u64).saturating_mul(steps.count() as u64))?;
-        let mut order = Vec::new();
+        let picking = self.picking(call, &series);
+        let mut columns: Vec<Column> = series.iter().map(|one| Column::absent_within(&one.column)).collect();
+        self.budget.add(columns.iter().map(|column| column.len() as u64).sum())?;
+        let mut order: Vec<usize> = (0..series.len()).collect();
         for (step, param) in params.iter().enumerate() {
             self.control.check()?;
-            let mut picked: Vec<Picked> = vec![Picked::new(); ordinals.len()];
-            let k = (*param as i64).min(series.len() as i64);
-            for (index, one) in series.iter().enumerate() {
-                let Some(value) = one.column.get(step) else { continue };
-                let picked = &mut picked[groups[index]];
-                match call.op {
-                    AggregateOp::LimitRatio if in_ratio(*param, hashes[index]) => picked.push((value, index)),
-                    AggregateOp::LimitRatio => {}
-                    _ if k < 1 => break,
-                    AggregateOp::LimitK if (picked.len() as i64) < k => picked.push((value, index)),
-                    AggregateOp::LimitK => {}
-                    op => pick_best(picked, (value, index), k as usize, op == AggregateOp::TopK),
+            if steps.is_single() {
+                order.clear();
+            }
+            for (value, index) in picking.at(step, *param) {
+                columns[index].set(step, value);
+                if steps.is_single() {
+                    order.push(index);
                 }
             }
-            for picked in &mut picked {
-                if matches!(call.op, AggregateOp::TopK | AggregateOp::BottomK) {
-                    picked.sort_by(|a, b| compare_values(a.0, b.0, call.op == AggregateOp::TopK));
-                }
-                for (value, index) in picked {
-                    columns[*index].set(step, *value);
-                    order.push(*index);
-                }
-            }
-        }
-        if !steps.is_single() {
-            order = (0..series.len()).collect();
         }
         let mut picked = Vec::new();
         for index in order {
@@ -80,6 +96,18 @@ impl Evaluator<'_> {
             }
         }
         Ok(picked)
+    }
+
+    fn picking<'a>(&self, call: &AggregateCall, series: &'a [Series]) -> Picking<'a> {
+        let labels: Vec<&Labels> = series.iter().map(|one| &one.labels).collect();
+        let mut ordinals = Ordinals::default();
+        let keys = label_choice(call).of_all(&labels, self.workers);
+        let groups = keys.iter().map(|key| ordinals.of(key)).collect();
+        let hashes = match call.op {
+            AggregateOp::LimitRatio => self.workers.map(labels.len(), |index| label_hash(labels[index])),
+            _ => Vec::new(),
+        };
+        Picking { op: call.op, series, groups, group_count: ordinals.len(), hashes }
     }
 
     /// Whether any parameter lets a series pass.
@@ -180,6 +208,9 @@ fn in_ratio(ratio: f64, hash: u64) -> bool {
 /// Keeps the best `k` in a heap with the worst on top, as Go's `container/heap` does: which of equal values stay
 /// depends on the heap's layout.
 fn pick_best(heap: &mut Picked, new: (f64, usize), k: usize, largest: bool) {
+    if k == 0 {
+        return;
+    }
     let worse = |a: f64, b: f64| a.is_nan() || if largest { a < b } else { a > b };
     if heap.len() < k {
         heap.push(new);

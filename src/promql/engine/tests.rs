@@ -9,18 +9,19 @@ use annulus_shards::{Labels, Matcher, STALE_NAN_BITS};
 use super::*;
 use crate::source::{ChunkRef, SelectRequest, SourceError, SourceFuture};
 
-const STALE: f64 = f64::from_bits(STALE_NAN_BITS);
+/// The value that ends a series.
+pub(super) const STALE: f64 = f64::from_bits(STALE_NAN_BITS);
 
 /// Series with one sample every ten seconds from time zero, in chunks of seven.
-#[derive(Default)]
-struct Memory {
+#[derive(Debug, Default)]
+pub(super) struct Memory {
     series: Vec<SeriesChunks>,
     /// Answers never.
     hangs: bool,
 }
 
 impl Memory {
-    fn add(&mut self, labels: &[(&str, &str)], values: &[f64]) -> &mut Memory {
+    pub(super) fn add(&mut self, labels: &[(&str, &str)], values: &[f64]) -> &mut Memory {
         let samples: Vec<(i64, f64)> =
             values.iter().enumerate().map(|(index, value)| (index as i64 * 10_000, *value)).collect();
         let chunk = |samples: &[(i64, f64)]| {
@@ -350,6 +351,25 @@ fn a_corrupt_chunk_names_its_series() {
         matches!(&error, QueryError::Source(SourceError::Corrupt(text)) if text.contains("c_total")),
         "{error}"
     );
+}
+
+#[test]
+fn the_deepest_queries_have_an_answer_or_an_error() {
+    let nested = |open: &str, close: &str, depth: usize| {
+        format!("{}vector(1){}", open.repeat(depth), close.repeat(depth))
+    };
+    for (open, close) in
+        [("abs(", ")"), ("-(", ")"), ("1 + (", ")"), ("max_over_time(", "[1s:1s])"), ("sum(", ")")]
+    {
+        let mut answered = 0;
+        for depth in [10, 100, 200, 400, 500, 1000, 100_000] {
+            match instant_with(counters(), &nested(open, close, depth), 60, &QueryOptions::default()) {
+                Ok(_) => answered = depth,
+                Err(error) => assert!(matches!(error, QueryError::Parse(_)), "{open} {depth}: {error}"),
+            }
+        }
+        assert!(answered >= 100, "{open} {answered}");
+    }
 }
 
 #[test]

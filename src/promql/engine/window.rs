@@ -140,6 +140,10 @@ mod tests {
         Samples { times, values }
     }
 
+    fn all(column: &Column, count: usize) -> Vec<Option<f64>> {
+        (0..count).map(|step| column.get(step)).collect()
+    }
+
     fn reach(range_ms: i64) -> Reach {
         Reach { offset_ms: 0, at_ms: None, range_ms }
     }
@@ -149,14 +153,14 @@ mod tests {
         let samples = samples(&[(0, 7.0)]);
         let steps = Steps::span(0, 300_000, 100_000).unwrap();
         let column = latest_values(&samples, &steps, reach(300_000));
-        assert_eq!(column.iter().collect::<Vec<_>>(), [Some(7.0), Some(7.0), Some(7.0), None]);
+        assert_eq!(all(&column, 4), [Some(7.0), Some(7.0), Some(7.0), None]);
     }
 
     #[test]
     fn a_stale_marker_ends_a_series_until_the_next_sample() {
         let samples = samples(&[(0, 1.0), (10, ABSENT), (30, 2.0)]);
         let column = latest_values(&samples, &Steps::span(0, 30, 10).unwrap(), reach(100));
-        assert_eq!(column.iter().collect::<Vec<_>>(), [Some(1.0), None, None, Some(2.0)]);
+        assert_eq!(all(&column, 4), [Some(1.0), None, None, Some(2.0)]);
         let column = latest_times(&samples, &Steps::single(35), reach(100));
         assert_eq!(column.get(0), Some(0.03));
     }
@@ -166,7 +170,7 @@ mod tests {
         let samples = samples(&[(0, 1.0), (10, 2.0), (20, 3.0)]);
         let pinned = Reach { offset_ms: 5, at_ms: Some(15), range_ms: 100 };
         let column = latest_values(&samples, &Steps::span(0, 100, 50).unwrap(), pinned);
-        assert_eq!(column.iter().collect::<Vec<_>>(), [Some(2.0); 3]);
+        assert_eq!(all(&column, 3), [Some(2.0); 3]);
     }
 
     proptest! {

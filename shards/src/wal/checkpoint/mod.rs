@@ -131,7 +131,8 @@ impl<D: Directory> Checkpoints<D> {
         Writer::create(self.directory.clone(), self.shard, begin_seq).await
     }
 
-    /// Keeps a finished checkpoint and the one before it, and removes all other files of checkpoints.
+    /// Keeps a finished checkpoint and the one before it, and removes all other files of checkpoints. As long as only
+    /// one is known to be whole, older ones stay: nobody has looked at them yet, and they may be needed.
     ///
     /// Returns the frame below which the ring may be released, once there are two.
     pub async fn keep(&mut self, finished: &Finished) -> Result<Option<u64>, CheckpointError> {
@@ -143,7 +144,7 @@ impl<D: Directory> Checkpoints<D> {
         let io = |what| move |source| CheckpointError::Io { what, source };
         for name in self.directory.list().await.map_err(io("listing the checkpoints"))? {
             let stale = match parse_name(&name) {
-                Some(begin_seq) => !self.whole.contains(&begin_seq),
+                Some(begin_seq) => self.whole.len() == KEPT && !self.whole.contains(&begin_seq),
                 None => name.strip_suffix(".new").and_then(parse_name).is_some(),
             };
             if stale {

@@ -7,6 +7,7 @@ use super::format::{
 };
 use super::{CheckpointError, Covered, Loaded, PAGE_BYTES_MAX, PageVisitor, file_name};
 use crate::rt::{BLOCK_BYTES, DirectFile, Directory};
+use crate::wal::frame::{SEQ_MAX, array};
 
 /// Bytes of one read: long ones have locked up kernels, and other tasks are to run in between.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -118,6 +119,9 @@ async fn read_stream<F: DirectFile>(
         return Err(InvalidReason::WrongShard { found });
     }
     let found = number_u64(&header, 16);
+    if found > SEQ_MAX {
+        return Err(InvalidReason::Header);
+    }
     if found != begin_seq {
         return Err(InvalidReason::WrongName { found });
     }
@@ -140,7 +144,7 @@ async fn read_stream<F: DirectFile>(
             }
             return Ok(Content::Whole { end_seq: seq, pages });
         }
-        if len as usize > PAGE_BYTES_MAX {
+        if len as usize > PAGE_BYTES_MAX || seq > SEQ_MAX {
             return Err(InvalidReason::Page { page: pages });
         }
         bytes.clear();
@@ -211,9 +215,9 @@ impl<F: DirectFile> Stream<'_, F> {
 }
 
 fn number_u32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(super::super::frame::array(bytes, at))
+    u32::from_le_bytes(array(bytes, at))
 }
 
 fn number_u64(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(super::super::frame::array(bytes, at))
+    u64::from_le_bytes(array(bytes, at))
 }
