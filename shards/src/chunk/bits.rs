@@ -1,44 +1,60 @@
 //! Bits in the order of Prometheus' bit streams: most significant first.
 
-/// Appends bits to bytes. `free` is how many low bits of the last byte are unused (0 to 7).
+/// Appends bits to bytes: they gather in a register, and reach the bytes in one piece at the end.
 #[derive(Debug)]
 pub struct BitWriter<'a> {
     bytes: &'a mut Vec<u8>,
-    free: u8,
+    /// Bits that are not in `bytes` yet, at the low end.
+    pending: u128,
+    /// How many of them.
+    count: u32,
 }
 
 impl<'a> BitWriter<'a> {
-    /// Continues a stream whose last byte has `free` unused bits.
+    /// Continues a stream whose last byte has `free` unused bits (0 to 7).
+    #[inline]
     pub fn new(bytes: &'a mut Vec<u8>, free: u8) -> BitWriter<'a> {
-        BitWriter { bytes, free }
-    }
-
-    /// Unused bits of the last byte, to continue later.
-    pub fn free(&self) -> u8 {
-        self.free
+        let mut writer = BitWriter { bytes, pending: 0, count: 0 };
+        if free > 0 {
+            let last = writer.bytes.pop().expect("unused bits belong to a last byte");
+            writer.pending = u128::from(last >> free);
+            writer.count = 8 - u32::from(free);
+        }
+        writer
     }
 
     /// Appends the low `count` bits of `value` (at most 64).
     #[inline]
     pub fn put(&mut self, value: u64, count: u32) {
-        let mut left = count;
-        if self.free > 0 && left > 0 {
-            let free = u32::from(self.free);
-            let taken = left.min(free);
-            let part = (value >> (left - taken)) as u8 & (0xff >> (8 - taken));
-            let last = self.bytes.last_mut().expect("unused bits belong to a last byte");
-            *last |= part << (free - taken);
-            self.free -= taken as u8;
-            left -= taken;
+        if self.count + count > 128 {
+            self.flush_whole_bytes();
         }
-        while left >= 8 {
-            left -= 8;
-            self.bytes.push((value >> left) as u8);
+        let value = if count < 64 { value & ((1 << count) - 1) } else { value };
+        self.pending = self.pending << count | u128::from(value);
+        self.count += count;
+    }
+
+    /// Writes what is pending, and returns how many bits of the last byte are unused, to continue later.
+    #[inline]
+    pub fn finish(self) -> u8 {
+        if self.count == 0 {
+            return 0;
         }
-        if left > 0 {
-            self.bytes.push((value << (8 - left)) as u8);
-            self.free = 8 - left as u8;
+        let aligned = (self.pending << (128 - self.count)).to_be_bytes();
+        self.bytes.extend_from_slice(&aligned[..self.count.div_ceil(8) as usize]);
+        (self.count.wrapping_neg() % 8) as u8
+    }
+
+    #[cold]
+    fn flush_whole_bytes(&mut self) {
+        let rest = self.count % 8;
+        let whole = self.count - rest;
+        if whole > 0 {
+            let aligned = (self.pending >> rest << (128 - whole)).to_be_bytes();
+            self.bytes.extend_from_slice(&aligned[..whole as usize / 8]);
         }
+        self.pending &= (1 << rest) - 1;
+        self.count = rest;
     }
 }
 
@@ -154,10 +170,17 @@ mod tests {
             for (value, count) in &parts {
                 let mut writer = BitWriter::new(&mut bytes, free);
                 writer.put(*value, *count);
-                free = writer.free();
+                free = writer.finish();
             }
             let total: u32 = parts.iter().map(|(_, count)| count).sum();
             prop_assert_eq!(bytes.len() as u32, total.div_ceil(8));
+            let mut at_once = Vec::new();
+            let mut writer = BitWriter::new(&mut at_once, 0);
+            for (value, count) in &parts {
+                writer.put(*value, *count);
+            }
+            prop_assert_eq!(writer.finish(), free);
+            prop_assert_eq!(&at_once, &bytes);
             let mut reader = BitReader::new(&bytes);
             for (value, count) in &parts {
                 let expected = value & (u64::MAX >> (64 - count));
@@ -175,6 +198,7 @@ mod tests {
             }
             writer.put((1 << ones) - 1, ones);
             writer.put(0, 1);
+            writer.finish();
             let mut reader = BitReader::new(&bytes);
             for _ in 0..lead {
                 prop_assert_eq!(reader.take(1), Some(1));

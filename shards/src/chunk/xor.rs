@@ -64,74 +64,29 @@ impl XorAppender {
     #[inline]
     pub fn append(&mut self, timestamp_ms: i64, value: f64) {
         let bits = value.to_bits();
-        match self.count {
-            0 => self.append_first(timestamp_ms, bits),
-            1 => {
-                let delta = timestamp_ms.wrapping_sub(self.last_ms) as u64;
-                let mut writer = BitWriter::new(&mut self.bytes, self.free);
-                put_uvarint(&mut writer, delta);
-                self.free = writer.free();
-                self.last_delta_ms = delta;
-                self.put_value(bits);
-            }
-            _ => {
-                let delta = timestamp_ms.wrapping_sub(self.last_ms) as u64;
-                let dod = delta.wrapping_sub(self.last_delta_ms) as i64;
-                let mut writer = BitWriter::new(&mut self.bytes, self.free);
-                match dod {
-                    0 => writer.put(0, 1),
-                    -8191..=8192 => writer.put(0b10 << 14 | (dod as u64 & 0x3fff), 16),
-                    -65_535..=65_536 => writer.put(0b110 << 17 | (dod as u64 & 0x1_ffff), 20),
-                    -524_287..=524_288 => writer.put(0b1110 << 20 | (dod as u64 & 0xf_ffff), 24),
-                    _ => {
-                        writer.put(0b1111, 4);
-                        writer.put(dod as u64, 64);
-                    }
-                }
-                self.free = writer.free();
-                self.last_delta_ms = delta;
-                self.put_value(bits);
-            }
+        if self.count == 0 {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(&[0; HEADER_BYTES]);
         }
+        let mut writer = BitWriter::new(&mut self.bytes, self.free);
+        if self.count == 0 {
+            put_uvarint(&mut writer, (timestamp_ms << 1 ^ timestamp_ms >> 63) as u64);
+            writer.put(bits, 64);
+        } else {
+            let delta = timestamp_ms.wrapping_sub(self.last_ms) as u64;
+            if self.count == 1 {
+                put_uvarint(&mut writer, delta);
+            } else {
+                put_delta_of_delta(&mut writer, delta.wrapping_sub(self.last_delta_ms) as i64);
+            }
+            self.last_delta_ms = delta;
+            put_value(&mut writer, bits ^ self.last_bits, &mut self.leading, &mut self.trailing);
+        }
+        self.free = writer.finish();
         self.last_ms = timestamp_ms;
         self.last_bits = bits;
         self.count += 1;
         self.bytes[..HEADER_BYTES].copy_from_slice(&self.count.to_be_bytes());
-    }
-
-    fn append_first(&mut self, timestamp_ms: i64, bits: u64) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(&[0; HEADER_BYTES]);
-        let mut writer = BitWriter::new(&mut self.bytes, 0);
-        put_uvarint(&mut writer, (timestamp_ms << 1 ^ timestamp_ms >> 63) as u64);
-        writer.put(bits, 64);
-        self.free = writer.free();
-    }
-
-    #[inline]
-    fn put_value(&mut self, bits: u64) {
-        let xor = bits ^ self.last_bits;
-        let mut writer = BitWriter::new(&mut self.bytes, self.free);
-        if xor == 0 {
-            writer.put(0, 1);
-        } else {
-            // Five bits hold at most 31.
-            let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
-            if self.leading != NO_WINDOW
-                && leading >= u32::from(self.leading)
-                && trailing >= u32::from(self.trailing)
-            {
-                let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
-                writer.put(0b10, 2);
-                writer.put(xor >> self.trailing, significant);
-            } else {
-                (self.leading, self.trailing) = (leading as u8, trailing as u8);
-                let significant = 64 - leading - trailing;
-                writer.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(significant & 0x3f), 13);
-                writer.put(xor >> trailing, significant);
-            }
-        }
-        self.free = writer.free();
     }
 
     /// Samples so far.
@@ -152,6 +107,43 @@ impl XorAppender {
     /// Takes the finished chunk and starts an empty one.
     pub fn seal(&mut self) -> Box<[u8]> {
         std::mem::take(self).bytes.into_boxed_slice()
+    }
+}
+
+#[inline]
+fn put_delta_of_delta(writer: &mut BitWriter<'_>, dod: i64) {
+    match dod {
+        0 => writer.put(0, 1),
+        -8191..=8192 => writer.put(0b10 << 14 | (dod as u64 & 0x3fff), 16),
+        -65_535..=65_536 => writer.put(0b110 << 17 | (dod as u64 & 0x1_ffff), 20),
+        -524_287..=524_288 => writer.put(0b1110 << 20 | (dod as u64 & 0xf_ffff), 24),
+        _ => {
+            writer.put(0b1111, 4);
+            writer.put(dod as u64, 64);
+        }
+    }
+}
+
+#[inline]
+fn put_value(writer: &mut BitWriter<'_>, xor: u64, window_leading: &mut u8, window_trailing: &mut u8) {
+    if xor == 0 {
+        writer.put(0, 1);
+        return;
+    }
+    // Five bits hold at most 31.
+    let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
+    if *window_leading != NO_WINDOW
+        && leading >= u32::from(*window_leading)
+        && trailing >= u32::from(*window_trailing)
+    {
+        let significant = 64 - u32::from(*window_leading) - u32::from(*window_trailing);
+        writer.put(0b10, 2);
+        writer.put(xor >> *window_trailing, significant);
+    } else {
+        (*window_leading, *window_trailing) = (leading as u8, trailing as u8);
+        let significant = 64 - leading - trailing;
+        writer.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(significant & 0x3f), 13);
+        writer.put(xor >> trailing, significant);
     }
 }
 

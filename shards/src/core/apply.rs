@@ -39,6 +39,10 @@ impl Target<'_> {
     }
 }
 
+/// Rows whose series are looked up before any of them is appended to. Each look-up, and each first touch of a
+/// chunk, waits for main memory; side by side the waits overlap.
+const GROUP_ROWS: usize = 32;
+
 /// Applies a run of a batch's rows. The outcome's counts are true whatever happens: on a failure, which is the
 /// sender's to retry, the rest of the run is counted as failed and nothing of it was done.
 pub fn apply(
@@ -47,33 +51,35 @@ pub fn apply(
     rows: &[Row],
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
-    let mut last = None;
-    for (done, row) in rows.iter().enumerate() {
-        let found = match last {
-            // Samples of one series stand together.
-            Some((key, series)) if key == row.key => Found::Series(series),
-            _ => match target.head.find(row.key) {
-                Some(series) => Found::Series(series),
-                None => resolve(target, batch, row),
-            },
-        };
-        match found {
-            Found::Series(series) if target.has_room(SAMPLE_RECORD_BYTES_MAX) => {
-                last = Some((row.key, series));
-                append(target, series, row, outcome);
-            }
-            Found::Series(_) => {
-                outcome.failed += (rows.len() - done) as u64;
-                return Err(Failure::RingFull);
-            }
-            Found::Elsewhere => outcome.rekey.push(*row),
-            Found::Invalid(error) => {
-                outcome.refuse(Reason::InvalidLabels, || Refusal::Labels(error));
-            }
-            Found::Failed(failure) => {
+    let mut done = 0;
+    for group in rows.chunks(GROUP_ROWS) {
+        let mut found = [None; GROUP_ROWS];
+        for (found, row) in found.iter_mut().zip(group) {
+            *found = target.head.find(row.key);
+        }
+        target.head.touch(found.iter().flatten());
+        for (found, row) in found.into_iter().zip(group) {
+            let failed = match found.map_or_else(|| resolve(target, batch, row), Found::Series) {
+                Found::Series(series) if target.has_room(SAMPLE_RECORD_BYTES_MAX) => {
+                    append(target, series, row, outcome);
+                    None
+                }
+                Found::Series(_) => Some(Failure::RingFull),
+                Found::Elsewhere => {
+                    outcome.rekey.push(*row);
+                    None
+                }
+                Found::Invalid(error) => {
+                    outcome.refuse(Reason::InvalidLabels, || Refusal::Labels(error));
+                    None
+                }
+                Found::Failed(failure) => Some(failure),
+            };
+            if let Some(failure) = failed {
                 outcome.failed += (rows.len() - done) as u64;
                 return Err(failure);
             }
+            done += 1;
         }
     }
     Ok(())
@@ -110,6 +116,10 @@ enum Found {
 /// encoding: one label set is one series on one shard, whatever a sender's encoder does.
 #[cold]
 fn resolve(target: &mut Target<'_>, batch: &WriteBatch, row: &Row) -> Found {
+    // A row before this one in the same group may have made it.
+    if let Some(series) = target.head.find(row.key) {
+        return Found::Series(series);
+    }
     let label_bytes = batch.label_bytes(row);
     let labels = match parse_labels(label_bytes) {
         Ok(labels) => labels,

@@ -138,6 +138,12 @@ impl Series {
         (self.open.count() > 0).then(|| (self.open_min_ms, self.open.last().0, self.open.bytes()))
     }
 
+    /// The end of the open chunk; 0 before the first sample.
+    #[inline]
+    pub fn last_byte(&self) -> u8 {
+        self.open.bytes().last().copied().unwrap_or(0)
+    }
+
     /// Whether any chunk may hold a sample of the range (both ends inclusive).
     pub fn overlaps(&self, min_ms: i64, max_ms: i64) -> bool {
         let open = self.open().is_some_and(|(first_ms, last_ms, _)| first_ms <= max_ms && last_ms >= min_ms);

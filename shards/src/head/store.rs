@@ -39,6 +39,13 @@ impl Head {
             .map(|number| SeriesIndex(*number))
     }
 
+    /// Brings the ends of the open chunks, where the next samples go, into the cache.
+    #[inline]
+    pub fn touch<'a>(&self, series: impl Iterator<Item = &'a SeriesIndex>) {
+        let touched = series.fold(0, |touched, series| touched ^ self.series[series.0].last_byte());
+        std::hint::black_box(touched);
+    }
+
     /// Adds a series with labels sorted by name, without repeats, at least one.
     ///
     /// # Errors

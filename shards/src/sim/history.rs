@@ -268,8 +268,9 @@ async fn session<D: DirectFile>(
         Err(error) => return model.violate(format!("opening: {error}")),
     };
     check_opening(model, &head, &recovery, wal.next_seq());
+    let begin_seq = loaded.covered.map_or(1, |covered| covered.begin_seq);
     for damage in &recovery.damage {
-        let end_seq = if wal.tail_seq() > damage.seq { wal.tail_seq() } else { wal.next_seq() };
+        let end_seq = if damage.lost.is_some() { wal.next_seq() } else { begin_seq };
         model.abandoned.borrow_mut().push(damage.seq..end_seq);
     }
 
@@ -304,10 +305,12 @@ fn check_opening(model: &Model, head: &Head, recovery: &Recovery, next_seq: u64)
             model.violate(format!("frame {seq} is missing: {recovery:?}"));
         }
     }
-    if model.rotten_ring.take() {
+    let known = recovery.damage.iter().all(|damage| model.is_abandoned(damage.seq));
+    let rotten = model.rotten_ring.take();
+    if rotten || known {
         // The last frame, if nothing tells that it was durable, looks like a torn one.
         let newest = promised.last_key_value().map(|(seq, _)| *seq);
-        let torn = recovery.torn.map(|torn| torn.seq).filter(|seq| Some(*seq) == newest);
+        let torn = recovery.torn.map(|torn| torn.seq).filter(|seq| rotten && Some(*seq) == newest);
         let lost = |seq| {
             let ranges = recovery.damage.iter().filter_map(|damage| damage.lost.as_ref());
             torn == Some(seq) || ranges.into_iter().any(|range| range.contains(&seq))
@@ -316,7 +319,7 @@ fn check_opening(model: &Model, head: &Head, recovery: &Recovery, next_seq: u64)
         promised.retain(|seq, _| head.frames.contains_key(seq) || !lost(*seq));
         model.met("losses", u64::from(promised.len() < before));
         model.met("damages", u64::from(!recovery.damage.is_empty()));
-    } else if !recovery.damage.is_empty() {
+    } else {
         model.violate(format!("an undamaged ring is reported as damaged: {recovery:?}"));
     }
     if *promised != head.frames {

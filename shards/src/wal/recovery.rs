@@ -36,7 +36,8 @@ pub struct Recovery {
     pub missing: Vec<RangeInclusive<u64>>,
     /// The frame after the last one was begun and never finished. Nobody was told that it is durable.
     pub torn: Option<Torn>,
-    /// Frames that were durable cannot be read any more. Told once, by the opening that finds it.
+    /// Frames that were durable cannot be read any more. Told once if frames are lost, and by each opening until the
+    /// tail has moved on if the checkpoint covers them.
     pub damage: Vec<Damage>,
     /// Files with damaged parts that this opening or an earlier one put beside the ring. They are reported until
     /// somebody has seen and removed them.
@@ -239,10 +240,10 @@ where
         Ok(())
     }
 
-    /// Goes on at a frame behind damage that the checkpoint covers. What is before it is not needed any more.
+    /// Goes on at a frame behind damage that the checkpoint covers. The frames before it stay: together with an older
+    /// checkpoint they are still worth having, should the newer one be lost.
     fn restart(&mut self, block: u32, seq: u64) {
         self.restarted = true;
-        self.live.clear();
         self.last = None;
         self.first_seq = seq;
         self.next_block = block;

@@ -207,9 +207,28 @@ fn damage_that_the_checkpoint_covers_costs_nothing() {
     assert_eq!(frames.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [8, 9, 10]);
     let damage = &recovery.damage[0];
     assert_eq!((damage.seq, damage.reason, &damage.lost), (4, BadFrame::Payload, &None));
-    assert_eq!((wal.tail_seq(), wal.next_seq()), (8, 11));
+    assert_eq!((wal.tail_seq(), wal.next_seq()), (1, 11));
+    commit(&wal, b"more");
+    let (wal, again, frames) = try_open(&disk, &directory, covered).unwrap();
+    assert_eq!((frames.len(), again.damage), (4, recovery.damage));
+    run_to_end(wal.release(8)).unwrap();
     let (_, recovery, frames) = try_open(&disk, &directory, covered).unwrap();
-    assert_eq!((frames.len(), recovery.damage), (3, vec![]));
+    assert_eq!((frames.len(), recovery.damage), (4, vec![]));
+}
+
+#[test]
+fn frames_before_covered_damage_still_serve_an_older_checkpoint() {
+    let (disk, directory) = ring(30);
+    let (wal, ..) = open(&disk, &directory);
+    for number in 1..=10u8 {
+        commit(&wal, &[number; 5000]);
+    }
+    disk.flip(frames_in(&disk.bytes())[&4].0 + 300, 0x40);
+    try_open(&disk, &directory, Some(Covered { begin_seq: 8, end_seq: 9 })).unwrap();
+    let older = Some(Covered { begin_seq: 2, end_seq: 1 });
+    let (_, recovery, frames) = try_open(&disk, &directory, older).unwrap();
+    assert_eq!(frames.iter().map(|(seq, _)| *seq).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(recovery.damage[0].lost, Some(4..=10));
 }
 
 #[test]
