@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 wanted='
 cc gcc
 curl curl
+haproxy haproxy
 prometheus prometheus
 prometheus-node-exporter prometheus-node-exporter
 setpriv util-linux

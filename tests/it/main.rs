@@ -1,0 +1,17 @@
+//! Whole-process tests: the real binary, real senders, and nothing but the network between them.
+//!
+//! Each test starts its own server on free ports with its own data directory. What a machine cannot do (a
+//! missing package, no root) is left out with a line that says so; it never fails a run.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod connections;
+mod durability;
+mod mutation;
+mod prometheus;
+mod proxy;
+mod queries;
+mod refusals;
+mod start;
+mod support;
+mod values;
