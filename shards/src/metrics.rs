@@ -69,6 +69,7 @@ pub struct Metrics {
     inflight_bytes: IntGaugeVec,
     connections: IntGaugeVec,
     turns: IntCounterVec,
+    nudges: IntGauge,
     recovery_seconds: GaugeVec,
     checkpoint_seconds: HistogramVec,
     checkpoint_failures: IntCounterVec,
@@ -198,8 +199,12 @@ impl Metrics {
             connections: gauges("annulus_connections", "Open connections per accepting shard.", &["shard"]),
             turns: counters(
                 "annulus_shard_turns_total",
-                "Heartbeats of the shard's executor, ten a second while it turns.",
+                "Heartbeats of the shard's executor, one a second while it turns.",
                 &["shard"],
+            ),
+            nudges: gauge(
+                "annulus_executor_nudges",
+                "Signals to executors that slept through their events, since the process began.",
             ),
             recovery_seconds: add(
                 registry,
@@ -278,6 +283,11 @@ impl Metrics {
         let http = [code.as_str(), handler, method, ""];
         self.http_requests.with_label_values(&http).inc();
         self.http_seconds.with_label_values(&http).observe(seconds);
+    }
+
+    /// Tells how many signals executors needed since the process began.
+    pub fn set_nudges(&self, count: u64) {
+        self.nudges.set(count as i64);
     }
 
     /// Series of one tenant, over all shards.

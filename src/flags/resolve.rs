@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use annulus_shards::core::RING_BYTES_MIN;
 use annulus_shards::core::{NodeConfig, SHARDS_MAX};
-use annulus_shards::wal::RING_BYTES_MIN;
 
 use super::command::{
     AllFlags, Cli, Format, IngestFlags, Level, ProcessFlags, QueryFlags, ReceiveFlags, Role,

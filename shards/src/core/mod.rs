@@ -14,6 +14,7 @@ mod run;
 mod shard;
 mod state;
 
+pub use crate::wal::RING_BYTES_MIN;
 pub use batch::{Gather, WriteBatch, split};
 pub use data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
 pub use dispatch::Dispatcher;

@@ -23,11 +23,11 @@ use super::state::{ShardState, SharedState};
 use crate::edge::{Admission, Answer, Connections, EdgeLimits, RenderJob, Router, WriteHandler, accept_loop};
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
-use crate::rt::{Listener, WaitList, monotonic_now, sleep, spawn, spawn_critical, timeout};
+use crate::rt::{Listener, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout};
 use crate::wire::SeriesHasher;
 
 /// How often a shard shows that it turns, and tells its gauges.
-const HEARTBEAT: Duration = Duration::from_millis(100);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Reads that run at once on one shard; more wait in the channel.
 const READS_MAX: usize = 16;
@@ -243,19 +243,15 @@ async fn heartbeat(
     jobs: flume::Receiver<Job>,
 ) {
     let mut tenants = TenantGauges::default();
-    let mut beats = 0u64;
     loop {
         shard.metrics.turns.inc();
-        // Gauges of tenants and queues change slowly; every tenth beat is once a second.
-        if beats.is_multiple_of(10) {
-            dispatcher.report_queues(&families);
-            shard.metrics.queries_queued.set(jobs.len() as i64);
-            let now = shard.head.borrow().tenants();
-            for (tenant, series) in now {
-                tenants.set(&families, tenant, i64::from(series));
-            }
+        dispatcher.report_queues(&families);
+        shard.metrics.queries_queued.set(jobs.len() as i64);
+        families.set_nudges(nudge_count());
+        let now = shard.head.borrow().tenants();
+        for (tenant, series) in now {
+            tenants.set(&families, tenant, i64::from(series));
         }
-        beats += 1;
         sleep(HEARTBEAT).await;
     }
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::nudge::Watch;
 use futures::FutureExt;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 
@@ -46,13 +47,18 @@ where
     F: Future<Output = ()> + 'static,
 {
     let start = |make: G| {
+        let watched = move || async move {
+            let watch = Watch::new();
+            glommio::spawn_local(watch.beat()).detach();
+            make().await;
+        };
         LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name(name)
             .io_memory(IO_MEMORY_BYTES)
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT_TIMER)
             .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-            .spawn(make)
+            .spawn(watched)
     };
     start(make.clone()).or_else(|_| start(make)).map(Executor).map_err(|error| error.to_string())
 }

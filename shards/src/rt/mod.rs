@@ -9,6 +9,7 @@ mod file;
 mod http;
 mod net;
 mod notify;
+mod nudge;
 mod preflight;
 
 pub use disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory};
@@ -20,4 +21,5 @@ pub use file::{RingFile, ShardDirectory, prepare_directory};
 pub use http::{HyperExecutor, HyperIo, HyperTimer};
 pub use net::{Listener, Stream, bind_all};
 pub use notify::{Notify, WaitList};
+pub use nudge::nudge_count;
 pub use preflight::{PreflightError, preflight};
