@@ -57,7 +57,8 @@ pub struct NodeConfig {
     pub inflight_bytes_max: usize,
     /// How long a request's head, and then its body, may take to arrive.
     pub receive_timeout: Duration,
-    /// Chunk bytes that the head may hold, all shards together, before writes are refused with 503.
+    /// Memory that the heads of all shards may take together, in bytes, before writes are refused with 503. What they
+    /// take is estimated from what they hold.
     pub head_bytes_max: u64,
     /// Header that names the tenant (`THANOS-TENANT`).
     pub tenant_header: String,

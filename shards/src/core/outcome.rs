@@ -18,7 +18,7 @@ pub enum Failure {
     Stopping,
     /// The head has as many series, symbols or tenants as it can number.
     HeadFull,
-    /// The chunks of the head take as much memory as they may.
+    /// The heads take as much memory as they may.
     HeadMemory,
 }
 

@@ -68,7 +68,7 @@ struct Waiter {
     flushed: Option<Rc<Cell<bool>>>,
 }
 
-/// How many chunk bytes the heads of all shards may hold together.
+/// How much memory the heads of all shards may take together.
 #[derive(Clone)]
 pub struct HeadBudget {
     /// The limit.
@@ -189,11 +189,11 @@ impl Shard {
     /// Tells the metrics and the other shards how large this head is.
     pub fn report_size(&self) {
         let head = self.head.borrow();
-        let chunk_bytes = head.chunk_bytes();
-        let before = self.reported_bytes.replace(chunk_bytes);
-        // Chunk bytes only grow, but a wrapping difference is right either way.
-        self.budget.used_bytes.fetch_add(chunk_bytes.wrapping_sub(before), Ordering::Relaxed);
-        self.metrics.chunk_bytes.set(chunk_bytes as i64);
+        let size_bytes = head.size_bytes();
+        let before = self.reported_bytes.replace(size_bytes);
+        self.budget.used_bytes.fetch_add(size_bytes - before, Ordering::Relaxed);
+        self.metrics.head_bytes.set(size_bytes as i64);
+        self.metrics.chunk_bytes.set(head.chunk_bytes() as i64);
         self.metrics.series.set(i64::from(head.series_count()));
     }
 

@@ -153,7 +153,7 @@ fn failure_text(failure: Failure) -> &'static str {
         Failure::Recovering => "the node replays its write-ahead log",
         Failure::Stopping => "the node is stopping",
         Failure::HeadFull => "the head has as many series as it can number",
-        Failure::HeadMemory => "the chunks in memory have reached their limit",
+        Failure::HeadMemory => "the samples and series in memory have reached their limit",
     }
 }
 

@@ -18,6 +18,19 @@ use crate::core::{HeadChunk, HeadSeries};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesIndex(pub u32);
 
+/// A series, its place in the table of keys, and the least that the allocator takes for its open chunk.
+const SERIES_OVERHEAD_BYTES: u64 = size_of::<Series>() as u64 + 8 + 32;
+
+/// A label pair of a series: its number in the series' list, and the series' number in the pair's postings, which
+/// grow by doubling.
+const SERIES_PAIR_BYTES: u64 = 4 + 6;
+
+/// A label pair, its postings' head, its places in the table and in its name's list.
+const PAIR_BYTES: u64 = 12 + 32 + 8 + 6;
+
+/// A symbol's place and its entry in the table, without its text.
+const SYMBOL_BYTES: u64 = 12 + 8;
+
 /// All series of one shard.
 #[derive(Default)]
 pub struct Head {
@@ -107,6 +120,19 @@ impl Head {
     /// Encoded bytes of all chunks.
     pub fn chunk_bytes(&self) -> u64 {
         self.chunk_bytes
+    }
+
+    /// About how much memory the head takes: chunks with the slack of those that grow, and what series and labels
+    /// cost beside them. It only grows.
+    pub fn size_bytes(&self) -> u64 {
+        let parts = [
+            (self.series.len(), SERIES_OVERHEAD_BYTES),
+            (self.series_pairs.len(), SERIES_PAIR_BYTES),
+            (self.index.pair_count(), PAIR_BYTES),
+            (self.symbols.len(), SYMBOL_BYTES),
+        ];
+        let labels: u64 = parts.iter().map(|(count, bytes)| *count as u64 * bytes).sum();
+        self.chunk_bytes + self.chunk_bytes / 4 + labels + self.symbols.text_bytes()
     }
 
     /// The tenants that have series, with how many they have.

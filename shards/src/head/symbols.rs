@@ -62,6 +62,11 @@ impl Symbols {
         text_at(&self.texts, self.places[symbol])
     }
 
+    /// Memory of the texts themselves.
+    pub fn text_bytes(&self) -> u64 {
+        (self.texts.len() * TEXT_PAGE_BYTES) as u64
+    }
+
     /// How many texts there are; their numbers are below.
     pub fn len(&self) -> usize {
         self.places.len()

@@ -98,7 +98,10 @@ impl Watched {
         self.seen = beats;
         if self.missed >= MISSED_BEATS {
             NUDGES.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(thread = self.thread.as_raw_nonzero().get(), "an executor missed its beats; nudged");
+            tracing::debug!(
+                thread = self.thread.as_raw_nonzero().get(),
+                "an executor missed its beats; nudged"
+            );
             signal_thread(self.thread);
         }
     }

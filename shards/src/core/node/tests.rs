@@ -225,3 +225,23 @@ fn a_second_node_on_the_same_directory_or_port_is_refused() {
     assert!(error.starts_with("cannot listen on 127.0.0.1:"), "{error}");
     node.stop(Duration::from_secs(5)).unwrap();
 }
+
+#[test]
+fn series_without_end_meet_the_limit_of_the_head() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(NodeConfig { head_bytes_max: 8 << 20, ring_bytes: 16 << 20, ..config(temp.path()) });
+    let mut stored = 0;
+    let refused = loop {
+        assert!(stored < 100_000, "the head has no limit");
+        let batch = body((stored..stored + 500).map(|number| (labels(number), 1, 1.0)));
+        let answer = block_on(node.handle().write("default-tenant", batch));
+        if answer.status.as_u16() != 200 {
+            break answer;
+        }
+        stored += 500;
+    };
+    assert_eq!((refused.status.as_u16(), refused.retry_after_seconds), (503, Some(30)), "{}", refused.text);
+    assert!(read(&node, vec![]).len() >= stored);
+    node.stop(Duration::from_secs(5)).unwrap();
+}
