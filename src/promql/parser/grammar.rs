@@ -4,9 +4,9 @@
 //! by `check`.
 
 use super::super::ast::{Binary, BinaryOp, Cardinality, Expr, Matching, Span};
-use super::duration::parse_duration_ms;
 use super::token::{Keyword, Kind, Token};
 use super::{Failure, NESTING_MAX, TREE_DEPTH_MAX, UNSUPPORTED, join, lexer, literal};
+use crate::duration::parse_duration_ms;
 
 /// Reads one query.
 pub(super) struct Parser<'a> {
@@ -227,7 +227,7 @@ impl<'a> Parser<'a> {
         let text = self.text(token.span);
         if token.kind == Kind::Duration {
             let duration_ms =
-                parse_duration_ms(text).map_err(|error| Failure::new(token.span, error.message(text)))?;
+                parse_duration_ms(text).map_err(|error| Failure::new(token.span, error.to_string()))?;
             // Whole and broken seconds apart, as Go's Duration.Seconds has them: the last bit of the value counts.
             return Ok((duration_ms / 1000) as f64 + (duration_ms % 1000 * 1_000_000) as f64 / 1e9);
         }

@@ -9,7 +9,6 @@
 
 mod call;
 mod check;
-pub(crate) mod duration;
 mod functions;
 mod grammar;
 mod lexer;

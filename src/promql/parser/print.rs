@@ -6,10 +6,10 @@ use annulus_shards::labels::METRIC_NAME;
 use annulus_shards::{MatchOp, Matcher};
 
 use super::super::ast::{Aggregate, AtModifier, Binary, Cardinality, Expr, Matching, VectorSelector};
-use super::duration::format_duration;
 use super::lexer::is_float_word;
 use super::literal::quote;
 use super::token::Keyword;
+use crate::duration::format_duration;
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -4,10 +4,10 @@ use annulus_shards::labels::METRIC_NAME;
 use annulus_shards::{MatchOp, Matcher};
 
 use super::super::ast::{AtModifier, Expr, Span, Subquery, VectorSelector};
-use super::duration::DURATION_MS_MAX;
 use super::grammar::{Node, Parsed, Parser};
 use super::token::{Keyword, Kind};
 use super::{Failure, UNSUPPORTED, join};
+use crate::duration::DURATION_MS_MAX;
 
 /// How many patterns a query may have: each may take megabytes once it is compiled.
 const REGEX_COUNT_MAX: usize = 1000;

@@ -3,7 +3,7 @@
 use regex::Regex;
 
 use super::series::{SeriesLine, parse_scalar_line, parse_series, take_string};
-use crate::promql::parser::duration::parse_duration_ms;
+use crate::duration::parse_duration_ms;
 
 /// A command with the line that it starts on, counted from 1.
 #[derive(Debug)]
@@ -294,7 +294,7 @@ fn parse_time_ms(text: &str) -> Result<i64, String> {
         Some(rest) => (true, rest),
         None => (false, text),
     };
-    let time_ms = parse_duration_ms(unsigned).map_err(|error| error.message(text))?;
+    let time_ms = parse_duration_ms(unsigned).map_err(|error| error.to_string())?;
     Ok(if negative { -time_ms } else { time_ms })
 }
 
@@ -302,7 +302,7 @@ fn parse_step_ms(text: &str) -> Result<i64, String> {
     match parse_duration_ms(text) {
         Ok(0) => Err("a step of zero".to_owned()),
         Ok(step_ms) => Ok(step_ms),
-        Err(error) => Err(error.message(text)),
+        Err(error) => Err(error.to_string()),
     }
 }
 
