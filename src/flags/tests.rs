@@ -82,6 +82,24 @@ fn the_receiver_of_the_reference_deployment_starts_with_warnings() {
 }
 
 #[test]
+fn one_process_starts_with_the_flags_of_all_components_of_the_reference_deployment() {
+    let setup = setup(
+        "all --receive --http-address=0.0.0.0:10901 --grpc-address=0.0.0.0:10902 --tsdb.path=/var/thanos/receive \
+         --receive.replication-factor=1 --query.replica-label=replica \
+         --store=dnssrv+_grpc._tcp.thanos-receive.monitoring.svc.cluster.local --grpc-address=0.0.0.0:10904 \
+         --http-address=0.0.0.0:9091 --log.level=info --data-dir=/var/thanos/compact \
+         --objstore.config-file=/etc/thanos/objstore/objstore.yml --retention.resolution-raw=15d \
+         --retention.resolution-5m=90d --retention.resolution-1h=365d --wait",
+    );
+    for flag in
+        ["store", "objstore.config-file", "retention.resolution-raw", "retention.resolution-1h", "wait"]
+    {
+        assert!(has_warning(&setup, &format!("--{flag} has no effect in this version")), "{flag}");
+    }
+    assert_eq!(setup.query.unwrap().replica_labels, ["replica"]);
+}
+
+#[test]
 fn kingpin_rules_hold() {
     for (line, on) in [
         ("all --self-scrape", true),

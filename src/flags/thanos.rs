@@ -1,4 +1,5 @@
-//! Flags of Thanos Receive that this version does not act on.
+//! Flags of Thanos that this version does not act on: those of Receive, and those of other components that a
+//! configuration for one process carries along.
 
 /// What follows from not acting on a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,7 @@ enum Effect {
     Observability,
 }
 
-/// A flag of Thanos Receive that has no effect here.
+/// A flag of Thanos that has no effect here.
 #[derive(Debug)]
 pub struct Inert {
     name: &'static str,
@@ -35,7 +36,7 @@ const fn switch(name: &'static str, effect: Effect) -> Inert {
     Inert { name, is_switch: true, effect }
 }
 
-static INERT: [Inert; 93] = [
+static INERT: &[Inert] = &[
     switch("receive", Effect::None),
     switch("writer.intern", Effect::None),
     switch("enable-auto-gomemlimit", Effect::None),
@@ -112,7 +113,7 @@ static INERT: [Inert; 93] = [
     value("tracing.config-file", Effect::Observability),
     value("request.logging-config", Effect::Observability),
     value("request.logging-config-file", Effect::Observability),
-    // Flags of Thanos Query that configurations for one process carry along.
+    // Thanos Query
     value("query.max-concurrent-select", Effect::None),
     switch("query.auto-downsampling", Effect::Storage),
     switch("query.partial-response", Effect::None),
@@ -130,6 +131,35 @@ static INERT: [Inert; 93] = [
     value("web.route-prefix", Effect::None),
     value("web.external-prefix", Effect::None),
     switch("web.disable-cors", Effect::None),
+    value("endpoint-strict", Effect::Replication),
+    value("endpoint-group", Effect::Replication),
+    value("endpoint-group-strict", Effect::Replication),
+    value("endpoint.sd-config", Effect::Replication),
+    value("endpoint.sd-config-file", Effect::Replication),
+    value("store-strict", Effect::Replication),
+    value("store.sd-files", Effect::Replication),
+    value("store.sd-interval", Effect::Replication),
+    value("store.sd-dns-interval", Effect::Replication),
+    value("rule", Effect::Replication),
+    value("metadata", Effect::Replication),
+    value("exemplar", Effect::Replication),
+    value("target", Effect::Replication),
+    // Thanos Compact
+    value("retention.resolution-raw", Effect::Storage),
+    value("retention.resolution-5m", Effect::Storage),
+    value("retention.resolution-1h", Effect::Storage),
+    switch("wait", Effect::Storage),
+    value("wait-interval", Effect::Storage),
+    value("consistency-delay", Effect::Storage),
+    value("delete-delay", Effect::Storage),
+    value("compact.concurrency", Effect::Storage),
+    value("compact.cleanup-interval", Effect::Storage),
+    value("downsample.concurrency", Effect::Storage),
+    switch("downsampling.disable", Effect::Storage),
+    value("deduplication.replica-label", Effect::Storage),
+    switch("debug.halt-on-error", Effect::Storage),
+    switch("debug.accept-malformed-index", Effect::Storage),
+    value("debug.max-compaction-level", Effect::Storage),
 ];
 
 impl Inert {
