@@ -91,9 +91,10 @@ impl HeadSource {
                 names.extend(self.labels.names().map(str::to_owned));
             }
             names.extend(found.into_iter().flat_map(|tenant| tenant.texts));
+            names = sorted_once(names);
         }
         names.retain(|name| !self.labels.is_replica(name));
-        Ok(sorted_once(names))
+        Ok(names)
     }
 
     async fn values(
@@ -113,8 +114,9 @@ impl HeadSource {
                     None => values.extend(found.texts),
                 }
             }
+            values = sorted_once(values);
         }
-        Ok(sorted_once(values))
+        Ok(values)
     }
 
     /// One read per set of matchers that can match at all; no set stands for all series.
@@ -186,24 +188,31 @@ fn finish_series(external: &ExternalLabels, series: Vec<HeadSeries>) -> Vec<Seri
     found
 }
 
-/// Joins neighbours with equal labels; their chunks are put in order of time.
+/// Joins neighbours with equal labels; their chunks are put in order of time, once all are there: a label set may
+/// have as many replicas as a sender likes.
 fn join_equal(series: &mut Vec<SeriesChunks>) {
     series.dedup_by(|next, kept| {
-        if next.labels != kept.labels {
-            return false;
+        let same = next.labels == kept.labels;
+        if same {
+            kept.chunks.append(&mut next.chunks);
         }
-        kept.chunks.append(&mut next.chunks);
-        kept.chunks.sort_by_key(|chunk| chunk.min_ms);
-        true
+        same
     });
+    for one in series {
+        if !one.chunks.is_sorted_by_key(|chunk| chunk.min_ms) {
+            one.chunks.sort_by_key(|chunk| chunk.min_ms);
+        }
+    }
 }
 
 fn chunk_ref(chunk: HeadChunk) -> ChunkRef {
     ChunkRef { min_ms: chunk.min_ms, max_ms: chunk.max_ms, encoding: chunk.encoding, bytes: chunk.bytes }
 }
 
+/// What is kept of many sets of matchers is never more than their distinct texts. The sort is the one that is quick
+/// with what is sorted for the most part.
 fn sorted_once(mut texts: Vec<String>) -> Vec<String> {
-    texts.sort_unstable();
+    texts.sort();
     texts.dedup();
     texts
 }

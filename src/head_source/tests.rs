@@ -112,6 +112,16 @@ fn label_sets_that_become_equal_are_one_series_in_order_of_time() {
 }
 
 #[test]
+fn very_many_replicas_of_one_series_are_joined_in_order_of_time() {
+    let count = 20_000;
+    let head =
+        (0..count).map(|i| series("a", &[("replica", &i.to_string())], &[(i * 7_919) % 19_997])).collect();
+    let found = select(&source(head, &["replica"]), vec![]);
+    assert!(found.len() == 1 && found[0].chunks.len() == count as usize);
+    assert!(found[0].chunks.is_sorted_by_key(|chunk| chunk.min_ms));
+}
+
+#[test]
 fn matchers_on_external_labels_are_decided_before_the_head_is_asked() {
     let source = source(
         vec![
