@@ -31,9 +31,14 @@ impl Column {
         Column { first: 0, values: vec![ABSENT; count] }
     }
 
+    /// A column without values, with room at the steps given.
+    pub(super) fn absent_in(extent: Range<usize>) -> Column {
+        Column { first: extent.start, values: vec![ABSENT; extent.len()] }
+    }
+
     /// A column without values, with room where another column has it.
     pub(super) fn absent_within(other: &Column) -> Column {
-        Column { first: other.first, values: vec![ABSENT; other.values.len()] }
+        Column::absent_in(other.extent())
     }
 
     /// A column from one value per step; [`ABSENT`] where there is none.
@@ -112,7 +117,7 @@ impl Column {
     }
 
     /// Gives up the room before the first and after the last value.
-    fn trim(&mut self) {
+    pub(super) fn trim(&mut self) {
         let is_value = |value: &f64| !is_stale(*value);
         let end = self.values.iter().rposition(is_value).map_or(0, |last| last + 1);
         self.values.truncate(end);

@@ -1,11 +1,11 @@
 //! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction` over the series of classic histograms.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use annulus_shards::{Labels, LabelsBuilder};
 
 use super::annotations::ForcedMonotonic;
-use super::column::{ABSENT, Column, Series, merge_same_labels};
+use super::column::{Column, Series, merge_same_labels};
 use super::eval::Evaluator;
 use super::grouping::Ordinals;
 use super::histogram_quantile::{Bucket, Decrease, bucket_fraction, bucket_quantile, parse_upper_bound};
@@ -28,10 +28,10 @@ struct Histogram {
 enum Question {
     /// φ
     Quantile(Vec<f64>),
-    /// The steps at which φ is one of several; the label tells the results apart.
+    /// φ at the only steps that ask for it; the label tells the results apart.
     OneOfQuantiles {
-        quantiles: Vec<f64>,
-        only: f64,
+        quantile: f64,
+        steps: Vec<usize>,
         label: String,
     },
     Fraction(Vec<f64>, Vec<f64>),
@@ -72,12 +72,14 @@ impl Evaluator<'_> {
             HistogramQuestion::Quantiles(label, nodes) => {
                 let mut questions = Vec::new();
                 for (node, span) in nodes {
-                    let quantiles = self.quantiles(node, *span, steps)?;
-                    let distinct: BTreeSet<u64> =
-                        quantiles.iter().map(|quantile| quantile.to_bits()).collect();
-                    questions.extend(distinct.into_iter().map(|bits| Question::OneOfQuantiles {
-                        quantiles: quantiles.clone(),
-                        only: f64::from_bits(bits),
+                    // A quantile may be another one at each step.
+                    let mut distinct: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+                    for (step, quantile) in self.quantiles(node, *span, steps)?.iter().enumerate() {
+                        distinct.entry(quantile.to_bits()).or_default().push(step);
+                    }
+                    questions.extend(distinct.into_iter().map(|(bits, steps)| Question::OneOfQuantiles {
+                        quantile: f64::from_bits(bits),
+                        steps,
                         label: label.clone(),
                     }));
                 }
@@ -132,8 +134,13 @@ impl Evaluator<'_> {
     ) -> (Series, Option<ForcedMonotonic>) {
         let mut forced: Option<ForcedMonotonic> = None;
         let mut buckets: Vec<Bucket> = Vec::new();
-        let mut values = vec![ABSENT; steps.count()];
-        for (step, value) in values.iter_mut().enumerate() {
+        let (only, extent) = match question {
+            Question::OneOfQuantiles { steps, .. } => (Some(steps), steps[0]..steps[steps.len() - 1] + 1),
+            _ => (None, 0..steps.count()),
+        };
+        let mut column = Column::absent_in(extent.clone());
+        let all = only.is_none().then_some(extent).into_iter().flatten();
+        for step in only.into_iter().flatten().copied().chain(all) {
             buckets.clear();
             buckets.extend(histogram.buckets.iter().filter_map(|(upper_bound, index)| {
                 let count = series[*index].column.get(step)?;
@@ -144,30 +151,26 @@ impl Evaluator<'_> {
             }
             let quantile = match question {
                 Question::Fraction(lower, upper) => {
-                    *value = bucket_fraction(lower[step], upper[step], &mut buckets);
+                    column.set(step, bucket_fraction(lower[step], upper[step], &mut buckets));
                     continue;
                 }
                 Question::Quantile(quantiles) => quantiles[step],
-                Question::OneOfQuantiles { quantiles, only, .. } => {
-                    if quantiles[step].to_bits() != only.to_bits() {
-                        continue;
-                    }
-                    *only
-                }
+                Question::OneOfQuantiles { quantile, .. } => *quantile,
             };
-            let decrease;
-            (*value, decrease) = bucket_quantile(quantile, &mut buckets);
+            let (value, decrease) = bucket_quantile(quantile, &mut buckets);
+            column.set(step, value);
             if let Some(decrease) = decrease {
                 add_decrease(&mut forced, decrease, steps.time_ms(step));
             }
         }
         let mut labels = self.renamed(&histogram.labels);
-        if let Question::OneOfQuantiles { only, label, .. } = question {
+        if let Question::OneOfQuantiles { quantile, label, .. } = question {
             let mut builder = LabelsBuilder::from_labels(&labels);
-            builder.set(label, &format_open_metrics(*only));
+            builder.set(label, &format_open_metrics(*quantile));
             labels = builder.finish();
         }
-        (Series { labels, drop_name: true, column: Column::from_values(values) }, forced)
+        column.trim();
+        (Series { labels, drop_name: true, column }, forced)
     }
 }
 
