@@ -145,18 +145,21 @@ impl Pairing<'_> {
             ([], [_] | []) | (_, []) => Ok(Vec::new()),
             ([many], [one]) => {
                 self.budget.add(self.many[*many].column.len() as u64)?;
-                Ok(self.combine_pair(*many, *one).into_iter().collect())
+                Ok(self.combine_pair(*many, *one)?.into_iter().collect())
             }
             _ => self.combine_many(group),
         }
     }
 
     /// The frequent case: one series on each side.
-    fn combine_pair(&self, many: usize, one: usize) -> Option<(usize, Series)> {
+    fn combine_pair(&self, many: usize, one: usize) -> Result<Option<(usize, Series)>, QueryError> {
         let mut column = self.many[many].column.clone();
         let other = &self.one[one].column;
         column.map(|step, value| self.apply(value, other.get(step)?));
-        (!column.is_absent()).then(|| (many, self.series(self.labels(many, one), column)))
+        if column.is_absent() {
+            return Ok(None);
+        }
+        Ok(Some((many, self.series(self.labels(many, one)?, column))))
     }
 
     fn combine_many(&self, group: &MatchGroup) -> Result<Vec<(usize, Series)>, Failure> {
@@ -191,7 +194,7 @@ impl Pairing<'_> {
                     None => {
                         let column = Column::absent_within(&self.many[*many].column);
                         self.budget.add(column.len() as u64)?;
-                        let labels = self.labels(*many, one);
+                        let labels = self.labels(*many, one)?;
                         let found = (results.len(), ordinals.of(&labels));
                         last_steps.resize(ordinals.len(), None);
                         results.push((*many, labels, column));
@@ -254,8 +257,8 @@ impl Pairing<'_> {
         Series { labels, drop_name: self.call.return_bool, column }
     }
 
-    /// The labels of the result of a pair.
-    fn labels(&self, many: usize, one: usize) -> Labels {
+    /// The labels of the result of a pair. Labels that are copied from the "one" side to many series count as points.
+    fn labels(&self, many: usize, one: usize) -> Result<Labels, QueryError> {
         let matching = &self.call.matching;
         let mut labels = self.many[many].labels.clone();
         if self.drop_metadata {
@@ -266,13 +269,17 @@ impl Pairing<'_> {
             labels = Labels::from_sorted(labels.iter().filter(|(name, _)| named(name) == matching.on));
         }
         if matching.include.is_empty() {
-            return labels;
+            return Ok(labels);
         }
         let mut builder = LabelsBuilder::from_labels(&labels);
+        let mut bytes = 0;
         for name in &matching.include {
-            builder.set(name, self.one[one].labels.get(name).unwrap_or_default());
+            let value = self.one[one].labels.get(name).unwrap_or_default();
+            bytes += value.len();
+            builder.set(name, value);
         }
-        builder.finish()
+        self.budget.add((bytes / size_of::<f64>()) as u64)?;
+        Ok(builder.finish())
     }
 }
 

@@ -398,3 +398,17 @@ fn the_number_of_threads_does_not_show() {
         assert_eq!(one, four, "{query}");
     }
 }
+
+#[test]
+fn labels_that_are_copied_to_many_series_count_against_the_budget() {
+    let mut memory = Memory::default();
+    for index in 0..20 {
+        memory.add(&[("__name__", "up"), ("index", &index.to_string())], &[1.0]);
+    }
+    let long = "x".repeat(500_000);
+    let query =
+        format!("up * on () group_left (long) label_replace(vector(1), \"long\", \"{long}\", \"\", \"\")");
+    let options = QueryOptions { samples_max: 1_000_000, ..QueryOptions::default() };
+    let result = instant_with(memory, &query, 0, &options);
+    assert!(matches!(result, Err(QueryError::TooManySamples)), "{result:?}");
+}
