@@ -16,6 +16,9 @@ use crate::promql::ast::{
 use crate::promql::value::{QueryError, QueryOptions};
 use crate::source::SelectRequest;
 
+/// How many different selectors a query may have: each is one more read of the store.
+const REQUESTS_MAX: usize = 1_000;
+
 /// What a query needs and does.
 pub(super) struct Plan {
     /// The last operation.
@@ -27,8 +30,8 @@ pub(super) struct Plan {
 /// Plans a query at its steps.
 ///
 /// # Errors
-/// When the query has a function that this version does not have, a constant argument that no function accepts, or
-/// subqueries of more steps than the query may hold.
+/// When the query has a function that this version does not have, a constant argument that no function accepts,
+/// subqueries of more steps than the query may hold, or too many selectors.
 pub(super) fn plan(
     expr: &Expr,
     steps: &Steps,
@@ -73,7 +76,7 @@ impl Planner<'_> {
             Expr::Number { value, .. } => Ok(Node::Number(*value)),
             Expr::String { value, .. } => Ok(Node::Text(value.clone())),
             Expr::Vector(selector) => {
-                Ok(Node::Latest(self.selector(selector, self.options.lookback_delta_ms, steps)))
+                Ok(Node::Latest(self.selector(selector, self.options.lookback_delta_ms, steps)?))
             }
             Expr::Matrix { .. } | Expr::Subquery(_) => {
                 Err(QueryError::Execution("a range vector stands where none may".to_owned()))
@@ -94,14 +97,19 @@ impl Planner<'_> {
         })
     }
 
-    fn selector(&mut self, selector: &VectorSelector, range_ms: i64, steps: &Steps) -> Selector {
+    fn selector(
+        &mut self,
+        selector: &VectorSelector,
+        range_ms: i64,
+        steps: &Steps,
+    ) -> Result<Selector, QueryError> {
         let reach = Reach { offset_ms: selector.offset_ms, at_ms: self.resolve(selector.at), range_ms };
         let (min_ms, max_ms) = reach.bounds_ms(steps);
-        Selector { request: self.request(selector, min_ms, max_ms), reach }
+        Ok(Selector { request: self.request(selector, min_ms, max_ms)?, reach })
     }
 
     /// The place of a request: an earlier one of equal matchers and overlapping time serves both.
-    fn request(&mut self, selector: &VectorSelector, min_ms: i64, max_ms: i64) -> usize {
+    fn request(&mut self, selector: &VectorSelector, min_ms: i64, max_ms: i64) -> Result<usize, QueryError> {
         let equal = self.requests.iter().position(|request| {
             request.matchers == selector.matchers && request.min_ms <= max_ms && min_ms <= request.max_ms
         });
@@ -109,17 +117,21 @@ impl Planner<'_> {
             let request = &mut self.requests[index];
             request.min_ms = request.min_ms.min(min_ms);
             request.max_ms = request.max_ms.max(max_ms);
-            return index;
+            return Ok(index);
+        }
+        if self.requests.len() == REQUESTS_MAX {
+            let text = format!("the query has more than {REQUESTS_MAX} different selectors");
+            return Err(QueryError::Execution(text));
         }
         let matchers = selector.matchers.clone();
         self.requests.push(SelectRequest { matchers, min_ms, max_ms, skip_chunks: false });
-        self.requests.len() - 1
+        Ok(self.requests.len() - 1)
     }
 
     fn ranged(&mut self, expr: &Expr, steps: &Steps) -> Result<Ranged, QueryError> {
         match without_parens(expr) {
             Expr::Matrix { selector, range_ms, .. } => {
-                Ok(Ranged::Selector(self.selector(selector, *range_ms, steps)))
+                Ok(Ranged::Selector(self.selector(selector, *range_ms, steps)?))
             }
             Expr::Subquery(subquery) => self.subquery(subquery, steps),
             _ => Err(QueryError::Execution("a range vector is missing".to_owned())),
@@ -170,7 +182,7 @@ impl Planner<'_> {
             }
             "timestamp" => match without_parens(argument(call, 0)?) {
                 Expr::Vector(selector) => {
-                    Ok(Node::LatestTime(self.selector(selector, self.options.lookback_delta_ms, steps)))
+                    Ok(Node::LatestTime(self.selector(selector, self.options.lookback_delta_ms, steps)?))
                 }
                 other => Ok(Node::StepTime(self.boxed(other, steps)?)),
             },

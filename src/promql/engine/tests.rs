@@ -412,3 +412,15 @@ fn labels_that_are_copied_to_many_series_count_against_the_budget() {
     let result = instant_with(memory, &query, 0, &options);
     assert!(matches!(result, Err(QueryError::TooManySamples)), "{result:?}");
 }
+
+#[test]
+fn a_query_of_too_many_selectors_is_refused() {
+    let mut terms: Vec<String> = (0..2_000).map(|index| format!("metric_{index}")).collect();
+    while terms.len() > 1 {
+        terms = terms.chunks(2).map(|pair| format!("({})", pair.join(" + "))).collect();
+    }
+    let result = instant_with(Memory::default(), &terms[0], 0, &QueryOptions::default());
+    assert!(matches!(result, Err(QueryError::Execution(_))), "{result:?}");
+    let repeated = vec!["metric"; 400].join(" + ");
+    assert!(instant_with(Memory::default(), &repeated, 0, &QueryOptions::default()).is_ok());
+}
