@@ -18,6 +18,9 @@ pub(super) fn quantile(quantile: f64, values: &mut [f64]) -> f64 {
     let lower = (rank.floor() as usize).min(last);
     let upper = (lower + 1).min(last);
     let weight = rank - rank.floor();
+    if weight == 0.0 {
+        return values[lower]; // An infinite neighbour times zero would be NaN.
+    }
     values[lower] * (1.0 - weight) + values[upper] * weight
 }
 
@@ -30,6 +33,12 @@ mod tests {
         assert_eq!(quantile(0.5, &mut [3.0, 1.0, 2.0]), 2.0);
         assert_eq!(quantile(0.8, &mut [1.0, 0.0]), 0.8);
         assert_eq!(quantile(1.0, &mut [1.0, 4.0]), 4.0);
+    }
+
+    #[test]
+    fn a_rank_that_meets_a_value_does_not_look_at_its_neighbour() {
+        assert_eq!(quantile(0.5, &mut [1.0, 2.0, f64::INFINITY]), 2.0);
+        assert_eq!(quantile(0.5, &mut [f64::NEG_INFINITY, f64::INFINITY, f64::INFINITY]), f64::INFINITY);
     }
 
     #[test]
