@@ -1,26 +1,35 @@
 //! `/api/v1/labels`, `/api/v1/label/{name}/values`, `/api/v1/series`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use annulus_shards::{Labels, Matcher};
+use annulus_shards::{Labels, MatchOp, Matcher};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::error::{ApiError, ErrorKind};
+use super::gate::Pass;
 use super::params::Params;
-use super::query::TRUNCATED;
+use super::query::{TRUNCATED, aside};
 use super::{Api, json};
-use crate::source::{SelectRequest, SourceError};
+use crate::source::{SelectRequest, SeriesChunks, SourceError};
+
+/// More selectors than this in one request are not written by people.
+const SELECTORS_MAX: usize = 1_000;
+
+/// How many patterns the selectors of a request may have together: each may take megabytes once it is compiled.
+const REGEX_COUNT_MAX: usize = 1_000;
 
 /// The names of all labels.
 pub async fn label_names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
-    let limit = params.limit()?;
-    let (min_ms, max_ms) = params.times_ms()?;
-    let sets = matcher_sets(&api, &params)?;
-    let names = in_time(&api, &params, api.source.label_names(sets, min_ms, max_ms)).await?;
-    Ok(respond_texts(names, limit))
+    let lookup = Lookup::new(&api, &params)?;
+    let _pass = lookup.enter(&api).await?;
+    let sets = lookup.matcher_sets(&api, &params).await?;
+    let names = lookup.in_time(api.source.label_names(sets, lookup.min_ms, lookup.max_ms)).await?;
+    respond_texts(names, lookup.limit).await
 }
 
 /// The values of one label.
@@ -34,67 +43,123 @@ pub async fn label_values(
     if name.is_empty() {
         return Err(ApiError::new(ErrorKind::BadData, format!("invalid label name: {name:?}")));
     }
-    let limit = params.limit()?;
-    let (min_ms, max_ms) = params.times_ms()?;
-    let sets = matcher_sets(&api, &params)?;
-    let values = in_time(&api, &params, api.source.label_values(name, sets, min_ms, max_ms)).await?;
-    Ok(respond_texts(values, limit))
+    let lookup = Lookup::new(&api, &params)?;
+    let _pass = lookup.enter(&api).await?;
+    let sets = lookup.matcher_sets(&api, &params).await?;
+    let values = lookup.in_time(api.source.label_values(name, sets, lookup.min_ms, lookup.max_ms)).await?;
+    respond_texts(values, lookup.limit).await
 }
 
 /// The label sets of series.
 pub async fn series(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
-    let limit = params.limit()?;
-    let (min_ms, max_ms) = params.times_ms()?;
-    let sets = matcher_sets(&api, &params)?;
+    let lookup = Lookup::new(&api, &params)?;
+    let _pass = lookup.enter(&api).await?;
+    let sets = lookup.matcher_sets(&api, &params).await?;
     if sets.is_empty() {
         return Err(ApiError::new(ErrorKind::BadData, "no match[] parameter provided"));
     }
-    let one_set = sets.len() == 1;
     let mut found: Vec<Labels> = Vec::new();
     for matchers in sets {
-        let request = SelectRequest { matchers, min_ms, max_ms, skip_chunks: true };
-        let series = in_time(&api, &params, api.source.select(request)).await?;
-        found.extend(series.into_iter().map(|one| one.labels));
+        let request =
+            SelectRequest { matchers, min_ms: lookup.min_ms, max_ms: lookup.max_ms, skip_chunks: true };
+        let series = lookup.in_time(api.source.select(request)).await?;
+        found = aside(move || merged(found, series)).await?;
     }
-    if !one_set {
-        found.sort_unstable();
+    let limit = lookup.limit;
+    aside(move || {
+        let warnings = truncate(&mut found, limit);
+        json::success(&warnings, &[], |out| json::write_list(out, &found, json::write_labels))
+    })
+    .await
+}
+
+/// What a request asks for, and until when it waits for the answer.
+struct Lookup {
+    timeout: Duration,
+    deadline: Instant,
+    min_ms: i64,
+    max_ms: i64,
+    limit: usize,
+}
+
+impl Lookup {
+    fn new(api: &Api, params: &Params) -> Result<Lookup, ApiError> {
+        let limit = params.limit()?;
+        let (min_ms, max_ms) = params.times_ms()?;
+        let timeout = params.timeout(api.config.options.timeout)?;
+        Ok(Lookup { timeout, deadline: Instant::now() + timeout, min_ms, max_ms, limit })
+    }
+
+    async fn enter<'a>(&self, api: &'a Api) -> Result<Pass<'a>, ApiError> {
+        api.gate.enter(self.deadline, &api.metrics).await
+    }
+
+    /// The selectors of `match[]`, each once; each must hold a matcher that a series without the label does not
+    /// fulfil. Patterns take their time to compile, so that no thread which others wait for may do it.
+    async fn matcher_sets(&self, api: &Api, params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        let mut seen = HashSet::new();
+        let texts: Vec<String> =
+            params.all("match[]").filter(|text| seen.insert(*text)).map(str::to_owned).collect();
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        if texts.len() > SELECTORS_MAX {
+            return Err(ApiError::parameter("match[]", format!("more than {SELECTORS_MAX} selectors")));
+        }
+        let (evaluator, deadline, timeout) = (Arc::clone(&api.evaluator), self.deadline, self.timeout);
+        let mut regex_count = 0;
+        let parse = move |text: String| {
+            if Instant::now() >= deadline {
+                return Err(no_answer(timeout));
+            }
+            let matchers =
+                evaluator.selector(&text).map_err(|error| ApiError::parameter("match[]", error))?;
+            let is_regex = |matcher: &&Matcher| matches!(matcher.op, MatchOp::Regex | MatchOp::NotRegex);
+            regex_count += matchers.iter().filter(is_regex).count();
+            if regex_count > REGEX_COUNT_MAX {
+                let reason = format!("more than {REGEX_COUNT_MAX} regular expressions");
+                return Err(ApiError::parameter("match[]", reason));
+            }
+            if matchers.iter().all(Matcher::matches_empty) {
+                return Err(ApiError::parameter(
+                    "match[]",
+                    "match[] must contain at least one non-empty matcher",
+                ));
+            }
+            Ok(matchers)
+        };
+        aside(move || texts.into_iter().map(parse).collect()).await?
+    }
+
+    async fn in_time<T>(&self, found: impl Future<Output = Result<T, SourceError>>) -> Result<T, ApiError> {
+        match timeout_at(self.deadline.into(), found).await {
+            Ok(found) => Ok(found?),
+            Err(_) => Err(no_answer(self.timeout)),
+        }
+    }
+}
+
+fn no_answer(timeout: Duration) -> ApiError {
+    ApiError::new(ErrorKind::Timeout, format!("no answer within {timeout:?}"))
+}
+
+/// What was found so far and what another selector found: never more than the distinct label sets.
+fn merged(mut found: Vec<Labels>, series: Vec<SeriesChunks>) -> Vec<Labels> {
+    let first = found.is_empty();
+    found.extend(series.into_iter().map(|one| one.labels));
+    if !first {
+        found.sort(); // Both parts are sorted, which this sort makes use of.
         found.dedup();
     }
-    let warnings = truncate(&mut found, limit);
-    Ok(json::success(&warnings, &[], |out| json::write_list(out, &found, json::write_labels)))
+    found
 }
 
-/// The selectors of `match[]`; each must hold a matcher that a series without the label does not fulfil.
-fn matcher_sets(api: &Api, params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
-    let mut sets = Vec::new();
-    for text in params.all("match[]") {
-        let matchers = api.evaluator.selector(text).map_err(|error| ApiError::parameter("match[]", error))?;
-        if matchers.iter().all(Matcher::matches_empty) {
-            return Err(ApiError::parameter(
-                "match[]",
-                "match[] must contain at least one non-empty matcher",
-            ));
-        }
-        sets.push(matchers);
-    }
-    Ok(sets)
-}
-
-async fn in_time<T>(
-    api: &Api,
-    params: &Params,
-    found: impl Future<Output = Result<T, SourceError>>,
-) -> Result<T, ApiError> {
-    let limit = params.timeout(api.config.options.timeout)?;
-    match timeout(limit, found).await {
-        Ok(found) => Ok(found?),
-        Err(_) => Err(ApiError::new(ErrorKind::Timeout, format!("no answer within {limit:?}"))),
-    }
-}
-
-fn respond_texts(mut texts: Vec<String>, limit: usize) -> Response {
-    let warnings = truncate(&mut texts, limit);
-    json::success(&warnings, &[], |out| json::write_texts(out, &texts))
+async fn respond_texts(mut texts: Vec<String>, limit: usize) -> Result<Response, ApiError> {
+    aside(move || {
+        let warnings = truncate(&mut texts, limit);
+        json::success(&warnings, &[], |out| json::write_texts(out, &texts))
+    })
+    .await
 }
 
 fn truncate<T>(items: &mut Vec<T>, limit: usize) -> Vec<String> {

@@ -89,9 +89,14 @@ async fn respond(mut answer: QueryAnswer, limit: usize) -> Result<Response, ApiE
     if points(&answer.value) <= INLINE_POINTS_MAX {
         return Ok(json::query_answer(&answer));
     }
-    spawn_blocking(move || json::query_answer(&answer)).await.map_err(|error| {
-        ApiError::new(ErrorKind::Internal, format!("the answer could not be written: {error}"))
-    })
+    aside(move || json::query_answer(&answer)).await
+}
+
+/// Does work that takes long where no other request waits for it.
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    spawn_blocking(work)
+        .await
+        .map_err(|error| ApiError::new(ErrorKind::Internal, format!("the answer could not be made: {error}")))
 }
 
 /// Cuts off what is over the limit; whether there was something.

@@ -70,6 +70,9 @@ impl Evaluate for FakeEngine {
         match text {
             "{}" => Ok(vec![Matcher::new(MatchOp::Equal, "x", "").unwrap()]),
             "(" => Err(parse_error("unexpected end of input")),
+            name if name.starts_with("patterns") => {
+                Ok(vec![Matcher::new(MatchOp::Regex, "__name__", ".+").unwrap(); 300])
+            }
             name => Ok(vec![Matcher::new(MatchOp::Equal, "__name__", name).unwrap()]),
         }
     }
@@ -84,6 +87,9 @@ impl Source for FakeSource {
         Box::pin(async move {
             if name == "broken" {
                 return Err(SourceError::Unavailable("shard 0 replays".to_owned()));
+            }
+            if name.starts_with("slow") {
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
             let labels = Labels::from_pairs([("__name__", name.as_str())]);
             Ok(vec![SeriesChunks { labels, chunks: vec![] }])
@@ -254,6 +260,33 @@ async fn errors_have_prometheus_kinds_and_codes() {
     let delete = Request::delete("/api/v1/query").body(Body::empty()).unwrap();
     let (status, text) = read(send(delete).await).await;
     assert_eq!((status, text), (405, error_text("bad_data", r#"\"/api/v1/query\" does not take DELETE"#)));
+}
+
+#[tokio::test]
+async fn many_selectors_share_one_timeout_and_have_a_bound() {
+    let form: Vec<String> = (0..10).map(|index| format!("match[]=slow{index}")).collect();
+    let timed_out = error_text("timeout", "no answer within 500ms");
+    assert_eq!(post_form("/api/v1/series", form.join("&")).await, (503, timed_out));
+    // Equal ones are asked for once.
+    let (status, _) = post_form("/api/v1/series", "match[]=slow&".repeat(2_000)).await;
+    assert_eq!(status, 200);
+    for path in ["/api/v1/series", "/api/v1/labels"] {
+        let form: Vec<String> = (0..2_000).map(|index| format!("match[]=up{index}")).collect();
+        let (status, text) = post_form(path, form.join("&")).await;
+        assert!(status == 400 && text.contains("more than 1000 selectors"), "{text}");
+    }
+    let form: Vec<String> = (0..4).map(|index| format!("match[]=patterns{index}")).collect();
+    let (status, text) = post_form("/api/v1/labels", form.join("&")).await;
+    assert!(status == 400 && text.contains("more than 1000 regular expressions"), "{text}");
+}
+
+#[tokio::test]
+async fn metadata_requests_wait_for_their_turn_too() {
+    let (router, registry) = router_and_registry(Readiness::Ready);
+    let request = Request::get("/api/v1/series?match[]=up").body(Body::empty()).unwrap();
+    let _ = read(router.oneshot(request).await.unwrap()).await;
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    assert!(text.contains("thanos_query_concurrent_gate_queries_total 1"), "{text}");
 }
 
 #[tokio::test]
