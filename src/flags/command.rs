@@ -193,7 +193,7 @@ pub struct QueryFlags {
     /// The most samples that a query may hold in memory
     #[arg(long = "query.max-samples", value_name = "N", default_value_t = 50_000_000, help_heading = QUERY)]
     pub samples_max: u64,
-    /// The most bytes of labels and chunks that one selector may read
+    /// The most bytes of labels and chunks that the selectors of a query may read together
     #[arg(long = "query.max-select-bytes", value_name = "SIZE", default_value = "1GiB", value_parser = bytes,
         help_heading = QUERY)]
     pub select_bytes_max: u64,

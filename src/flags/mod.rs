@@ -71,7 +71,7 @@ pub struct QuerySetup {
     pub concurrent_max: usize,
     /// Threads that evaluate.
     pub threads: usize,
-    /// The most bytes that one selector may read.
+    /// The most bytes that one read of the head may take.
     pub select_bytes_max: u64,
 }
 

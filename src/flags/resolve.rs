@@ -163,6 +163,7 @@ fn query_setup(query: QueryFlags, address: SocketAddr) -> Result<QuerySetup, Str
     options.default_step_ms = ms(query.default_evaluation_interval);
     options.timeout = query.timeout;
     options.samples_max = query.samples_max;
+    options.fetch_bytes_max = query.select_bytes_max;
     Ok(QuerySetup {
         address,
         options,

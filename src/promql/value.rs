@@ -18,6 +18,8 @@ pub struct QueryOptions {
     pub timeout: Duration,
     /// The most samples that may be in memory at once (Prometheus: 50 million).
     pub samples_max: u64,
+    /// The most bytes of labels and chunks that all its selectors together may read.
+    pub fetch_bytes_max: u64,
     /// Metric names that no longer fit are dropped at the end of the query instead of at once, so that functions of
     /// labels still see them (Prometheus: `promql-delayed-name-removal`).
     pub delayed_name_removal: bool,
@@ -30,6 +32,7 @@ impl Default for QueryOptions {
             default_step_ms: 60_000,
             timeout: Duration::from_secs(120),
             samples_max: 50_000_000,
+            fetch_bytes_max: 1 << 30,
             delayed_name_removal: false,
         }
     }

@@ -14,7 +14,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 
-use futures::future::try_join_all;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::column::{Series, Value, merge_same_labels, without_metadata};
@@ -29,7 +30,7 @@ use self::workers::Workers;
 use super::ast::{Expr, ValueType};
 use super::parser::parse;
 use super::value::{MatrixSeries, QueryAnswer, QueryError, QueryOptions, QueryValue, VectorSample};
-use crate::source::{SeriesChunks, Source};
+use crate::source::{SelectRequest, SeriesChunks, Source, SourceError};
 
 mod aggregate;
 mod annotations;
@@ -66,8 +67,11 @@ mod workers;
 /// The most steps of a range query, besides its start.
 const STEPS_MAX: i64 = 11_000;
 
-/// Queries that run at the same time; others wait, and their time runs.
+/// Queries that run at the same time, unless the engine is told otherwise; others wait, and their time runs.
 const QUERIES_MAX: usize = 20;
+
+/// Reads of the store that a query waits for at once.
+const FETCHES_MAX: usize = 4;
 
 /// Stack of a query's thread: some frames per level of the deepest query that the parser lets pass.
 const STACK_BYTES: usize = 32 << 20;
@@ -95,6 +99,12 @@ impl Engine {
     /// When the operating system does not start the threads.
     pub fn new(threads: usize) -> Engine {
         Engine { workers: Arc::new(Workers::new(threads)), running: Arc::new(Semaphore::new(QUERIES_MAX)) }
+    }
+
+    /// The same engine, for so many queries at the same time.
+    pub fn with_queries_max(mut self, queries_max: usize) -> Engine {
+        self.running = Arc::new(Semaphore::new(queries_max));
+        self
     }
 
     /// Evaluates at one time. Dropping the future cancels the query. Needs a tokio runtime with a clock.
@@ -151,12 +161,51 @@ impl Engine {
         let answer = async {
             let _permit = self.running.acquire().await.map_err(|_| QueryError::Canceled)?;
             let (query, plan) = on_own_thread(move || prepare(query)).await?;
-            let requests = plan.requests.iter().map(|request| source.select(request.clone()));
-            let fetched = try_join_all(requests).await?;
+            let fetched = fetch(source.as_ref(), &plan.requests, query.options.fetch_bytes_max).await?;
             on_own_thread(move || evaluate(&query, &plan, &fetched, &control, &workers)).await
         };
         tokio::time::timeout(timeout, answer).await.unwrap_or(Err(QueryError::Timeout))
     }
+}
+
+/// What the plan asks for, in the plan's order.
+async fn fetch(
+    source: &dyn Source,
+    requests: &[SelectRequest],
+    bytes_max: u64,
+) -> Result<Vec<Vec<SeriesChunks>>, QueryError> {
+    let mut fetched = Vec::with_capacity(requests.len());
+    let mut bytes = 0u64;
+    let mut reads = FuturesOrdered::new();
+    for request in requests {
+        if reads.len() == FETCHES_MAX
+            && let Some(read) = reads.next().await
+        {
+            take_in(read?, &mut fetched, &mut bytes, bytes_max)?;
+        }
+        reads.push_back(source.select(request.clone()));
+    }
+    while let Some(read) = reads.next().await {
+        take_in(read?, &mut fetched, &mut bytes, bytes_max)?;
+    }
+    Ok(fetched)
+}
+
+fn take_in(
+    series: Vec<SeriesChunks>,
+    fetched: &mut Vec<Vec<SeriesChunks>>,
+    bytes: &mut u64,
+    bytes_max: u64,
+) -> Result<(), QueryError> {
+    let size = |one: &SeriesChunks| {
+        one.labels.size_bytes() + one.chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>()
+    };
+    *bytes = bytes.saturating_add(series.iter().map(size).sum::<usize>() as u64);
+    if *bytes > bytes_max {
+        return Err(SourceError::TooLarge { bytes_max }.into());
+    }
+    fetched.push(series);
+    Ok(())
 }
 
 /// Runs work on a new thread; a panic there is an error of this query only.

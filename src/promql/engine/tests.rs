@@ -7,7 +7,7 @@ use annulus_shards::chunk::{Encoding, XorAppender};
 use annulus_shards::{Labels, Matcher, STALE_NAN_BITS};
 
 use super::*;
-use crate::source::{ChunkRef, SelectRequest, SourceError, SourceFuture};
+use crate::source::{ChunkRef, SourceFuture};
 
 /// The value that ends a series.
 pub(super) const STALE: f64 = f64::from_bits(STALE_NAN_BITS);
@@ -423,4 +423,66 @@ fn a_query_of_too_many_selectors_is_refused() {
     assert!(matches!(result, Err(QueryError::Execution(_))), "{result:?}");
     let repeated = vec!["metric"; 400].join(" + ");
     assert!(instant_with(Memory::default(), &repeated, 0, &QueryOptions::default()).is_ok());
+}
+
+#[test]
+fn all_that_the_selectors_of_a_query_read_has_one_bound() {
+    let memory = || {
+        let mut memory = Memory::default();
+        memory.add(&[("__name__", "up"), ("long", &"x".repeat(10_000))], &[1.0]);
+        memory
+    };
+    let options = QueryOptions { fetch_bytes_max: 25_000, ..QueryOptions::default() };
+    assert!(instant_with(memory(), "up + up{a=\"\"}", 0, &options).is_ok());
+    let result = instant_with(memory(), "up + up{a=\"\"} + up{b=\"\"}", 0, &options);
+    let too_large = QueryError::Source(SourceError::TooLarge { bytes_max: 25_000 });
+    assert_eq!(result.unwrap_err().to_string(), too_large.to_string());
+}
+
+/// Counts the queries that ask it, and answers none.
+#[derive(Default)]
+struct Counting(std::sync::atomic::AtomicUsize);
+
+impl Source for Counting {
+    fn select<'a>(&'a self, _: SelectRequest) -> SourceFuture<'a, Vec<SeriesChunks>> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Box::pin(pending())
+    }
+
+    fn label_names<'a>(&'a self, _: Vec<Vec<Matcher>>, _: i64, _: i64) -> SourceFuture<'a, Vec<String>> {
+        Box::pin(pending())
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        _: String,
+        _: Vec<Vec<Matcher>>,
+        _: i64,
+        _: i64,
+    ) -> SourceFuture<'a, Vec<String>> {
+        Box::pin(pending())
+    }
+}
+
+#[test]
+fn as_many_queries_run_as_the_engine_is_told() {
+    let options = QueryOptions::default();
+    for queries_max in [3, 30] {
+        let (engine, source) = (Engine::new(1).with_queries_max(queries_max), Arc::new(Counting::default()));
+        let queries = (0..40).map(|_| engine.instant(source.clone(), "up", 0, &options));
+        let asked = || source.0.load(std::sync::atomic::Ordering::Relaxed);
+        let watch = async {
+            while asked() < queries_max {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        block_on(async {
+            tokio::select! {
+                _ = futures::future::join_all(queries) => panic!("no query can have an answer"),
+                () = watch => {}
+            }
+        });
+        assert_eq!(asked(), queries_max);
+    }
 }
