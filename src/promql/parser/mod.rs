@@ -73,6 +73,13 @@ impl Failure {
             self.message.truncate(end);
             self.message.push('…');
         }
+        // The span of an operator is all between its sides; people look for its first letter.
+        let rest = query.as_bytes().get(self.span.start as usize..).unwrap_or_default();
+        let spaces = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if spaces < rest.len() {
+            self.span.start += u32::try_from(spaces).unwrap_or(0);
+            self.span.end = self.span.end.max(self.span.start);
+        }
         let before = query.get(..self.span.start as usize).unwrap_or(query);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -97,3 +104,23 @@ pub(crate) fn is_unsupported(error: &ParseError) -> bool {
 
 /// The words of errors about such syntax.
 const UNSUPPORTED: &str = "is not supported";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_an_operator_are_found_where_it_stands() {
+        for (query, line, column) in [
+            ("1 == 1", 1, 3),
+            ("1\n  == 1", 2, 3),
+            ("a + on (b) group_left (b) c", 1, 3),
+            ("1 + bool 1", 1, 3),
+        ] {
+            let error = parse(query).unwrap_err();
+            assert_eq!((error.line, error.column), (line, column), "{error}");
+        }
+        let error = parse("a + ").unwrap_err();
+        assert_eq!((error.line, error.column), (1, 5), "{error}");
+    }
+}
