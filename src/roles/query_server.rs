@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::map_request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::sleep;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
 
 /// Connections that are open at once, as in Prometheus; others wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 512;
@@ -29,6 +31,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct QueryListener {
     listener: TcpListener,
     address: SocketAddr,
+    read_timeout: Duration,
 }
 
 impl QueryListener {
@@ -37,7 +40,7 @@ impl QueryListener {
         let bound = TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
-            Ok(QueryListener { listener, address })
+            Ok(QueryListener { listener, address, read_timeout: READ_TIMEOUT })
         });
         bound.map_err(|error| {
             let cure = match error.kind() {
@@ -59,7 +62,8 @@ impl QueryListener {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let connections = GracefulShutdown::new();
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.read_timeout);
+        let limit = self.read_timeout;
         let mut stop = pin!(stop);
         loop {
             let (stream, slot) = tokio::select! {
@@ -68,12 +72,18 @@ impl QueryListener {
             };
             // Answers leave in several writes; none may wait for the acknowledgement of the one before.
             let _ = stream.set_nodelay(true);
-            let service = TowerToHyperService::new(router.clone());
+            let first = Arc::new(Notify::new());
+            let service = TowerToHyperService::new(noting_requests(&router, &first));
             let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
             let connection = connections.watch(connection);
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(error, "a connection to the query API ended");
+                tokio::select! {
+                    ended = connection => if let Err(error) = ended {
+                        tracing::debug!(error, "a connection to the query API ended");
+                    },
+                    () = no_request(&first, limit) => {
+                        tracing::debug!("a connection to the query API sent no request");
+                    }
                 }
                 drop(slot);
             });
@@ -81,6 +91,23 @@ impl QueryListener {
         drop(listener);
         connections.shutdown().await;
         Ok(())
+    }
+}
+
+/// The router, which tells of each request before it answers.
+fn noting_requests(router: &Router, first: &Arc<Notify>) -> Router {
+    let first = Arc::clone(first);
+    router.clone().layer(map_request(move |request: Request| {
+        first.notify_one();
+        std::future::ready(request)
+    }))
+}
+
+/// Ends when no request has come within the limit; never, once one has. Until the first bytes have shown which
+/// protocol it is, no protocol's own timeout runs.
+async fn no_request(first: &Notify, limit: Duration) {
+    if timeout(limit, first.notified()).await.is_ok() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -146,5 +173,31 @@ mod tests {
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
         server.await.unwrap().unwrap();
+    }
+    #[tokio::test]
+    async fn a_connection_without_a_request_is_closed() {
+        let mut listener = QueryListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        listener.read_timeout = Duration::from_millis(100);
+        let address = listener.address();
+        let late = || async {
+            sleep(Duration::from_millis(300)).await;
+            "late"
+        };
+        let router = Router::new().route("/late", get(late));
+        let server = tokio::spawn(listener.serve(router, std::future::pending()));
+        for start in ["", "PRI * HT", "GET / HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+            let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+            client.write_all(start.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            let closed = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut answer));
+            assert!(closed.await.is_ok(), "{start:?}");
+        }
+        // An answer may take longer than that.
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /late HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("late"), "{answer}");
+        server.abort();
     }
 }
