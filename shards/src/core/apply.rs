@@ -2,7 +2,7 @@
 
 use super::batch::WriteBatch;
 use super::outcome::{Failure, Outcome, Reason, Refusal};
-use crate::head::{Appended, Head, HeadFull, SeriesIndex};
+use crate::head::{Appended, Head, HeadFull, SeriesIndex, SeriesKey};
 use crate::wal::Encoder;
 use crate::wire::{LabelError, Row, TenantHasher, canonical_label_bytes, parse_labels};
 
@@ -39,29 +39,54 @@ impl Target<'_> {
     }
 }
 
+/// The most work of one run, in what a sample of a known series costs (some 100 ns).
+const RUN_COST_MAX: usize = 1024;
+
+/// Bytes of labels that cost as much to parse and to intern.
+const LABEL_BYTES_PER_COST: usize = 16;
+
+/// What it costs to look for an old sample in its chunk.
+const OLD_SAMPLE_COST: usize = 8;
+
 /// Rows whose series are looked up before any of them is appended to. Each look-up, and each first touch of a
 /// chunk, waits for main memory; side by side the waits overlap.
 const GROUP_ROWS: usize = 32;
 
-/// Applies a run of a batch's rows. The outcome's counts are true whatever happens: on a failure, which is the
-/// sender's to retry, the rest of the run is counted as failed and nothing of it was done.
+/// Applies a run of a batch's rows, as many as a bounded amount of work allows, and returns how many it applied. The
+/// outcome's counts are true whatever happens: on a failure, which is the sender's to retry, the rest of the run is
+/// counted as failed and nothing of it was done.
 pub fn apply(
     target: &mut Target<'_>,
     batch: &WriteBatch,
     rows: &[Row],
+    last: &mut LastSeries,
     outcome: &mut Outcome,
-) -> Result<(), Failure> {
-    let mut done = 0;
+) -> Result<usize, Failure> {
+    let (mut cost, mut done) = (0, 0);
     for group in rows.chunks(GROUP_ROWS) {
-        let mut found = [None; GROUP_ROWS];
-        for (found, row) in found.iter_mut().zip(group) {
-            *found = target.head.find(row.key);
+        let mut known = [None; GROUP_ROWS];
+        for (known, row) in known.iter_mut().zip(group) {
+            *known = target.head.find(row.key);
         }
-        target.head.touch(found.iter().flatten());
-        for (found, row) in found.into_iter().zip(group) {
-            let failed = match found.map_or_else(|| resolve(target, batch, row), Found::Series) {
+        target.head.touch(known.iter().flatten());
+        for (known, row) in known.into_iter().zip(group) {
+            if cost >= RUN_COST_MAX {
+                return Ok(done);
+            }
+            cost += 1;
+            let series;
+            let found = match known {
+                Some(known) => {
+                    series = Found::Series(known);
+                    &series
+                }
+                None => last.resolve(target, batch, row, &mut cost),
+            };
+            let failure = match found {
                 Found::Series(series) if target.has_room(SAMPLE_RECORD_BYTES_MAX) => {
-                    append(target, series, row, outcome);
+                    if !append(target, *series, row, outcome) {
+                        cost += OLD_SAMPLE_COST;
+                    }
                     None
                 }
                 Found::Series(_) => Some(Failure::RingFull),
@@ -70,27 +95,29 @@ pub fn apply(
                     None
                 }
                 Found::Invalid(error) => {
-                    outcome.refuse(Reason::InvalidLabels, || Refusal::Labels(error));
+                    outcome.refuse(Reason::InvalidLabels, || Refusal::Labels(error.clone()));
                     None
                 }
-                Found::Failed(failure) => Some(failure),
+                Found::Failed(failure) => Some(*failure),
             };
-            if let Some(failure) = failed {
+            if let Some(failure) = failure {
                 outcome.failed += (rows.len() - done) as u64;
                 return Err(failure);
             }
             done += 1;
         }
     }
-    Ok(())
+    Ok(done)
 }
 
+/// Appends one sample; answers whether it is new.
 #[inline]
-fn append(target: &mut Target<'_>, series: SeriesIndex, row: &Row, outcome: &mut Outcome) {
+fn append(target: &mut Target<'_>, series: SeriesIndex, row: &Row, outcome: &mut Outcome) -> bool {
     match target.head.append(series, row.timestamp_ms, row.value) {
         Ok(Appended::Stored) => {
             target.records.sample(series.0, row.timestamp_ms, row.value);
             outcome.written += 1;
+            return true;
         }
         Ok(Appended::Repeat) => outcome.repeated += 1,
         Err(error) => {
@@ -101,9 +128,35 @@ fn append(target: &mut Target<'_>, series: SeriesIndex, row: &Row, outcome: &mut
             });
         }
     }
+    false
 }
 
-/// Where the sample of a key that the head does not know belongs.
+/// The series of a batch's row before, from one run to the next. Samples of one series stand together, and there may be
+/// many: large labels are looked at once.
+#[derive(Default)]
+pub struct LastSeries(Option<(SeriesKey, Found)>);
+
+impl LastSeries {
+    /// Where the samples of a key belong that the head does not know under this key.
+    fn resolve(
+        &mut self,
+        target: &mut Target<'_>,
+        batch: &WriteBatch,
+        row: &Row,
+        cost: &mut usize,
+    ) -> &Found {
+        if self.0.as_ref().is_none_or(|(key, _)| *key != row.key) {
+            *cost += row.label_len as usize / LABEL_BYTES_PER_COST;
+            self.0 = Some((row.key, resolve(target, batch, row)));
+        }
+        match &self.0 {
+            Some((_, found)) => found,
+            None => unreachable!("it was set above"),
+        }
+    }
+}
+
+/// Where the samples of a key belong.
 enum Found {
     Series(SeriesIndex),
     /// Another shard owns these labels in their canonical encoding.
@@ -145,5 +198,50 @@ fn resolve(target: &mut Target<'_>, batch: &WriteBatch, row: &Row) -> Found {
             Found::Series(series)
         }
         Err(HeadFull) => Found::Failed(Failure::HeadFull),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::core::batch::split;
+    use crate::wire::SeriesHasher;
+
+    #[test]
+    fn a_run_of_new_series_ends_early_and_goes_on() {
+        let hasher = SeriesHasher::new([3; 16]).tenant("t");
+        let (mut body, mut rows) = (Vec::new(), Vec::new());
+        for number in 0..1000 {
+            let value = format!("{number:0400}");
+            let labels = canonical_label_bytes(&[("__name__", "up"), ("pod", &value)]);
+            rows.push(Row {
+                key: hasher.key(&labels),
+                label_offset: body.len() as u32,
+                label_len: labels.len() as u32,
+                timestamp_ms: 1,
+                value: 1.0,
+            });
+            body.extend(labels);
+        }
+        let (_gather, batches) = split("t".into(), Arc::new(body), vec![rows]);
+        let (mut head, mut records, mut outcome) = (Head::default(), Encoder::default(), Outcome::default());
+        let mut target = Target {
+            head: &mut head,
+            records: &mut records,
+            hasher: &hasher,
+            shard: 0,
+            shard_count: 1,
+            has_room: None,
+        };
+        let (mut done, mut runs, mut last) = (0, 0, LastSeries::default());
+        while done < 1000 {
+            let rows = &batches[0].rows[done..];
+            done += apply(&mut target, &batches[0], rows, &mut last, &mut outcome).unwrap();
+            runs += 1;
+        }
+        assert_eq!((done, outcome.written, head.series_count()), (1000, 1000, 1000));
+        assert!((20..100).contains(&runs), "{runs} runs");
     }
 }

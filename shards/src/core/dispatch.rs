@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures::channel::oneshot;
+
 use super::batch::{WriteBatch, split};
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use super::shard::Shard;
@@ -59,30 +61,59 @@ impl Dispatcher {
 
     /// Writes a decoded prometheus.WriteRequest. Returns when what was taken is durable.
     ///
+    /// A sender that hangs up does not end the work, whose memory is in use until the shards are done; `held`, which
+    /// accounts for it, is dropped with it.
+    ///
     /// # Errors
     /// When the body is not such a request; nothing of it was taken.
-    pub async fn write(&self, tenant: &str, mut body: Vec<u8>) -> Result<(Skimmed, Outcome), WireError> {
+    pub async fn write(
+        self: &Rc<Self>,
+        tenant: &str,
+        mut body: Vec<u8>,
+        held: impl Sized + 'static,
+    ) -> Result<(Skimmed, Outcome), WireError> {
         let (tenant, hasher) = self.tenant(tenant);
         let mut pacer = Pacer::default();
         let mut rows = Vec::with_capacity(body.len() / 256);
         let skimmed = skim(&mut body, &hasher, &mut rows)?;
         pacer.pace().await;
-        self.shard.metrics.samples_pending.add(rows.len() as i64);
+        let (reply, outcome) = oneshot::channel();
+        let dispatcher = Rc::clone(self);
+        spawn_critical("write", async move {
+            let outcome = dispatcher.write_rows(tenant, &hasher, body, rows).await;
+            drop(held);
+            // An error in sending means that the sender of the request has gone.
+            let _ = reply.send(outcome);
+        });
+        let mut outcome = outcome.await.unwrap_or_else(|_| Outcome::failed(Failure::Stopping));
+        if skimmed.histogram_count > 0 {
+            let refused = Outcome::refused(Reason::Histogram, skimmed.histogram_count, Refusal::Histogram);
+            self.shard.metrics.refused[Reason::Histogram as usize].inc_by(skimmed.histogram_count);
+            outcome.merge(&refused);
+        }
+        Ok((skimmed, outcome))
+    }
+
+    async fn write_rows(
+        &self,
+        tenant: Arc<str>,
+        hasher: &TenantHasher,
+        body: Vec<u8>,
+        rows: Vec<Row>,
+    ) -> Outcome {
         let pending = rows.len() as i64;
+        self.shard.metrics.samples_pending.add(pending);
         let (mut outcome, body) = self.send(Arc::clone(&tenant), body, rows).await;
         if !outcome.rekey.is_empty() {
             let rows = std::mem::take(&mut outcome.rekey);
-            let (again, _) = self.send_canonical(tenant, &hasher, &body, &rows).await;
+            let (again, _) = self.send_canonical(tenant, hasher, &body, &rows).await;
             outcome.merge(&again);
         }
         self.shard.metrics.samples_pending.sub(pending);
-        for _ in 0..skimmed.histogram_count {
-            outcome.refuse(Reason::Histogram, || Refusal::Histogram);
-        }
         if let Ok(body) = Arc::try_unwrap(body) {
             self.keep(body);
         }
-        Ok((skimmed, outcome))
+        outcome
     }
 
     /// One batch to each owner; waits for all of them.
@@ -110,13 +141,12 @@ impl Dispatcher {
                 own = Some(batch);
             } else if let Err(batch) = self.outbox.borrow_mut().try_send(owner, batch) {
                 let failed = batch.rows.len() as u64;
+                self.shard.metrics.forward_error.inc();
                 batch.finish(Outcome { failed, ..Outcome::failed(Failure::QueueFull) });
             }
         }
         if let Some(batch) = own {
-            // A task of its own: a sender that hangs up must not take the batch away half applied.
-            let shard = Rc::clone(&self.shard);
-            spawn_critical("apply batch", async move { shard.write(batch).await });
+            self.shard.write(batch).await;
         }
         (gather.wait().await, body)
     }
@@ -129,21 +159,12 @@ impl Dispatcher {
         body: &[u8],
         rows: &[Row],
     ) -> (Outcome, Arc<Vec<u8>>) {
-        let (mut canonical_body, mut canonical_rows) = (Vec::new(), Vec::with_capacity(rows.len()));
+        let (mut canonical, mut pacer) = (Canonical::default(), Pacer::default());
         for row in rows {
-            let label_bytes = &body[row.label_offset as usize..][..row.label_len as usize];
-            // The owner parsed them without an error before it gave them back.
-            let Ok(labels) = parse_labels(label_bytes) else { continue };
-            let canonical = canonical_label_bytes(&labels);
-            canonical_rows.push(Row {
-                key: hasher.key(&canonical),
-                label_offset: canonical_body.len() as u32,
-                label_len: canonical.len() as u32,
-                ..*row
-            });
-            canonical_body.extend_from_slice(&canonical);
+            canonical.add(hasher, body, row);
+            pacer.pace().await;
         }
-        self.send(tenant, canonical_body, canonical_rows).await
+        self.send(tenant, canonical.body, canonical.rows).await
     }
 
     /// Tells the metrics how full the queues to the other shards are.
@@ -152,5 +173,102 @@ impl Dispatcher {
         for to in (0..self.shard.count).filter(|to| *to != self.shard.index) {
             metrics.queue_depth(self.shard.index, to).set(outbox.queued(to) as i64);
         }
+    }
+}
+
+/// Rows under the keys of their canonical labels.
+#[derive(Default)]
+struct Canonical {
+    body: Vec<u8>,
+    rows: Vec<Row>,
+    /// Where the labels of the row before were, and that row. A series may have many rows, and its labels are taken
+    /// over once: the body stays smaller than the request.
+    last: Option<(u32, Row)>,
+}
+
+impl Canonical {
+    fn add(&mut self, hasher: &TenantHasher, body: &[u8], row: &Row) {
+        let canonical = match self.last {
+            Some((label_offset, canonical)) if label_offset == row.label_offset => canonical,
+            _ => {
+                let label_bytes = &body[row.label_offset as usize..][..row.label_len as usize];
+                // The owner parsed them without an error before it gave them back.
+                let Ok(labels) = parse_labels(label_bytes) else { return };
+                let label_bytes = canonical_label_bytes(&labels);
+                let key = hasher.key(&label_bytes);
+                let (label_offset, label_len) = (self.body.len() as u32, label_bytes.len() as u32);
+                self.body.extend_from_slice(&label_bytes);
+                let canonical = Row { key, label_offset, label_len, ..*row };
+                self.last = Some((row.label_offset, canonical));
+                canonical
+            }
+        };
+        self.rows.push(Row { timestamp_ms: row.timestamp_ms, value: row.value, ..canonical });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::core::shard::HeadBudget;
+    use crate::core::state::SharedState;
+    use crate::metrics::Metrics;
+    use crate::rt::{allowed_cpus, preflight, sleep, spawn, spawn_shard, timeout};
+    use crate::wire::SeriesHasher;
+
+    #[test]
+    fn labels_in_another_encoding_are_taken_over_once_per_series() {
+        let hasher = SeriesHasher::new([1; 16]).tenant("t");
+        let labels = canonical_label_bytes(&[("__name__", "up")]);
+        // An unknown field in each label makes the encoding another one.
+        let mut body = [&labels[..], &[0x18, 1]].concat();
+        body[1] += 2;
+        let len = body.len() as u32;
+        body.extend_from_within(..);
+        let mut canonical = Canonical::default();
+        for number in 0..2000u32 {
+            let label_offset = number / 1000 * len;
+            let (key, timestamp_ms) = (hasher.key(&body[..len as usize]), i64::from(number));
+            let row = Row { key, label_offset, label_len: len, timestamp_ms, value: 0.5 };
+            canonical.add(&hasher, &body, &row);
+        }
+        assert_eq!(canonical.body, labels.repeat(2));
+        for (row, timestamp_ms) in canonical.rows.iter().zip(0..2000) {
+            assert_eq!((row.key, row.timestamp_ms, row.value), (hasher.key(&labels), timestamp_ms, 0.5));
+            assert_eq!(canonical.body[row.label_offset as usize..][..row.label_len as usize], labels);
+        }
+        assert_eq!(canonical.rows.len(), 2000);
+    }
+
+    #[test]
+    fn a_request_whose_sender_has_gone_is_counted_until_it_is_done() {
+        if let Err(error) = preflight(1) {
+            eprintln!("left out: {error}");
+            return;
+        }
+        let run = || async {
+            let metrics = Metrics::register(&prometheus::Registry::new());
+            let budget = HeadBudget { bytes_max: 1 << 20, used_bytes: Arc::default() };
+            let hasher = SeriesHasher::new([1; 16]);
+            let shard = Rc::new(Shard::new(0, 1, hasher, metrics.shard(0), SharedState::new(1), budget));
+            let (outbox, _) = crate::mesh::mesh(1, 1).remove(0);
+            let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), outbox));
+            let pending = metrics.samples_pending.clone();
+            let mut body = vec![0x0a, 0];
+            body.extend(canonical_label_bytes(&[("__name__", "up")]));
+            body.extend([0x12, 0]);
+            body[1] = body.len() as u8 - 2;
+            let held = Rc::new(());
+            let write = dispatcher.write("t", body, Rc::clone(&held));
+            // Nothing commits yet, so the request waits until its sender loses patience.
+            assert!(timeout(Duration::from_millis(20), write).await.is_none());
+            assert_eq!((pending.get(), Rc::strong_count(&held)), (1, 2));
+            spawn("commit", async move { shard.commit_loop().await });
+            sleep(Duration::from_millis(200)).await;
+            assert_eq!((pending.get(), Rc::strong_count(&held)), (0, 1));
+        };
+        spawn_shard("test", allowed_cpus()[0], run).unwrap().join().unwrap();
     }
 }

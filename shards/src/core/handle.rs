@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures::channel::oneshot;
 use futures::future::try_join_all;
 
-use super::read::{ReadJob, Reply};
+use super::read::{Page, ReadJob, Reply};
 use super::state::{ShardState, SharedState};
 use crate::chunk::Encoding;
 use crate::edge::Answer;
@@ -167,18 +167,22 @@ impl ShardHandle {
     }
 
     /// Asks all shards and joins what they send.
-    async fn ask<T>(&self, make: impl Fn(Reply<Vec<T>>) -> ReadJob) -> Result<Vec<T>, ReadError> {
+    async fn ask<T>(&self, make: impl Fn(Reply<T>) -> ReadJob) -> Result<Vec<T>, ReadError> {
         let asked = self.jobs.iter().enumerate().map(|(shard, jobs)| {
             let (reply, pages) = flume::bounded(PAGES_QUEUED);
             let job = Job::Read(make(reply));
             async move {
-                let stopped = ReadError::Unavailable { shard, reason: "it has stopped" };
-                jobs.send_async(job).await.map_err(|_| stopped)?;
+                let unavailable = |reason| ReadError::Unavailable { shard, reason };
+                jobs.send_async(job).await.map_err(|_| unavailable("it has stopped"))?;
                 let mut all = Vec::new();
-                while let Ok(page) = pages.recv_async().await {
-                    all.append(&mut page?);
+                loop {
+                    match pages.recv_async().await {
+                        Ok(Ok(Page::Part(mut part))) => all.append(&mut part),
+                        Ok(Ok(Page::End)) => return Ok(all),
+                        Ok(Err(error)) => return Err(error),
+                        Err(_) => return Err(unavailable("it broke off the read")),
+                    }
                 }
-                Ok(all)
             }
         });
         Ok(try_join_all(asked).await?.into_iter().flatten().collect())
@@ -240,6 +244,23 @@ mod tests {
         state.set(0, ShardState::Stopping);
         state.set(1, ShardState::Stopping);
         assert_eq!(text(&state), "the node is stopping");
+    }
+
+    #[test]
+    fn a_read_that_ends_early_is_an_error() {
+        let (jobs, queue) = flume::bounded(4);
+        let handle = ShardHandle::new(vec![jobs], SharedState::new(1));
+        let shard = std::thread::spawn(move || {
+            let Ok(Job::Read(ReadJob::Select { reply, .. })) = queue.recv() else { panic!("no read came") };
+            let page = HeadSeries { tenant: "t".into(), labels: Labels::empty(), chunks: Vec::new() };
+            reply.send(Ok(Page::Part(vec![page]))).unwrap();
+            // The task that reads panics here: the sender goes.
+        });
+        let request =
+            ReadRequest { tenants: vec![], matchers: vec![], min_ms: 0, max_ms: 1, skip_chunks: true };
+        let answer = futures::executor::block_on(handle.select(request, 1 << 20));
+        assert!(matches!(answer, Err(ReadError::Unavailable { shard: 0, .. })), "{answer:?}");
+        shard.join().unwrap();
     }
 
     #[test]

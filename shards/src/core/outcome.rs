@@ -106,6 +106,13 @@ impl Outcome {
         Outcome { failure: Some(failure), ..Outcome::default() }
     }
 
+    /// Some samples were refused for one reason.
+    pub fn refused(reason: Reason, count: u64, first_refusal: Refusal) -> Outcome {
+        let mut outcome = Outcome { first_refusal: Some(first_refusal), ..Outcome::default() };
+        outcome.refused[reason as usize] = count;
+        outcome
+    }
+
     /// Adds a refusal of one sample.
     pub fn refuse(&mut self, reason: Reason, refusal: impl FnOnce() -> Refusal) {
         self.refused[reason as usize] += 1;

@@ -14,8 +14,20 @@ use crate::rt::Pacer;
 /// Series that are read between two looks at the clock: some 100 µs.
 const UNIT_SERIES: usize = 128;
 
+/// Texts that are copied between two looks at the clock, and sent at once.
+const UNIT_TEXTS: usize = 1024;
+
 /// Where a read's answer goes. A dropped receiver cancels the read.
-pub type Reply<T> = flume::Sender<Result<T, ReadError>>;
+pub type Reply<T> = flume::Sender<Result<Page<T>, ReadError>>;
+
+/// A part of a read's answer. An answer that stops without its end is not whole: the read broke off.
+#[derive(Debug)]
+pub enum Page<T> {
+    /// More of it.
+    Part(Vec<T>),
+    /// That was all.
+    End,
+}
 
 /// A read, as another thread asks for it.
 pub enum ReadJob {
@@ -26,14 +38,14 @@ pub enum ReadJob {
         /// Most bytes of labels and chunks that this shard may send.
         bytes_max: u64,
         /// Takes the pages.
-        reply: Reply<Vec<HeadSeries>>,
+        reply: Reply<HeadSeries>,
     },
     /// Names of labels.
     LabelNames {
         /// What is wanted.
         request: ReadRequest,
-        /// Takes one answer.
-        reply: Reply<Vec<TenantTexts>>,
+        /// Takes the pages.
+        reply: Reply<TenantTexts>,
     },
     /// Values of one label.
     LabelValues {
@@ -41,8 +53,8 @@ pub enum ReadJob {
         request: ReadRequest,
         /// The label.
         name: String,
-        /// Takes one answer.
-        reply: Reply<Vec<TenantTexts>>,
+        /// Takes the pages.
+        reply: Reply<TenantTexts>,
     },
 }
 
@@ -50,27 +62,27 @@ pub enum ReadJob {
 pub async fn run(shard: Rc<Shard>, job: ReadJob) {
     match job {
         ReadJob::Select { request, bytes_max, reply } => {
-            if let Err(error) = select(&shard, request, bytes_max, &reply).await {
-                // An error in sending means that the asker has gone.
-                let _ = reply.send_async(Err(error)).await;
-            }
+            end(select(&shard, request, bytes_max, &reply).await, &reply).await;
         }
         ReadJob::LabelNames { request, reply } => {
-            let answer = label_names(&shard, &request, &reply).await;
-            let _ = reply.send_async(answer).await;
+            end(label_names(&shard, &request, &reply).await, &reply).await;
         }
         ReadJob::LabelValues { request, name, reply } => {
-            let answer = label_values(&shard, &request, &name, &reply).await;
-            let _ = reply.send_async(answer).await;
+            end(label_values(&shard, &request, &name, &reply).await, &reply).await;
         }
     }
+}
+
+async fn end<T>(read: Result<(), ReadError>, reply: &Reply<T>) {
+    // An error in sending means that the asker has gone.
+    let _ = reply.send_async(read.map(|()| Page::End)).await;
 }
 
 async fn select(
     shard: &Shard,
     request: ReadRequest,
     bytes_max: u64,
-    reply: &Reply<Vec<HeadSeries>>,
+    reply: &Reply<HeadSeries>,
 ) -> Result<(), ReadError> {
     let mut bytes = 0;
     let mut pacer = Pacer::default();
@@ -88,7 +100,7 @@ async fn select(
             if bytes > bytes_max {
                 return Err(ReadError::TooLarge { bytes_max });
             }
-            if !page.is_empty() && reply.send_async(Ok(page)).await.is_err() {
+            if !page.is_empty() && reply.send_async(Ok(Page::Part(page))).await.is_err() {
                 return Ok(());
             }
             pacer.pace().await;
@@ -100,8 +112,8 @@ async fn select(
 async fn label_names(
     shard: &Shard,
     request: &ReadRequest,
-    reply: &Reply<Vec<TenantTexts>>,
-) -> Result<Vec<TenantTexts>, ReadError> {
+    reply: &Reply<TenantTexts>,
+) -> Result<(), ReadError> {
     let mut pacer = Pacer::default();
     let mut answer = Vec::new();
     for tenant in tenants(shard, request)? {
@@ -132,22 +144,34 @@ async fn label_names(
             answer.push(TenantTexts { tenant, texts: names.into_iter().collect() });
         }
     }
-    Ok(answer)
+    // `end` notices as well when the asker has gone.
+    let _ = reply.send_async(Ok(Page::Part(answer))).await;
+    Ok(())
 }
 
 async fn label_values(
     shard: &Shard,
     request: &ReadRequest,
     name: &str,
-    reply: &Reply<Vec<TenantTexts>>,
-) -> Result<Vec<TenantTexts>, ReadError> {
+    reply: &Reply<TenantTexts>,
+) -> Result<(), ReadError> {
     let mut pacer = Pacer::default();
-    let mut answer = Vec::new();
     for tenant in tenants(shard, request)? {
         if request.matchers.is_empty() {
-            let mut texts = shard.head.borrow().tenant_label_values(&tenant, name);
-            texts.sort_unstable();
-            answer.push(TenantTexts { tenant, texts });
+            let mut sent = 0;
+            loop {
+                let texts = shard.head.borrow().tenant_label_values(&tenant, name, sent, UNIT_TEXTS);
+                let count = texts.len();
+                sent += count;
+                let page = vec![TenantTexts { tenant: Arc::clone(&tenant), texts }];
+                if reply.send_async(Ok(Page::Part(page))).await.is_err() {
+                    return Ok(());
+                }
+                pacer.pace().await;
+                if count < UNIT_TEXTS {
+                    break;
+                }
+            }
             continue;
         }
         let mut values: BTreeSet<String> = BTreeSet::new();
@@ -170,10 +194,13 @@ async fn label_values(
             pacer.pace().await;
         }
         if any {
-            answer.push(TenantTexts { tenant, texts: values.into_iter().collect() });
+            let page = vec![TenantTexts { tenant, texts: values.into_iter().collect() }];
+            if reply.send_async(Ok(Page::Part(page))).await.is_err() {
+                return Ok(());
+            }
         }
     }
-    Ok(answer)
+    Ok(())
 }
 
 /// The tenants asked for, in order of their names.
@@ -198,6 +225,8 @@ async fn find<T>(
     pacer: &mut Pacer,
     reply: &Reply<T>,
 ) -> Vec<u32> {
+    // Also when nothing is found: there may be thousands of tenants.
+    pacer.pace().await;
     let finder = Finder::new(&shard.head.borrow(), tenant, matchers.to_vec());
     let Some(mut finder) = finder else { return Vec::new() };
     while !finder.step(&shard.head.borrow()) {

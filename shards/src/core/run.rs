@@ -93,6 +93,11 @@ pub async fn run_shard(seed: ShardSeed) {
             accept_loop(Listener::from_socket(socket), Rc::clone(&connections), Rc::clone(&router)),
         );
     }
+    // They answer from the start too: who asks a shard that replays, or that cannot start, is told so at once.
+    let writer = Rc::clone(&shard);
+    spawn_critical("commit", async move { writer.commit_loop().await });
+    spawn_critical("receive", receive_loop(Rc::clone(&shard), seed.inbox));
+    spawn_critical("jobs", job_loop(Rc::clone(&shard), dispatcher, seed.jobs));
     let checkpointer = match start_up(&shard, &directory, ring_bytes).await {
         Ok(checkpointer) => checkpointer,
         Err(error) => {
@@ -105,10 +110,6 @@ pub async fn run_shard(seed: ShardSeed) {
             return;
         }
     };
-    let writer = Rc::clone(&shard);
-    spawn_critical("commit", async move { writer.commit_loop().await });
-    spawn_critical("receive", receive_loop(Rc::clone(&shard), seed.inbox));
-    spawn_critical("jobs", job_loop(Rc::clone(&shard), dispatcher, seed.jobs));
     let watching = Rc::clone(&checkpointer);
     spawn_critical("checkpoint", async move { watching.watch().await });
     shard.set_state(ShardState::Serving);
@@ -186,7 +187,7 @@ async fn job_loop(shard: Rc<Shard>, dispatcher: Rc<Dispatcher>, jobs: flume::Rec
             Job::Write { tenant, body, reply } => {
                 let dispatcher = Rc::clone(&dispatcher);
                 spawn("in-process write", async move {
-                    let answer = match dispatcher.write(&tenant, body).await {
+                    let answer = match dispatcher.write(&tenant, body, ()).await {
                         Ok((_, outcome)) => Answer::of_outcome(outcome),
                         Err(error) => Answer::of(&error.into()),
                     };
@@ -205,8 +206,8 @@ impl TenantGauges {
     /// Tells one tenant's gauge how many series there are; tenants past the bound share one gauge.
     fn set(&mut self, families: &Metrics, tenant: Arc<str>, series: i64) {
         let label = if self.0.len() < TENANT_LABELS_MAX { &*tenant } else { OTHER_TENANTS };
-        let gauge = families.head_series(label);
-        let (gauge, told) = self.0.entry(tenant).or_insert((gauge, 0));
+        let entry = self.0.entry(Arc::clone(&tenant));
+        let (gauge, told) = entry.or_insert_with(|| (families.head_series(label), 0));
         gauge.add(series - *told);
         *told = series;
     }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::apply::{SAMPLE_RECORD_BYTES_MAX, Target, apply, series_record_bytes_max};
+use super::apply::{LastSeries, SAMPLE_RECORD_BYTES_MAX, Target, apply, series_record_bytes_max};
 use super::batch::WriteBatch;
 use super::outcome::{Failure, Outcome};
 use super::state::{ShardState, SharedState};
@@ -21,7 +21,7 @@ use crate::rt::{Notify, Pacer, RingFile, WaitList, monotonic_now};
 use crate::wal::{CommitError, Encoder, Wal, frame_bytes};
 use crate::wire::SeriesHasher;
 
-/// Rows that are applied between two looks at the clock: some 100 µs.
+/// The most rows that are applied between two looks at the clock: some 100 µs.
 const UNIT_ROWS: usize = 1024;
 
 /// A batch that holds this much waits for the commit before it; a little more comes in with the last unit.
@@ -131,7 +131,7 @@ impl Shard {
     /// Applies a batch; its request learns the outcome when it is durable. Returns when the batch is applied.
     pub async fn write(&self, batch: WriteBatch) {
         let mut outcome = Outcome::default();
-        let mut done = 0;
+        let (mut done, mut last) = (0, LastSeries::default());
         let hasher = self.hasher.tenant(batch.tenant());
         let mut pacer = Pacer::default();
         while done < batch.rows.len() {
@@ -141,21 +141,23 @@ impl Shard {
             }
             let rows = &batch.rows[done..batch.rows.len().min(done + UNIT_ROWS)];
             let applied = match self.refusal() {
-                None => self.apply(&batch, rows, &hasher, &mut outcome),
+                None => self.apply(&batch, rows, &hasher, &mut last, &mut outcome),
                 Some(failure) => {
                     outcome.failed += rows.len() as u64;
                     Err(failure)
                 }
             };
-            done += rows.len();
-            if let Err(failure) = applied {
-                if failure == Failure::RingFull {
-                    self.ring_was_full.set(true);
-                    self.committed.notify();
+            match applied {
+                Ok(count) => done += count,
+                Err(failure) => {
+                    if failure == Failure::RingFull {
+                        self.ring_was_full.set(true);
+                        self.committed.notify();
+                    }
+                    outcome.failure = Some(failure);
+                    outcome.failed += (batch.rows.len() - done - rows.len()) as u64;
+                    break;
                 }
-                outcome.failure = Some(failure);
-                outcome.failed += (batch.rows.len() - done) as u64;
-                break;
             }
             pacer.pace().await;
         }
@@ -169,12 +171,12 @@ impl Shard {
         batch: &WriteBatch,
         rows: &[crate::wire::Row],
         hasher: &crate::wire::TenantHasher,
+        last: &mut LastSeries,
         outcome: &mut Outcome,
-    ) -> Result<(), Failure> {
+    ) -> Result<usize, Failure> {
         let wal = self.wal.get().ok_or(Failure::Recovering)?;
         let head = &mut *self.head.borrow_mut();
         let records = &mut self.open.borrow_mut().records;
-        // Room is reserved for a whole unit; only near a full ring is less left than that.
         // As if every series were new: only near a full ring is the room asked for row by row.
         let label_bytes: usize = rows.iter().map(|row| row.label_len as usize).sum();
         let row_bytes = SAMPLE_RECORD_BYTES_MAX + series_record_bytes_max(batch.tenant(), 0);
@@ -183,7 +185,7 @@ impl Shard {
         let has_room: Option<&dyn Fn(usize) -> bool> = if is_ample { None } else { Some(&fits) };
         let mut target =
             Target { head, records, hasher, shard: self.index, shard_count: self.count, has_room };
-        apply(&mut target, batch, rows, outcome)
+        apply(&mut target, batch, rows, last, outcome)
     }
 
     /// Tells the metrics and the other shards how large this head is.

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::Body;
+use prometheus::IntGauge;
 
 use super::admission::{Admission, Permit};
 use super::status::{Answer, TENANT_BYTES_MAX, WriteError};
@@ -76,10 +77,10 @@ impl WriteHandler {
             }
         };
         let metrics = self.metrics.tenant(tenant);
-        metrics.inflight.inc();
+        let inflight = InFlight::new(metrics.inflight.clone());
         let mut body_bytes = 0;
         let result = self.write(tenant, headers, body.as_mut(), &mut body_bytes).await;
-        metrics.inflight.dec();
+        drop(inflight);
         if result.is_err() {
             discard(body).await;
         }
@@ -121,7 +122,7 @@ impl WriteHandler {
         let mut decoded = self.dispatcher.spare_body();
         decompress(&compressed, self.limits.decoded_bytes_max, &mut decoded)?;
         drop(compressed);
-        Ok(self.dispatcher.write(tenant, decoded).await?)
+        Ok(self.dispatcher.write(tenant, decoded, permit).await?)
     }
 
     /// The whole body. Its bytes are counted before they are read: as the sender announces them, or as they come.
@@ -178,6 +179,22 @@ impl WriteHandler {
         let wrong = || WriteError::Tenant { tenant: String::from_utf8_lossy(value.as_bytes()).into_owned() };
         let tenant = value.to_str().map_err(|_| wrong())?;
         if is_tenant_name(tenant) { Ok(tenant) } else { Err(wrong()) }
+    }
+}
+
+/// Counts a request until it is dropped, also when its sender goes away.
+struct InFlight(IntGauge);
+
+impl InFlight {
+    fn new(gauge: IntGauge) -> InFlight {
+        gauge.inc();
+        InFlight(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

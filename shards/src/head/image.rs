@@ -315,7 +315,7 @@ mod tests {
             head.create(SeriesKey(1), "new", &[("__name__", "down")]).unwrap();
         }
         assert_eq!(content(&loaded), content(&original));
-        assert_eq!(loaded.tenant_label_values("tenant-1", "instance").len(), 1000);
+        assert_eq!(loaded.tenant_label_values("tenant-1", "instance", 0, 2000).len(), 1000);
     }
 
     #[test]

@@ -227,14 +227,15 @@ impl Head {
         names.map(|name| self.symbols.text(*name).to_owned()).collect()
     }
 
-    /// All values of one label of a tenant.
-    pub fn tenant_label_values(&self, tenant: &str, name: &str) -> Vec<String> {
+    /// Values of one label of a tenant: at most `max` of them, in the order in which they were first seen, without the
+    /// first `skip`.
+    pub fn tenant_label_values(&self, tenant: &str, name: &str, skip: usize, max: usize) -> Vec<String> {
         let pairs = || {
             let tenant = self.index.tenants.get(&self.symbols.find(tenant)?)?;
-            tenant.names.get(&self.symbols.find(name)?)
+            tenant.names.get(&self.symbols.find(name)?)?.get(skip..)
         };
-        let pairs = pairs().map_or(&[][..], Vec::as_slice);
-        pairs.iter().map(|pair| self.symbols.text(self.index.pair(*pair).value).to_owned()).collect()
+        let pairs = pairs().unwrap_or_default().iter().take(max);
+        pairs.map(|pair| self.symbols.text(self.index.pair(*pair).value).to_owned()).collect()
     }
 }
 
@@ -265,8 +266,10 @@ mod tests {
         assert!(head.read(&tenant, 77, 200_000, 300_000, false).is_none());
         assert!(head.read(&tenant, 77, 0, 0, true).unwrap().chunks.is_empty());
         assert_eq!(head.tenants(), [(tenant, 1000)]);
-        assert_eq!(head.tenant_label_values("team", "instance").len(), 1000);
-        assert!(head.tenant_label_values("team", "pod").is_empty());
+        assert_eq!(head.tenant_label_values("team", "instance", 0, 2000).len(), 1000);
+        assert_eq!(head.tenant_label_values("team", "instance", 997, 2), ["997", "998"]);
+        assert!(head.tenant_label_values("team", "instance", 1001, 2).is_empty());
+        assert!(head.tenant_label_values("team", "pod", 0, 2000).is_empty());
         assert!(head.tenant_label_names("nobody").is_empty());
     }
 }

@@ -245,3 +245,136 @@ fn series_without_end_meet_the_limit_of_the_head() {
     assert!(read(&node, vec![]).len() >= stored);
     node.stop(Duration::from_secs(5)).unwrap();
 }
+
+#[test]
+fn a_shard_that_cannot_start_refuses_at_once() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    start(config(temp.path())).stop(Duration::from_secs(5)).unwrap();
+    std::fs::write(temp.path().join("shard-1/wal"), vec![0xee; 1 << 20]).unwrap();
+    let node = Node::start(config(temp.path()), Registry::new()).unwrap();
+    while node.failed().is_none() {
+        std::thread::yield_now();
+    }
+    let rows = body((0..50).map(|number| (labels(number), 1, 1.0)));
+    let answer = http(&node, "POST /api/v1/receive HTTP/1.1", &snappy(&rows));
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after"), "{answer}");
+    let request = ReadRequest { tenants: vec![], matchers: vec![], min_ms: 0, max_ms: 1, skip_chunks: true };
+    let error = block_on(node.handle().select(request, 1 << 20)).unwrap_err();
+    assert!(matches!(error, crate::core::ReadError::Unavailable { .. }), "{error}");
+    node.stop(Duration::from_secs(5)).unwrap();
+}
+
+/// One time series with `count` samples of no content, which are two bytes each.
+fn empty_samples(label_bytes: &[u8], count: usize) -> Vec<u8> {
+    let mut series = label_bytes.to_vec();
+    series.extend([0x12, 0].repeat(count));
+    let mut body = vec![0x0a];
+    put_varint(&mut body, series.len() as u64);
+    body.extend(series);
+    body
+}
+
+#[test]
+fn large_labels_are_parsed_once_for_all_samples_of_a_series() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(config(temp.path()));
+    let names: Vec<String> = (0..1000).map(|number| format!("label_{number:04}")).collect();
+    let value = "x".repeat(200);
+    // No metric name, so none of them can be stored.
+    let labels: Vec<_> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
+    let bad = empty_samples(&canonical_label_bytes(&labels), 100_000);
+    let began = crate::rt::monotonic_now();
+    let answer = http(&node, "POST /api/v1/receive HTTP/1.1", &snappy(&bad));
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("100000 samples"), "{answer}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    node.stop(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn refused_histograms_are_counted() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(config(temp.path()));
+    let mut series = canonical_label_bytes(&[("__name__", "up")]);
+    series.extend([0x22, 0, 0x22, 0]);
+    let mut body = vec![0x0a];
+    put_varint(&mut body, series.len() as u64);
+    body.extend(series);
+    assert_eq!(write(&node, body), 400);
+    let metrics = http(&node, "GET /metrics HTTP/1.1", b"");
+    let refused = r#"annulus_ingest_samples_refused_total{reason="native_histogram"} 2"#;
+    assert!(metrics.contains(refused), "{metrics}");
+    node.stop(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn series_count_against_the_memory_of_the_head() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(NodeConfig { head_bytes_max: 4 << 20, ring_bytes: 32 << 20, ..config(temp.path()) });
+    let answer_to = |round: usize| {
+        let first = round * 1000;
+        write(&node, body((first..first + 1000).map(|number| (labels(number), 1, 1.0))))
+    };
+    // 40,000 series with one sample each: less than 1 MiB of chunks.
+    assert!((0..40).any(|round| answer_to(round) == 503), "series without end were taken");
+    node.stop(Duration::from_secs(5)).unwrap();
+}
+
+/// Sends raw bytes, perhaps says that no more come, and returns all that is answered.
+fn raw(node: &Node, bytes: &[u8], half_close: bool) -> String {
+    let mut stream = TcpStream::connect(node.addresses()[0]).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(bytes).unwrap();
+    if half_close {
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    let mut answer = Vec::new();
+    // A reset after the answer is an end too.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn unusual_senders_get_an_answer_or_a_closed_connection() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(NodeConfig { receive_timeout: Duration::from_millis(300), ..config(temp.path()) });
+    let request = |tail: &str, body: &[u8]| {
+        let head = format!("POST /api/v1/receive HTTP/1.1\r\nhost: x\r\n{tail}\r\n\r\n");
+        [head.as_bytes(), body].concat()
+    };
+    let sized = |at_ms| {
+        let body = snappy(&body([(labels(1), at_ms, 1.0)]));
+        request(&format!("content-length: {}", body.len()), &body)
+    };
+    let pipelined = raw(&node, &[sized(1), sized(2), sized(3)].concat(), true);
+    assert_eq!(pipelined.matches("HTTP/1.1 200").count(), 3, "{pipelined}");
+
+    let mut chunked = Vec::new();
+    for byte in snappy(&body([(labels(1), 4, 1.0)])) {
+        chunked.extend([b"1\r\n", &[byte][..], b"\r\n"].concat());
+    }
+    chunked.extend(b"0\r\n\r\n");
+    let answer = raw(&node, &request("transfer-encoding: chunked", &chunked), true);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let endless = [&b"100000\r\n"[..], &vec![b'x'; 1 << 20], b"\r\n"].concat().repeat(3);
+    let answer = raw(&node, &request("transfer-encoding: chunked", &endless), true);
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+
+    let unfinished = request("content-length: 1000", b"abc");
+    for half_close in [true, false] {
+        let answer = raw(&node, &unfinished, half_close);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 503"), "{answer}");
+    }
+    for bytes in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], b"PRI * HT", b"POST /api", b"", b"\0\0\0\0"] {
+        let answer = raw(&node, bytes, false);
+        assert!(!answer.contains("200 OK"), "{answer}");
+    }
+    let extremes = body([i64::MIN, -1, 0, i64::MAX].map(|at_ms| (labels(2), at_ms, f64::NAN)));
+    assert_eq!([write(&node, extremes.clone()), write(&node, extremes)], [200, 200]);
+    assert_eq!(samples(&node).len(), 8);
+    node.stop(Duration::from_secs(5)).unwrap();
+}

@@ -123,11 +123,18 @@ impl<D: Directory> Checkpoints<D> {
         Ok((Checkpoints { directory, shard, whole }, loaded))
     }
 
-    /// Begins a checkpoint of everything below `begin_seq`.
+    /// Begins a checkpoint of everything below `begin_seq`. What a failed one left is removed first: on a full disk it
+    /// would take the very space that the next one needs.
     pub async fn create(&self, begin_seq: u64) -> Result<Writer<D>, CheckpointError>
     where
         D: Clone,
     {
+        let io = |what| move |source| CheckpointError::Io { what, source };
+        for name in self.directory.list().await.map_err(io("listing the checkpoints"))? {
+            if is_unfinished(&name) {
+                self.directory.remove(&name).await.map_err(io("removing an unfinished checkpoint"))?;
+            }
+        }
         Writer::create(self.directory.clone(), self.shard, begin_seq).await
     }
 
@@ -145,7 +152,7 @@ impl<D: Directory> Checkpoints<D> {
         for name in self.directory.list().await.map_err(io("listing the checkpoints"))? {
             let stale = match parse_name(&name) {
                 Some(begin_seq) => self.whole.len() == KEPT && !self.whole.contains(&begin_seq),
-                None => name.strip_suffix(".new").and_then(parse_name).is_some(),
+                None => is_unfinished(&name),
             };
             if stale {
                 self.directory.remove(&name).await.map_err(io("removing an old checkpoint"))?;
@@ -168,6 +175,10 @@ async fn list(directory: &impl Directory) -> Result<Vec<u64>, CheckpointError> {
 
 fn file_name(begin_seq: u64) -> String {
     format!("checkpoint-{begin_seq:020}")
+}
+
+fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(".new").and_then(parse_name).is_some()
 }
 
 fn parse_name(name: &str) -> Option<u64> {

@@ -200,3 +200,16 @@ proptest! {
         prop_assert_eq!(load(&directory).1.covered, None);
     }
 }
+
+#[test]
+fn what_failed_checkpoints_left_does_not_pile_up() {
+    let directory = directory();
+    let (checkpoints, ..) = load(&directory);
+    run_to_end(async {
+        for begin_seq in [10, 20, 30] {
+            let mut writer = checkpoints.create(begin_seq).await.unwrap();
+            writer.page(begin_seq, &vec![1; 600_000]).await.unwrap();
+        }
+    });
+    assert_eq!(directory.names(), ["checkpoint-00000000000000000030.new"]);
+}
