@@ -51,12 +51,13 @@ impl Matcher {
         let value = value.into();
         let regex = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::Regex | MatchOp::NotRegex => Some(
-                regex::RegexBuilder::new(&format!("^(?s:{value})$"))
-                    .size_limit(REGEX_BYTES_MAX)
-                    .build()
-                    .map_err(|error| MatcherError { pattern: value.clone(), reason: error.to_string() })?,
-            ),
+            MatchOp::Regex | MatchOp::NotRegex => {
+                let wrong = |reason: String| MatcherError { pattern: value.clone(), reason };
+                // Alone first: `a)|(b` would be valid between the anchors, and escape them.
+                regex_syntax::parse(&value).map_err(|error| wrong(error.to_string()))?;
+                let mut builder = regex::RegexBuilder::new(&format!("^(?s:{value})$"));
+                Some(builder.size_limit(REGEX_BYTES_MAX).build().map_err(|error| wrong(error.to_string()))?)
+            }
         };
         Ok(Matcher { name: name.into(), op, value, regex })
     }
@@ -100,5 +101,10 @@ mod tests {
     fn a_pattern_that_explodes_is_refused() {
         assert!(Matcher::new(MatchOp::Regex, "a", ".{1000}{1000}").is_err());
         assert!(Matcher::new(MatchOp::Regex, "a", "(").is_err());
+    }
+
+    #[test]
+    fn a_pattern_cannot_escape_the_anchors() {
+        assert!(Matcher::new(MatchOp::Regex, "a", "a)|(b").is_err());
     }
 }

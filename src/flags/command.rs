@@ -117,7 +117,7 @@ pub struct IngestFlags {
     #[arg(long = "wal.ring-size", value_name = "SIZE", default_value = "512MiB", value_parser = bytes,
         help_heading = STORAGE)]
     pub ring_bytes: u64,
-    /// Samples that the head may hold, compressed, before writes are refused [default: half of the memory]
+    /// About how much memory samples and series may take before writes are refused [default: half of the memory]
     #[arg(long = "head.max-bytes", value_name = "SIZE", value_parser = bytes, help_heading = STORAGE)]
     pub head_bytes_max: Option<u64>,
     /// A label that every series gets, as name="value"; repeatable [default: receive_replica with $POD_NAME or the
@@ -141,7 +141,7 @@ pub struct IngestFlags {
         help_heading = RECEIVE)]
     pub body_bytes_max: u64,
     /// Largest write request after decompression
-    #[arg(long = "receive.max-decoded-bytes", value_name = "SIZE", default_value = "128MiB", value_parser = bytes,
+    #[arg(long = "receive.max-decoded-bytes", value_name = "SIZE", default_value = "64MiB", value_parser = bytes,
         help_heading = RECEIVE)]
     pub decoded_bytes_max: u64,
     /// The most bytes of write requests in memory at once; more are answered with 503

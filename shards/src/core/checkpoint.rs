@@ -2,12 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::shard::Shard;
 use super::state::ShardState;
 use crate::head::ImageWriter;
-use crate::rt::{Pacer, RingFile, ShardDirectory, WaitList, monotonic_now};
+use crate::rt::{Pacer, RingFile, ShardDirectory, WaitList, monotonic_now, sleep};
 use crate::wal::{CheckpointError, Checkpoints, ReleaseError, Wal};
+
+/// After a failed checkpoint, on a full disk for example, the next one waits this long.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Why a checkpoint failed. The ring keeps what it would have covered.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +60,7 @@ impl Checkpointer {
             if let Err(error) = self.make().await {
                 self.shard.metrics.checkpoint_failures.inc();
                 tracing::error!(shard = self.shard.index, %error, "a checkpoint failed; the WAL keeps what it has");
+                sleep(RETRY_PAUSE).await;
             }
         }
     }

@@ -9,15 +9,41 @@ use futures::channel::oneshot;
 use super::batch::{WriteBatch, split};
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use super::shard::Shard;
+use crate::edge::WriteError;
 use crate::mesh::Outbox;
 use crate::rt::{Pacer, spawn_critical};
-use crate::wire::{Row, Skimmed, TenantHasher, WireError, canonical_label_bytes, parse_labels, skim};
+use crate::wire::{Row, Skimmed, Skimmer, TenantHasher, canonical_label_bytes, parse_labels};
 
 /// Bodies whose memory is kept for the next request, per shard.
 const SPARE_BODIES_MAX: usize = 16;
 
 /// Larger bodies are given back to the allocator.
 const SPARE_BODY_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of a body that are skimmed between two looks at the clock: some 200 µs.
+const UNIT_BODY_BYTES: usize = 512 << 10;
+
+/// Bytes that a sample of a usual request takes with its series' labels, or a little less.
+const BODY_BYTES_PER_ROW: usize = 256;
+
+/// Memory of a row, which exists twice while rows are sorted by their owners.
+const ROW_BYTES: usize = 2 * size_of::<Row>();
+
+/// Accounts for the memory of a request until it is dropped.
+pub trait Held: 'static {
+    /// Counts more bytes.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    fn grow(&mut self, bytes: usize) -> Result<(), WriteError>;
+}
+
+/// Requests of this process itself are few and small.
+impl Held for () {
+    fn grow(&mut self, _: usize) -> Result<(), WriteError> {
+        Ok(())
+    }
+}
 
 /// Hands rows to their owners.
 pub struct Dispatcher {
@@ -65,18 +91,28 @@ impl Dispatcher {
     /// accounts for it, is dropped with it.
     ///
     /// # Errors
-    /// When the body is not such a request; nothing of it was taken.
+    /// When the body is not such a request, or takes more memory than there is; nothing of it was taken.
     pub async fn write(
         self: &Rc<Self>,
         tenant: &str,
         mut body: Vec<u8>,
-        held: impl Sized + 'static,
-    ) -> Result<(Skimmed, Outcome), WireError> {
+        mut held: impl Held,
+    ) -> Result<(Skimmed, Outcome), WriteError> {
         let (tenant, hasher) = self.tenant(tenant);
         let mut pacer = Pacer::default();
-        let mut rows = Vec::with_capacity(body.len() / 256);
-        let skimmed = skim(&mut body, &hasher, &mut rows)?;
-        pacer.pace().await;
+        let mut rows = Vec::with_capacity(body.len() / BODY_BYTES_PER_ROW);
+        held.grow(rows.capacity() * ROW_BYTES)?;
+        let mut skimmer = Skimmer::default();
+        loop {
+            let capacity_before = rows.capacity();
+            let is_done = skimmer.run(&body, &hasher, &mut rows, UNIT_BODY_BYTES)?;
+            held.grow((rows.capacity() - capacity_before) * ROW_BYTES)?;
+            if is_done {
+                break;
+            }
+            pacer.pace().await;
+        }
+        let skimmed = skimmer.finish(&mut body);
         let (reply, outcome) = oneshot::channel();
         let dispatcher = Rc::clone(self);
         spawn_critical("write", async move {
@@ -242,6 +278,14 @@ mod tests {
         assert_eq!(canonical.rows.len(), 2000);
     }
 
+    struct Counted(#[expect(dead_code, reason = "its drop is what counts")] Rc<()>);
+
+    impl Held for Counted {
+        fn grow(&mut self, _: usize) -> Result<(), WriteError> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn a_request_whose_sender_has_gone_is_counted_until_it_is_done() {
         if let Err(error) = preflight(1) {
@@ -261,7 +305,7 @@ mod tests {
             body.extend([0x12, 0]);
             body[1] = body.len() as u8 - 2;
             let held = Rc::new(());
-            let write = dispatcher.write("t", body, Rc::clone(&held));
+            let write = dispatcher.write("t", body, Counted(Rc::clone(&held)));
             // Nothing commits yet, so the request waits until its sender loses patience.
             assert!(timeout(Duration::from_millis(20), write).await.is_none());
             assert_eq!((pending.get(), Rc::strong_count(&held)), (1, 2));

@@ -14,12 +14,11 @@ mod run;
 mod shard;
 mod state;
 
-pub use crate::wal::RING_BYTES_MIN;
 pub use batch::{Gather, WriteBatch, split};
 pub use data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
-pub use dispatch::Dispatcher;
+pub use dispatch::{Dispatcher, Held};
 pub(crate) use handle::readiness;
 pub use handle::{HeadChunk, HeadSeries, ReadError, ReadRequest, Readiness, ShardHandle, TenantTexts};
-pub use node::{Node, NodeConfig, StartError};
+pub use node::{Node, NodeConfig, RING_BYTES_MIN, StartError};
 pub use outcome::{Failure, Outcome, Reason, Refusal};
 pub use state::{ShardState, SharedState};

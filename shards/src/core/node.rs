@@ -20,7 +20,6 @@ use crate::edge::{EdgeLimits, RenderJob, render_thread};
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
 use crate::rt::{BLOCK_BYTES, Executor, PreflightError, allowed_cpus, bind_all, preflight, spawn_shard};
-use crate::wal::RING_BYTES_MIN;
 use crate::wire::SeriesHasher;
 
 /// Batches that may wait for their owner, per ordered pair of shards.
@@ -28,6 +27,9 @@ const MESH_CAPACITY: usize = 64;
 
 /// Reads and in-process writes that may wait, per shard.
 const JOBS_QUEUED: usize = 64;
+
+/// The smallest ring: a series with the largest labels must fit in a third of it, or a checkpoint could not keep up.
+pub const RING_BYTES_MIN: u64 = 1 << 20;
 
 /// Clients that may wait for `/metrics` at once.
 const RENDERS_QUEUED: usize = 16;

@@ -16,6 +16,8 @@ pub enum Failure {
     Recovering,
     /// The shard stops.
     Stopping,
+    /// The shard could not start.
+    NotStarted,
     /// The head has as many series, symbols or tenants as it can number.
     HeadFull,
     /// The heads take as much memory as they may.

@@ -189,7 +189,7 @@ async fn job_loop(shard: Rc<Shard>, dispatcher: Rc<Dispatcher>, jobs: flume::Rec
                 spawn("in-process write", async move {
                     let answer = match dispatcher.write(&tenant, body, ()).await {
                         Ok((_, outcome)) => Answer::of_outcome(outcome),
-                        Err(error) => Answer::of(&error.into()),
+                        Err(error) => Answer::of(&error),
                     };
                     let _ = reply.send(answer);
                 });
@@ -262,7 +262,11 @@ async fn close(shard: &Rc<Shard>, checkpointer: &Checkpointer) -> Result<(), Str
     let poisoned = shard.state() == ShardState::Poisoned;
     if !poisoned {
         shard.set_state(ShardState::Stopping);
-        checkpointer.last().await.map_err(|error| format!("shard {}: {error}", shard.index))?;
+        let failed = |error: String| format!("shard {}: {error}", shard.index);
+        checkpointer.last().await.map_err(|error| failed(error.to_string()))?;
+        if let Some(wal) = shard.wal.get() {
+            wal.retire().await.map_err(|error| failed(error.to_string()))?;
+        }
     }
     Ok(())
 }

@@ -124,7 +124,8 @@ impl Shard {
                 (used_bytes > self.budget.bytes_max).then_some(Failure::HeadMemory)
             }
             ShardState::Poisoned => Some(Failure::Poisoned),
-            ShardState::Stopping | ShardState::Failed => Some(Failure::Stopping),
+            ShardState::Stopping => Some(Failure::Stopping),
+            ShardState::Failed => Some(Failure::NotStarted),
         }
     }
 

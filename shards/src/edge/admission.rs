@@ -6,6 +6,7 @@ use std::rc::Rc;
 use prometheus::IntGauge;
 
 use super::status::WriteError;
+use crate::core::Held;
 
 /// Counts bytes of requests in progress on one shard.
 pub struct Admission {
@@ -32,10 +33,10 @@ impl Admission {
     }
 }
 
-impl Permit {
-    /// Counts more bytes, before they are allocated. A single request may always pass: a limit below the size of
-    /// one body would refuse it for ever, and the sender would never stop trying.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), WriteError> {
+impl Held for Permit {
+    /// A single request may always pass: a limit below the size of one body would refuse it for ever, and the sender
+    /// would never stop trying.
+    fn grow(&mut self, bytes: usize) -> Result<(), WriteError> {
         let admission = &self.admission;
         let others = admission.bytes.get() - self.bytes;
         if others > 0 && others + self.bytes + bytes > admission.bytes_max {

@@ -137,7 +137,7 @@ async fn serve(mut stream: Stream, connections: &Connections, router: Rc<Router>
         let connection = hyper::server::conn::http2::Builder::new(HyperExecutor)
             .timer(HyperTimer)
             .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20)
+            .initial_connection_window_size(1 << 20)
             .max_frame_size(64 << 10)
             .max_concurrent_streams(256)
             .keep_alive_interval(Duration::from_secs(60))
@@ -151,7 +151,7 @@ async fn serve(mut stream: Stream, connections: &Connections, router: Rc<Router>
             .timer(HyperTimer)
             .header_read_timeout(None)
             .half_close(true)
-            .max_buf_size(1 << 20)
+            .max_buf_size(256 << 10)
             .serve_connection(io, service);
         drive(connection, stop, &activity, connections.head_timeout, |connection| {
             connection.graceful_shutdown()

@@ -49,7 +49,7 @@ pub enum WriteError {
     #[error(transparent)]
     Snappy(#[from] SnappyError),
     /// Not a write request.
-    #[error("the body is not a prometheus.WriteRequest: {0}")]
+    #[error("the body is not a prometheus.WriteRequest that this node takes: {0}")]
     Wire(#[from] WireError),
     /// Too many bytes of requests are in memory already.
     #[error("{inflight_bytes} bytes of write requests are in progress, as many as are allowed")]
@@ -108,7 +108,10 @@ impl Answer {
             WriteError::BodyBroken(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
             WriteError::Snappy(SnappyError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
             WriteError::Snappy(SnappyError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
-            WriteError::Wire(_) => (StatusCode::BAD_REQUEST, None),
+            WriteError::Wire(WireError::TooManySamples) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            WriteError::Wire(
+                WireError::Truncated { .. } | WireError::Malformed { .. } | WireError::WireType { .. },
+            ) => (StatusCode::BAD_REQUEST, None),
             WriteError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
             WriteError::Failed { failure } => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -117,6 +120,7 @@ impl Answer {
                     Failure::RingFull => 5,
                     Failure::Recovering => 2,
                     Failure::Stopping => 1,
+                    Failure::NotStarted => 30,
                     Failure::Poisoned => 30,
                     Failure::HeadFull | Failure::HeadMemory => 30,
                 }),
@@ -152,6 +156,7 @@ fn failure_text(failure: Failure) -> &'static str {
         }
         Failure::Recovering => "the node replays its write-ahead log",
         Failure::Stopping => "the node is stopping",
+        Failure::NotStarted => "a shard of this node could not start; its log says why",
         Failure::HeadFull => "the head has as many series as it can number",
         Failure::HeadMemory => "the samples and series in memory have reached their limit",
     }
@@ -190,12 +195,14 @@ mod tests {
         let bomb = SnappyError::TooLarge { declared_bytes: 9, bytes_max: 1 };
         assert_eq!(status(WriteError::Snappy(bomb)), (413, None));
         assert_eq!(status(WriteError::Wire(WireError::Truncated { offset: 0 })), (400, None));
+        assert_eq!(status(WriteError::Wire(WireError::TooManySamples)), (413, None));
         assert_eq!(status(WriteError::Busy { inflight_bytes: 1 }), (503, Some(1)));
         for (failure, seconds) in [
             (Failure::QueueFull, 1),
             (Failure::RingFull, 5),
             (Failure::Recovering, 2),
             (Failure::Stopping, 1),
+            (Failure::NotStarted, 30),
             (Failure::Poisoned, 30),
             (Failure::HeadFull, 30),
             (Failure::HeadMemory, 30),

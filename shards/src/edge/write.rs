@@ -13,7 +13,7 @@ use prometheus::IntGauge;
 
 use super::admission::{Admission, Permit};
 use super::status::{Answer, TENANT_BYTES_MAX, WriteError};
-use crate::core::{Dispatcher, Outcome};
+use crate::core::{Dispatcher, Held, Outcome};
 use crate::metrics::HttpMetrics;
 use crate::rt::{monotonic_now, timeout};
 use crate::wire::{Skimmed, decompress};
@@ -122,10 +122,10 @@ impl WriteHandler {
         let mut decoded = self.dispatcher.spare_body();
         decompress(&compressed, self.limits.decoded_bytes_max, &mut decoded)?;
         drop(compressed);
-        Ok(self.dispatcher.write(tenant, decoded, permit).await?)
+        self.dispatcher.write(tenant, decoded, permit).await
     }
 
-    /// The whole body. Its bytes are counted before they are read: as the sender announces them, or as they come.
+    /// The whole body. Its bytes are counted as they come: what a sender only announces takes no memory yet.
     async fn read<B>(
         &self,
         headers: &HeaderMap,
@@ -142,8 +142,6 @@ impl WriteHandler {
         if announced.is_some_and(|bytes| bytes > bytes_max) {
             return Err(WriteError::BodyTooLarge { bytes_max });
         }
-        permit.grow(announced.unwrap_or(0))?;
-        let mut counted = announced.unwrap_or(0);
         let mut first = Bytes::new();
         let mut joined: Vec<u8> = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -153,10 +151,7 @@ impl WriteHandler {
             if total > bytes_max {
                 return Err(WriteError::BodyTooLarge { bytes_max });
             }
-            if total > counted {
-                permit.grow(total - counted)?;
-                counted = total;
-            }
+            permit.grow(data.len())?;
             // A body that comes in one piece, as most do, is not copied.
             if first.is_empty() && joined.is_empty() {
                 first = data;

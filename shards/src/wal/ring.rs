@@ -175,10 +175,18 @@ impl<D: DirectFile> Wal<D> {
         Ok(())
     }
 
-    /// Ends in order: the next opening need not search the ring for frames that it does not know of.
+    /// Ends in order, and closes the file.
     pub async fn close(self) -> io::Result<()> {
-        if self.poisoned.get() {
-            return self.disk.close().await;
+        let retired = self.retire().await;
+        retired.and(self.disk.close().await)
+    }
+
+    /// Ends in order: the next opening need not search the ring for frames that it does not know of. Nothing can be
+    /// written any more.
+    pub async fn retire(&self) -> io::Result<()> {
+        assert!(!self.committing.get() && !self.releasing.get(), "no write is under way when the log ends");
+        if self.poisoned.replace(true) {
+            return Ok(());
         }
         let old = self.superblock.get();
         let superblock = Superblock {
@@ -187,8 +195,7 @@ impl<D: DirectFile> Wal<D> {
             clean: true,
             ..old
         };
-        let written = superblock.write(&self.disk, 0).await;
-        written.and(self.disk.close().await)
+        superblock.write(&self.disk, 0).await
     }
 
     /// The number that the next commit gets. It rises when a commit begins.

@@ -12,5 +12,5 @@ pub use labels::{
 };
 pub use proto::WireError;
 pub(crate) use proto::put_varint;
-pub use skim::{Row, Skimmed, skim};
+pub use skim::{Row, Skimmed, Skimmer};
 pub use snappy::{SnappyError, decompress};

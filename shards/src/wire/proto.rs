@@ -25,6 +25,9 @@ pub enum WireError {
         /// Where.
         offset: usize,
     },
+    /// More samples than a request may have.
+    #[error("the request has more than {} samples", super::skim::SAMPLES_MAX)]
+    TooManySamples,
 }
 
 /// The content of one field.

@@ -7,6 +7,9 @@ use super::key::TenantHasher;
 use super::proto::{Field, Reader, WireError};
 use crate::head::SeriesKey;
 
+/// The most samples of one request. A sample can be two bytes on the wire and is a row of 48 in memory.
+pub const SAMPLES_MAX: usize = 1 << 20;
+
 /// One sample of a request, with the key of its series and where the series' labels are in the body.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
@@ -35,24 +38,64 @@ pub struct Skimmed {
     pub exemplar_count: u64,
 }
 
-/// Walks a whole request and appends a row per sample. On an error `rows` holds what came before it; the caller
-/// uses them only when the walk succeeds, so that a damaged request changes nothing.
+/// A walk through a request that appends a row per sample. On an error the rows hold what came before it; the caller
+/// uses them only when the whole walk succeeds, so that a damaged request changes nothing.
 ///
 /// Labels are one slice of the body when they stand side by side, as every known sender writes them; labels that
 /// are scattered between other fields are gathered at the body's end, so that the key sees all of them.
-pub fn skim(body: &mut Vec<u8>, hasher: &TenantHasher, rows: &mut Vec<Row>) -> Result<Skimmed, WireError> {
-    let mut skimmed = Skimmed::default();
-    let mut gathered = Vec::new();
-    let mut request = Reader::new(body, 0);
-    while let Some(field) = request.field()? {
-        if field.number != 1 {
-            continue;
+#[derive(Default)]
+pub struct Skimmer {
+    position: usize,
+    skimmed: Skimmed,
+    gathered: Vec<u8>,
+}
+
+impl Skimmer {
+    /// Goes on for about `bytes` bytes of the body. Answers whether the end was reached.
+    pub fn run(
+        &mut self,
+        body: &[u8],
+        hasher: &TenantHasher,
+        rows: &mut Vec<Row>,
+        bytes: usize,
+    ) -> Result<bool, WireError> {
+        let mut request = Reader::new(&body[self.position..], self.position);
+        let end = self.position.saturating_add(bytes);
+        while let Some(field) = request.field()? {
+            if field.number == 1 {
+                let bytes = field.bytes()?;
+                self.series(body, Series { bytes, base: field.end - bytes.len() }, hasher, rows)?;
+            }
+            if rows.len() > SAMPLES_MAX {
+                return Err(WireError::TooManySamples);
+            }
+            if field.end >= end {
+                self.position = field.end;
+                return Ok(self.position == body.len());
+            }
         }
-        let series = Series { bytes: field.bytes()?, base: field.end - field.bytes()?.len() };
-        skimmed.series_count += 1;
+        self.position = body.len();
+        Ok(true)
+    }
+
+    /// Appends the gathered labels to the body, which makes the rows' places right, and tells what there was.
+    pub fn finish(self, body: &mut Vec<u8>) -> Skimmed {
+        body.extend_from_slice(&self.gathered);
+        self.skimmed
+    }
+
+    #[inline]
+    fn series(
+        &mut self,
+        body: &[u8],
+        series: Series<'_>,
+        hasher: &TenantHasher,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), WireError> {
+        self.skimmed.series_count += 1;
         if let Some(simple) = SimpleSeries::parse(series.bytes) {
             let key = hasher.key(&series.bytes[..simple.labels_len]);
-            skimmed.sample_count += 1;
+            self.skimmed.sample_count += 1;
             rows.push(Row {
                 key,
                 label_offset: series.base as u32,
@@ -60,17 +103,16 @@ pub fn skim(body: &mut Vec<u8>, hasher: &TenantHasher, rows: &mut Vec<Row>) -> R
                 timestamp_ms: simple.timestamp_ms,
                 value: simple.value,
             });
-            continue;
+            return Ok(());
         }
-        let (rows_before, skimmed_before) = (rows.len(), skimmed.clone());
-        if !series.skim(body, hasher, rows, &mut skimmed)? {
+        let (rows_before, skimmed_before) = (rows.len(), self.skimmed.clone());
+        if !series.skim(body, hasher, rows, &mut self.skimmed)? {
             rows.truncate(rows_before);
-            skimmed = skimmed_before;
-            series.skim_scattered(body.len(), hasher, rows, &mut skimmed, &mut gathered)?;
+            self.skimmed = skimmed_before;
+            series.skim_scattered(body.len(), hasher, rows, &mut self.skimmed, &mut self.gathered)?;
         }
+        Ok(())
     }
-    body.extend_from_slice(&gathered);
-    Ok(skimmed)
 }
 
 /// A series as nearly every sender writes it: labels, then one sample whose value comes before its time.
@@ -272,6 +314,22 @@ mod tests {
 
     fn hasher() -> TenantHasher {
         SeriesHasher::new([9; 16]).tenant("team")
+    }
+
+    fn skim(body: &mut Vec<u8>, hasher: &TenantHasher, rows: &mut Vec<Row>) -> Result<Skimmed, WireError> {
+        let mut skimmer = Skimmer::default();
+        while !skimmer.run(body, hasher, rows, 100)? {}
+        Ok(skimmer.finish(body))
+    }
+
+    #[test]
+    fn samples_without_end_are_refused() {
+        let mut series = vec![0x0a, 4, 0x0a, 2, b'_', b'_'];
+        series.extend([0x12, 0].repeat(SAMPLES_MAX + 1));
+        let mut body = vec![0x0a];
+        crate::wire::put_varint(&mut body, series.len() as u64);
+        body.extend(series);
+        assert_eq!(skim(&mut body, &hasher(), &mut Vec::new()), Err(WireError::TooManySamples));
     }
 
     fn any_request() -> impl Strategy<Value = WriteRequest> {
