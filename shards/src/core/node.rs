@@ -180,18 +180,8 @@ impl Node {
                 render: render.clone(),
                 failure: Arc::clone(&failure),
             };
-            // The executor's start may be tried twice, so the seed is taken by whichever try succeeds.
-            let seed = Arc::new(Mutex::new(Some(seed)));
-            let take = move || {
-                let seed = seed.lock().ok().and_then(|mut seed| seed.take());
-                async move {
-                    if let Some(seed) = seed {
-                        run_shard(seed).await;
-                    }
-                }
-            };
             let name = format!("shard-{shard}");
-            let executor = spawn_shard(&name, cpus[shard % cpus.len()], take)
+            let executor = spawn_shard(&name, cpus[shard % cpus.len()], move || run_shard(seed))
                 .map_err(|reason| StartError::Thread { what: name, reason })?;
             executors.push(executor);
             control.push(control_in);

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::nudge::Watch;
 use futures::FutureExt;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 /// The reactor runs when a shard idles or this fires; glommio's default of 100 ms makes I/O of a busy shard crawl.
 const PREEMPT_TIMER: Duration = Duration::from_millis(1);
@@ -22,12 +23,13 @@ const IO_MEMORY_BYTES: usize = 64 << 10;
 const REACTOR_YIELD: Duration = Duration::from_micros(5);
 
 /// A running executor; join it to learn how it ended.
-pub struct Executor(ExecutorJoinHandle<()>);
+pub struct Executor(JoinHandle<()>);
 
 impl Executor {
-    /// Waits for the executor's main future. An error is a panic of its thread or a failed start.
+    /// Waits for the executor's main future. An error is a panic of its thread.
     pub fn join(self) -> Result<(), String> {
-        self.0.join().map_err(|error| error.to_string())
+        let name = self.0.thread().name().unwrap_or("executor").to_owned();
+        self.0.join().map_err(|_| format!("{name} panicked"))
     }
 }
 
@@ -38,29 +40,50 @@ pub fn allowed_cpus() -> Vec<usize> {
     if cpus.is_empty() { vec![0] } else { cpus }
 }
 
-/// Starts one executor, pinned to `cpu`; several may share one.
-///
-/// Rings of short-lived executors are uncharged from RLIMIT_MEMLOCK asynchronously by the kernel, so one retry.
+/// Starts one executor on a thread of its own, pinned to `cpu`; several may share one. Returns when it runs, or why
+/// it cannot.
 pub fn spawn_shard<G, F>(name: &str, cpu: usize, make: G) -> Result<Executor, String>
 where
-    G: FnOnce() -> F + Send + Clone + 'static,
+    G: FnOnce() -> F + Send + 'static,
     F: Future<Output = ()> + 'static,
 {
-    let start = |make: G| {
-        let watched = move || async move {
-            let watch = Watch::new();
-            glommio::spawn_local(watch.beat()).detach();
-            make().await;
-        };
+    let (started, start) = flume::bounded(1);
+    let run = move || {
+        // Watched from before the first turn: a loaded machine can make that turn end before any task has run, and
+        // the executor then sleeps with nothing to wake it.
+        let watch = Watch::new();
+        match new_executor(cpu) {
+            Ok(executor) => {
+                // An error in sending means that the starter has gone.
+                let _ = started.send(Ok(()));
+                executor.run(async move {
+                    glommio::spawn_local(watch.beat()).detach();
+                    make().await;
+                });
+            }
+            Err(error) => {
+                let _ = started.send(Err(error.to_string()));
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    let thread = thread.map_err(|error| error.to_string())?;
+    start.recv().unwrap_or_else(|_| Err("its thread panicked".to_owned()))?;
+    Ok(Executor(thread))
+}
+
+/// An executor for the calling thread. Rings of executors that have ended are uncharged from RLIMIT_MEMLOCK
+/// asynchronously by the kernel, so one retry.
+fn new_executor(cpu: usize) -> Result<LocalExecutor, GlommioError<()>> {
+    let make = || {
         LocalExecutorBuilder::new(Placement::Fixed(cpu))
-            .name(name)
             .io_memory(IO_MEMORY_BYTES)
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT_TIMER)
             .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-            .spawn(watched)
+            .make()
     };
-    start(make.clone()).or_else(|_| start(make)).map(Executor).map_err(|error| error.to_string())
+    make().or_else(|_| make())
 }
 
 /// Runs a task on this executor. A panic inside is caught, logged and ends this task only.

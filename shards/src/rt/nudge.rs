@@ -1,10 +1,10 @@
 //! Wakes executors that sleep through their own events.
 //!
-//! An idle glommio executor waits on its main ring, into which a poll of its second ring (timers, wake-ups from
-//! other threads) is linked. On some kernels the completion of that poll is now and then left unprocessed, and the
-//! thread sleeps on although its timer has expired (DataDog/glommio#547; here about once in 100 starts of a loaded
-//! machine). Any signal frees it: the wait ends with EINTR, which glommio treats as a wake-up. So each executor
-//! beats ten times a second, and one that misses three beats gets a signal, which does no harm to one that is busy.
+//! A glommio executor can go to sleep although it has something to do, and then nothing wakes it: when its preempt
+//! timer fires before a turn has run any task (seen at starts on a loaded machine; glommio/glommio#53), and on some
+//! kernels when the completion of the poll that links its rings is left unprocessed (DataDog/glommio#547). Any signal
+//! frees it: the wait ends with EINTR, which glommio treats as a wake-up. So each executor beats ten times a second,
+//! and one that misses three beats gets a signal, which does no harm to one that is only busy.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once};
