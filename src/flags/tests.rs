@@ -151,7 +151,7 @@ fn mistakes_are_named_in_one_line() {
             "invalid value '5' for '--query.timeout <DURATION>': not a valid duration string",
         ),
         ("all --wal.ring-size=1GiBs", "invalid value '1GiBs' for '--wal.ring-size <SIZE>': it is not a size"),
-        ("all --wal.ring-size=4KiB", "--wal.ring-size must be a multiple of 4096, and at least 65536"),
+        ("all --wal.ring-size=4KiB", "--wal.ring-size must be a multiple of 4096, and at least 1048576"),
         ("all --receive.max-decoded-bytes=2GiB", "must be at most 1GiB"),
         ("all --http-address=10901", "it is not an address to listen on (write 0.0.0.0:10901)"),
         ("all --http-address=:1 --grpc-address=:1", "two flags name the address 0.0.0.0:1"),
