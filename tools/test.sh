@@ -52,4 +52,5 @@ else
     cargo test --workspace --lib --bins --examples
     cargo test --workspace --doc
     cargo test --package annulus --test it -- --nocapture
+    cargo test --package annulus-loadgen --test it -- --nocapture
 fi

@@ -1,3 +1,7 @@
-//! annulus-loadgen
+//! annulus-loadgen: load, capacity planning and verification for receivers of Prometheus remote write.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    annulus_loadgen::cli::main()
+}

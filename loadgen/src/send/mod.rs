@@ -1,0 +1,17 @@
+//! Sending: which request goes out when, on which connection, and what happens when it is refused.
+//!
+//! From the outside in: [`load`] drives a whole load, [`dispatch`] decides what may start, [`lane`] carries one
+//! request after another to its fate, [`retry`] decides about the next attempt, [`link`] keeps a connection, and
+//! [`endpoint`] with [`tls`] says where and as whom.
+
+pub mod dispatch;
+pub mod endpoint;
+mod lane;
+pub mod link;
+pub mod load;
+pub mod retry;
+pub mod sink;
+pub mod stop;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod tls;
