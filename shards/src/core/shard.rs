@@ -137,6 +137,8 @@ impl Shard {
         let mut pacer = Pacer::default();
         while done < batch.rows.len() {
             if self.open.borrow().records.len() >= PAYLOAD_BYTES_MAX {
+                // Nobody who waits for this frame may have told the committer of it yet.
+                self.work.notify();
                 self.room.wait_until(|| self.open.borrow().records.len() < PAYLOAD_BYTES_MAX).await;
                 pacer.restart();
             }

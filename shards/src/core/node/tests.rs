@@ -378,3 +378,20 @@ fn unusual_senders_get_an_answer_or_a_closed_connection() {
     assert_eq!(samples(&node).len(), 8);
     node.stop(Duration::from_secs(5)).unwrap();
 }
+
+#[test]
+fn a_write_larger_than_a_frame_does_not_wait_for_itself() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(NodeConfig { shards: Some(1), ring_bytes: 64 << 20, ..config(temp.path()) });
+    // Some 2 MB of records of new series.
+    let long = "x".repeat(500);
+    let batch = body((0..4000).map(|number| {
+        let mut labels = labels(number);
+        labels.push(("pod", long.clone()));
+        (labels, 1, 1.0)
+    }));
+    assert_eq!(write(&node, batch), 200);
+    assert_eq!(read(&node, vec![]).len(), 4000);
+    node.stop(Duration::from_secs(5)).unwrap();
+}
