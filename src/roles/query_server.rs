@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use annulus_shards::rt::retry_at_start;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::map_request;
@@ -37,7 +38,8 @@ pub struct QueryListener {
 impl QueryListener {
     /// Binds the address; the error says what to do.
     pub fn bind(address: SocketAddr) -> Result<QueryListener, String> {
-        let bound = TcpListener::bind(address).and_then(|listener| {
+        let is_in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+        let bound = retry_at_start(|| TcpListener::bind(address), is_in_use).and_then(|listener| {
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
             Ok(QueryListener { listener, address, read_timeout: READ_TIMEOUT })

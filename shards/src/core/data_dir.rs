@@ -79,7 +79,12 @@ impl DataDir {
             .write(true)
             .open(&lock_path)
             .map_err(at(&lock_path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        // The kernel closes the files of a killed process that used io_uring some time after the process has gone.
+        let locked = crate::rt::retry_at_start(
+            || flock(&lock, FlockOperation::NonBlockingLockExclusive),
+            |error| *error == rustix::io::Errno::WOULDBLOCK,
+        );
+        match locked {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(DataDirError::InUse { path: path.to_owned() }),
             Err(error) => return Err(at(&lock_path)(error.into())),

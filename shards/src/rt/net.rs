@@ -33,24 +33,29 @@ pub fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Ve
     Ok((bound, sockets))
 }
 
-/// Succeeds when nobody else listens. The kernel closes the sockets of a killed process that used io_uring some
-/// time after the process has gone, so a restart waits for them.
+/// Succeeds when nobody else listens.
 fn wait_for_port(address: SocketAddr) -> io::Result<()> {
+    let is_in_use = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    retry_at_start(|| listening_socket(address, false), is_in_use).map(drop)
+}
+
+/// Tries again for some seconds while a killed predecessor of this process may hold what is wanted: the kernel closes
+/// the sockets and files of a process that used io_uring some time after the process has gone. For the start only,
+/// when no executor runs on the calling thread.
+#[expect(clippy::disallowed_methods, reason = "no executor runs on this thread")]
+pub fn retry_at_start<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    may_pass: impl Fn(&E) -> bool,
+) -> Result<T, E> {
     const TRIES: u32 = 30;
     const PAUSE: Duration = Duration::from_millis(100);
     for _ in 1..TRIES {
-        match listening_socket(address, false) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => pause(PAUSE),
-            result => return result.map(drop),
+        match attempt() {
+            Err(error) if may_pass(&error) => std::thread::sleep(PAUSE),
+            result => return result,
         }
     }
-    listening_socket(address, false).map(drop)
-}
-
-/// At start no executor runs yet, so the thread may sleep.
-#[expect(clippy::disallowed_methods, reason = "no executor runs on this thread")]
-fn pause(duration: Duration) {
-    std::thread::sleep(duration);
+    attempt()
 }
 
 fn listening_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
