@@ -10,39 +10,23 @@
 
 use super::ChunkError;
 use super::bits::{BitReader, BitWriter};
+use super::fault::Fault;
+use super::varbit::{put_uvarint, put_varint, take_uvarint, take_varint};
+use super::window::Window;
 
 /// Bytes of the sample count at the start.
 const HEADER_BYTES: usize = 2;
 
-/// Says that no window of significant bits was written yet.
-const NO_WINDOW: u8 = 0xff;
-
 /// A chunk that grows by one sample at a time; its bytes are a valid chunk after each.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct XorAppender {
     bytes: Vec<u8>,
     last_ms: i64,
     last_delta_ms: u64,
     last_bits: u64,
     count: u16,
-    leading: u8,
-    trailing: u8,
+    window: Window,
     free: u8,
-}
-
-impl Default for XorAppender {
-    fn default() -> XorAppender {
-        XorAppender {
-            bytes: Vec::new(),
-            last_ms: 0,
-            last_delta_ms: 0,
-            last_bits: 0,
-            count: 0,
-            leading: NO_WINDOW,
-            trailing: 0,
-            free: 0,
-        }
-    }
 }
 
 impl XorAppender {
@@ -53,11 +37,11 @@ impl XorAppender {
             state.next()?;
         }
         let free_bits = state.reader.bits_left();
-        let (count, leading, trailing) = (state.count, state.leading, state.trailing);
+        let (count, window) = (state.count, state.window);
         let malformed = ChunkError::Malformed { sample: count, count };
         let free = u8::try_from(free_bits).ok().filter(|free| *free < 8).ok_or(malformed)?;
         let (last_ms, last_delta_ms, last_bits) = (state.time_ms, state.delta_ms, state.bits);
-        Ok(XorAppender { bytes, last_ms, last_delta_ms, last_bits, count, leading, trailing, free })
+        Ok(XorAppender { bytes, last_ms, last_delta_ms, last_bits, count, window, free })
     }
 
     /// Appends a sample. Times must not fall; the caller has checked that.
@@ -70,7 +54,7 @@ impl XorAppender {
         }
         let mut writer = BitWriter::new(&mut self.bytes, self.free);
         if self.count == 0 {
-            put_uvarint(&mut writer, (timestamp_ms << 1 ^ timestamp_ms >> 63) as u64);
+            put_varint(&mut writer, timestamp_ms);
             writer.put(bits, 64);
         } else {
             let delta = timestamp_ms.wrapping_sub(self.last_ms) as u64;
@@ -80,7 +64,7 @@ impl XorAppender {
                 put_delta_of_delta(&mut writer, delta.wrapping_sub(self.last_delta_ms) as i64);
             }
             self.last_delta_ms = delta;
-            put_value(&mut writer, bits ^ self.last_bits, &mut self.leading, &mut self.trailing);
+            self.window.put(&mut writer, bits ^ self.last_bits);
         }
         self.free = writer.finish();
         self.last_ms = timestamp_ms;
@@ -104,6 +88,13 @@ impl XorAppender {
         &self.bytes
     }
 
+    /// Starts an empty chunk in the memory of the finished one.
+    pub fn restart(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        *self = XorAppender { bytes, ..XorAppender::default() };
+    }
+
     /// Takes the finished chunk and starts an empty one.
     pub fn seal(&mut self) -> Box<[u8]> {
         std::mem::take(self).bytes.into_boxed_slice()
@@ -124,37 +115,6 @@ fn put_delta_of_delta(writer: &mut BitWriter<'_>, dod: i64) {
     }
 }
 
-#[inline]
-fn put_value(writer: &mut BitWriter<'_>, xor: u64, window_leading: &mut u8, window_trailing: &mut u8) {
-    if xor == 0 {
-        writer.put(0, 1);
-        return;
-    }
-    // Five bits hold at most 31.
-    let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
-    if *window_leading != NO_WINDOW
-        && leading >= u32::from(*window_leading)
-        && trailing >= u32::from(*window_trailing)
-    {
-        let significant = 64 - u32::from(*window_leading) - u32::from(*window_trailing);
-        writer.put(0b10, 2);
-        writer.put(xor >> *window_trailing, significant);
-    } else {
-        (*window_leading, *window_trailing) = (leading as u8, trailing as u8);
-        let significant = 64 - leading - trailing;
-        writer.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(significant & 0x3f), 13);
-        writer.put(xor >> trailing, significant);
-    }
-}
-
-fn put_uvarint(writer: &mut BitWriter<'_>, mut value: u64) {
-    while value >= 0x80 {
-        writer.put(value & 0x7f | 0x80, 8);
-        value >>= 7;
-    }
-    writer.put(value, 8);
-}
-
 /// Decodes a chunk; see [`super::decode`].
 pub fn decode_xor(bytes: &[u8], mut each: impl FnMut(i64, f64)) -> Result<(), ChunkError> {
     let mut state = Decoder::new(bytes)?;
@@ -172,8 +132,7 @@ struct Decoder<'a> {
     time_ms: i64,
     delta_ms: u64,
     bits: u64,
-    leading: u8,
-    trailing: u8,
+    window: Window,
 }
 
 impl<'a> Decoder<'a> {
@@ -188,33 +147,33 @@ impl<'a> Decoder<'a> {
             time_ms: 0,
             delta_ms: 0,
             bits: 0,
-            leading: NO_WINDOW,
-            trailing: 0,
+            window: Window::default(),
         })
     }
 
     #[inline]
     fn next(&mut self) -> Result<(), ChunkError> {
-        let truncated = ChunkError::Truncated { sample: self.index, count: self.count };
+        self.step().map_err(|fault| fault.at(self.index, self.count))?;
+        self.index += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn step(&mut self) -> Result<(), Fault> {
         match self.index {
             0 => {
-                let zigzag = self.take_uvarint()?;
-                self.time_ms = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-                self.bits = self.reader.take(64).ok_or(truncated)?;
+                self.time_ms = take_varint(&mut self.reader)?;
+                self.bits = self.reader.take(64).ok_or(Fault::Truncated)?;
+                return Ok(());
             }
-            1 => {
-                self.delta_ms = self.take_uvarint()?;
-                self.time_ms = self.time_ms.wrapping_add(self.delta_ms as i64);
-                self.take_value().ok_or(truncated)??;
-            }
+            1 => self.delta_ms = take_uvarint(&mut self.reader)?,
             _ => {
-                let dod = self.take_delta_of_delta().ok_or(truncated)?;
+                let dod = self.take_delta_of_delta().ok_or(Fault::Truncated)?;
                 self.delta_ms = self.delta_ms.wrapping_add(dod as u64);
-                self.time_ms = self.time_ms.wrapping_add(self.delta_ms as i64);
-                self.take_value().ok_or(truncated)??;
             }
         }
-        self.index += 1;
+        self.time_ms = self.time_ms.wrapping_add(self.delta_ms as i64);
+        self.bits ^= self.window.take(&mut self.reader)?;
         Ok(())
     }
 
@@ -230,53 +189,6 @@ impl<'a> Decoder<'a> {
         let bits = self.reader.take(width)? as i64;
         // The range is -(2^(n-1) - 1) ..= 2^(n-1): only values above the half are negative.
         Some(if bits > 1 << (width - 1) { bits - (1 << width) } else { bits })
-    }
-
-    #[inline]
-    fn take_value(&mut self) -> Option<Result<(), ChunkError>> {
-        match self.reader.take_ones(2)? {
-            0 => return Some(Ok(())),
-            1 => {
-                if self.leading == NO_WINDOW {
-                    return Some(Err(self.malformed()));
-                }
-            }
-            _ => {
-                let window = self.reader.take(11)?;
-                let leading = (window >> 6) as u8;
-                let significant = match (window & 0x3f) as u8 {
-                    0 => 64,
-                    significant => significant,
-                };
-                if leading + significant > 64 {
-                    return Some(Err(self.malformed()));
-                }
-                (self.leading, self.trailing) = (leading, 64 - leading - significant);
-            }
-        }
-        let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
-        self.bits ^= self.reader.take(significant)? << self.trailing;
-        Some(Ok(()))
-    }
-
-    fn take_uvarint(&mut self) -> Result<u64, ChunkError> {
-        let mut value = 0;
-        for index in 0..10 {
-            let byte =
-                self.reader.take(8).ok_or(ChunkError::Truncated { sample: self.index, count: self.count })?;
-            if index == 9 && byte > 1 {
-                break;
-            }
-            value |= (byte & 0x7f) << (7 * index);
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(self.malformed())
-    }
-
-    fn malformed(&self) -> ChunkError {
-        ChunkError::Malformed { sample: self.index, count: self.count }
     }
 }
 

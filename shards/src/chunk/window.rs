@@ -1,0 +1,86 @@
+//! A float as its difference to the one before: the XOR of their bits, of which only a window is stored.
+
+use super::bits::{BitReader, BitWriter};
+use super::fault::Fault;
+
+/// Says that no window of significant bits was written yet.
+const NO_WINDOW: u8 = 0xff;
+
+/// The window that was written last: it is used again for a difference that fits into it.
+///
+/// A difference is `0` if there is none; `10` + the bits inside the last window; or `11` + 5 bits of leading zeros +
+/// 6 bits of window length (0 is 64) + the bits.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    leading: u8,
+    trailing: u8,
+}
+
+impl Default for Window {
+    fn default() -> Window {
+        Window { leading: NO_WINDOW, trailing: 0 }
+    }
+}
+
+impl Window {
+    /// Appends the XOR of two floats.
+    #[inline]
+    pub fn put(&mut self, writer: &mut BitWriter<'_>, xor: u64) {
+        if xor == 0 {
+            writer.put(0, 1);
+            return;
+        }
+        // Five bits hold at most 31.
+        let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
+        if self.leading != NO_WINDOW
+            && leading >= u32::from(self.leading)
+            && trailing >= u32::from(self.trailing)
+        {
+            let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
+            writer.put(0b10, 2);
+            writer.put(xor >> self.trailing, significant);
+        } else {
+            (self.leading, self.trailing) = (leading as u8, trailing as u8);
+            let significant = 64 - leading - trailing;
+            writer.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(significant & 0x3f), 13);
+            writer.put(xor >> trailing, significant);
+        }
+    }
+
+    /// Reads what [`Window::put`] wrote.
+    #[inline]
+    pub fn take(&mut self, reader: &mut BitReader<'_>) -> Result<u64, Fault> {
+        match reader.take_ones(2).ok_or(Fault::Truncated)? {
+            0 => Ok(0),
+            1 => self.take_inside(reader),
+            _ => self.take_new(reader),
+        }
+    }
+
+    /// Reads a difference inside the last window.
+    ///
+    /// Prometheus, when it goes on with a chunk that it did not write itself since its start, takes a window that was
+    /// never written for one of all 64 bits, so this has to be read, although [`Window::put`] does not write it.
+    #[inline]
+    pub fn take_inside(&self, reader: &mut BitReader<'_>) -> Result<u64, Fault> {
+        let leading = if self.leading == NO_WINDOW { 0 } else { self.leading };
+        let significant = 64 - u32::from(leading) - u32::from(self.trailing);
+        Ok(reader.take(significant).ok_or(Fault::Truncated)? << self.trailing)
+    }
+
+    /// Reads a window and the difference inside it.
+    #[inline]
+    pub fn take_new(&mut self, reader: &mut BitReader<'_>) -> Result<u64, Fault> {
+        let window = reader.take(11).ok_or(Fault::Truncated)?;
+        let leading = (window >> 6) as u8;
+        let significant = match (window & 0x3f) as u8 {
+            0 => 64,
+            significant => significant,
+        };
+        if leading + significant > 64 {
+            return Err(Fault::Malformed);
+        }
+        (self.leading, self.trailing) = (leading, 64 - leading - significant);
+        self.take_inside(reader)
+    }
+}
