@@ -1,10 +1,9 @@
 //! Where samples come from: the one stream of series and chunks that head, blocks and remote stores all give.
 
+use annulus_shards::{Labels, Matcher};
+use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-
-use annulus_shards::{Labels, Matcher};
 
 /// Which series and which times a selector needs.
 #[derive(Debug, Clone)]
@@ -29,7 +28,7 @@ pub struct ChunkRef {
     /// How `bytes` are encoded.
     pub encoding: annulus_shards::chunk::Encoding,
     /// The chunk as Prometheus has it, without encoding byte and checksum.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Bytes,
 }
 
 /// One series with the chunks that overlap the request, in order of time; chunks may reach outside it.

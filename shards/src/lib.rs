@@ -4,6 +4,7 @@
 //! `core::ShardHandle`; it never sees a shard's memory.
 
 pub mod chunk;
+pub mod chunklog;
 pub mod core;
 pub mod edge;
 pub mod head;

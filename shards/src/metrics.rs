@@ -74,6 +74,12 @@ pub struct Metrics {
     recovery_seconds: GaugeVec,
     checkpoint_seconds: HistogramVec,
     checkpoint_failures: IntCounterVec,
+    chunk_log_bytes: IntGaugeVec,
+    chunk_log_failures: IntCounterVec,
+    chunk_read_failures: IntCounterVec,
+    lost_chunks: IntCounterVec,
+    /// `annulus_disk_free_bytes`
+    pub disk_free_bytes: IntGauge,
     /// Samples decoded and waiting to be durable (`thanos_receive_samples_pending`).
     pub samples_pending: IntGauge,
     /// gRPC writes in progress; none until peers exist.
@@ -233,6 +239,30 @@ impl Metrics {
                 "Checkpoints that failed; the WAL ring keeps what they would have covered.",
                 &["shard"],
             ),
+            chunk_log_bytes: gauges(
+                "annulus_chunk_log_bytes",
+                "Bytes of the files of closed chunks.",
+                &["shard"],
+            ),
+            chunk_log_failures: counters(
+                "annulus_chunk_log_write_failures_total",
+                "Writes of closed chunks that failed; the chunks stay in memory until a later write succeeds.",
+                &["shard"],
+            ),
+            chunk_read_failures: counters(
+                "annulus_chunk_log_read_failures_total",
+                "Closed chunks that could not be read when a write needed them.",
+                &["shard"],
+            ),
+            lost_chunks: counters(
+                "annulus_chunk_log_lost_chunks_total",
+                "Closed chunks whose files were not there at the last start.",
+                &["shard"],
+            ),
+            disk_free_bytes: gauge(
+                "annulus_disk_free_bytes",
+                "Space that is left on the disk of the data directory.",
+            ),
             samples_pending: gauge(
                 "thanos_receive_samples_pending",
                 "Samples that are decoded and wait to be durable.",
@@ -268,6 +298,10 @@ impl Metrics {
             recovery_seconds: self.recovery_seconds.with_label_values(&label),
             checkpoint_seconds: self.checkpoint_seconds.with_label_values(&label),
             checkpoint_failures: self.checkpoint_failures.with_label_values(&label),
+            chunk_log_bytes: self.chunk_log_bytes.with_label_values(&label),
+            chunk_log_failures: self.chunk_log_failures.with_label_values(&label),
+            chunk_read_failures: self.chunk_read_failures.with_label_values(&label),
+            lost_chunks: self.lost_chunks.with_label_values(&label),
             samples_pending: self.samples_pending.clone(),
             forward_success: self.forward_requests.with_label_values(&["success"]),
             forward_error: self.forward_requests.with_label_values(&["error"]),
@@ -328,6 +362,14 @@ pub struct ShardMetrics {
     pub recovery_seconds: Gauge,
     pub checkpoint_seconds: Histogram,
     pub checkpoint_failures: IntCounter,
+    /// `annulus_chunk_log_bytes`
+    pub chunk_log_bytes: IntGauge,
+    /// `annulus_chunk_log_write_failures_total`
+    pub chunk_log_failures: IntCounter,
+    /// `annulus_chunk_log_read_failures_total`
+    pub chunk_read_failures: IntCounter,
+    /// `annulus_chunk_log_lost_chunks_total`
+    pub lost_chunks: IntCounter,
     pub samples_pending: IntGauge,
     pub forward_success: IntCounter,
     pub forward_error: IntCounter,

@@ -105,6 +105,23 @@ const PROCESS: &str = "Process";
 /// Storage and receiving, in every role that takes remote write.
 #[derive(Debug, Args)]
 pub struct IngestFlags {
+    /// The range of one block of samples
+    #[arg(long = "tsdb.min-block-duration", value_name = "DURATION", default_value = "2h", value_parser = duration,
+        help_heading = STORAGE)]
+    pub block_range: Duration,
+    /// How much older than its tenant's newest sample one may be that comes after newer ones of its series; 0s for
+    /// not at all
+    #[arg(long = "tsdb.out-of-order.time-window", value_name = "DURATION", default_value = "2h",
+        value_parser = duration, help_heading = STORAGE)]
+    pub out_of_order_window: Duration,
+    /// How far ahead of the clock a sample may be; 0s for any distance
+    #[arg(long = "tsdb.too-far-in-future.time-window", value_name = "DURATION", default_value = "0s",
+        value_parser = duration, help_heading = STORAGE)]
+    pub future_window: Duration,
+    /// Space that is kept free on the disk: with less, writes are answered with 503 until there is more
+    #[arg(long = "tsdb.min-free-bytes", value_name = "SIZE", default_value = "1GiB", value_parser = bytes,
+        help_heading = STORAGE)]
+    pub free_bytes_min: u64,
     /// The directory of all data; made when absent
     #[arg(long = "data-dir", visible_alias = "tsdb.path", value_name = "DIR", default_value = "./data",
         help_heading = STORAGE)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use annulus_shards::core::RING_BYTES_MIN;
-use annulus_shards::core::{NodeConfig, SHARDS_MAX};
+use annulus_shards::core::{NodeConfig, RING_BYTES_MIN, SHARDS_MAX};
+use annulus_shards::head::TimeWindows;
 
 use super::command::{
     AllFlags, Cli, Format, IngestFlags, Level, ProcessFlags, QueryFlags, ReceiveFlags, Role,
@@ -126,7 +126,10 @@ fn node_config(ingest: IngestFlags, listen: Vec<SocketAddr>) -> Result<NodeConfi
         );
     }
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let windows = time_windows(&ingest)?;
     Ok(NodeConfig {
+        windows,
+        free_bytes_min: ingest.free_bytes_min,
         data_dir: ingest.data_dir,
         shards: ingest.shards,
         listen,
@@ -141,6 +144,19 @@ fn node_config(ingest: IngestFlags, listen: Vec<SocketAddr>) -> Result<NodeConfi
         tenant_header: ingest.tenant_header,
         default_tenant: ingest.default_tenant,
     })
+}
+
+fn time_windows(ingest: &IngestFlags) -> Result<TimeWindows, String> {
+    let ms = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let windows = TimeWindows {
+        block_ms: ms(ingest.block_range),
+        out_of_order_ms: ms(ingest.out_of_order_window),
+        future_ms: ms(ingest.future_window),
+    };
+    if !(1_000..=TimeWindows::BLOCK_MS_MAX).contains(&windows.block_ms) {
+        return Err("--tsdb.min-block-duration must be between 1s and 31d".to_owned());
+    }
+    Ok(windows)
 }
 
 fn query_setup(query: QueryFlags, address: SocketAddr) -> Result<QuerySetup, String> {

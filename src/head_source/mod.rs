@@ -10,7 +10,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use annulus_shards::core::{HeadChunk, HeadSeries, ReadError, ReadRequest, ShardHandle, TenantTexts};
+use annulus_shards::core::{
+    HeadChunk, HeadSeries, ReadError, ReadRequest, ShardHandle, TenantTexts, load_chunks,
+};
 use annulus_shards::{Labels, Matcher};
 use futures::channel::oneshot;
 use rayon::prelude::*;
@@ -72,15 +74,16 @@ impl HeadSource {
         };
         let series = self.reads.select(read, self.select_bytes_max).await?;
         let labels = Arc::clone(&self.labels);
-        if series.len() <= INLINE_SERIES_MAX {
-            return Ok(finish_series(&labels, series));
+        let is_in_memory = |chunk: &HeadChunk| chunk.bytes.loaded().is_some();
+        if series.len() <= INLINE_SERIES_MAX && series.iter().all(|one| one.chunks.iter().all(is_in_memory)) {
+            return finish_series(&labels, series);
         }
         let (sender, receiver) = oneshot::channel();
         rayon::spawn(move || {
             // Nobody waits any more when the query was canceled.
             let _ = sender.send(finish_series(&labels, series));
         });
-        receiver.await.map_err(|_| SourceError::Unavailable("the query threads are gone".to_owned()))
+        receiver.await.map_err(|_| SourceError::Unavailable("the query threads are gone".to_owned()))?
     }
 
     async fn names(&self, sets: Vec<Vec<Matcher>>, times: (i64, i64)) -> Result<Vec<String>, SourceError> {
@@ -158,12 +161,17 @@ impl From<ReadError> for SourceError {
         match error {
             ReadError::Unavailable { .. } => SourceError::Unavailable(error.to_string()),
             ReadError::TooLarge { bytes_max } => SourceError::TooLarge { bytes_max },
+            ReadError::Chunk(_) => SourceError::Corrupt(error.to_string()),
         }
     }
 }
 
-/// Gives every series its final labels, sorts by them, and joins series that became one.
-fn finish_series(external: &ExternalLabels, series: Vec<HeadSeries>) -> Vec<SeriesChunks> {
+/// Reads what is in the chunk log, gives every series its final labels, sorts by them, and joins series that became one.
+fn finish_series(
+    external: &ExternalLabels,
+    mut series: Vec<HeadSeries>,
+) -> Result<Vec<SeriesChunks>, SourceError> {
+    load_chunks(&mut series)?;
     let labels: Vec<Labels> = if series.len() <= INLINE_SERIES_MAX {
         let mut pairs = Vec::new();
         series.iter().map(|one| external.apply(&one.labels, &one.tenant, &mut pairs)).collect()
@@ -185,7 +193,7 @@ fn finish_series(external: &ExternalLabels, series: Vec<HeadSeries>) -> Vec<Seri
         found.par_sort_by(|a, b| a.labels.cmp(&b.labels));
     }
     join_equal(&mut found);
-    found
+    Ok(found)
 }
 
 /// Joins neighbours with equal labels; their chunks are put in order of time, once all are there: a label set may
@@ -206,7 +214,8 @@ fn join_equal(series: &mut Vec<SeriesChunks>) {
 }
 
 fn chunk_ref(chunk: HeadChunk) -> ChunkRef {
-    ChunkRef { min_ms: chunk.min_ms, max_ms: chunk.max_ms, encoding: chunk.encoding, bytes: chunk.bytes }
+    let bytes = chunk.bytes.loaded().expect("the chunks were loaded before").clone();
+    ChunkRef { min_ms: chunk.min_ms, max_ms: chunk.max_ms, encoding: chunk.encoding, bytes }
 }
 
 /// What is kept of many sets of matchers is never more than their distinct texts. The sort is the one that is quick

@@ -1,7 +1,6 @@
 //! [`HeadSource`] over shards that are a list of series.
 
 use annulus_shards::MatchOp;
-use annulus_shards::chunk::Encoding;
 
 use super::*;
 
@@ -49,12 +48,7 @@ impl HeadReads for FakeShards {
 }
 
 fn series(tenant: &str, pairs: &[(&str, &str)], chunk_starts_ms: &[i64]) -> HeadSeries {
-    let chunk = |start_ms: &i64| HeadChunk {
-        min_ms: *start_ms,
-        max_ms: start_ms + 10,
-        encoding: Encoding::Xor,
-        bytes: Arc::from([]),
-    };
+    let chunk = |start_ms: &i64| HeadChunk::xor(*start_ms, *start_ms, bytes::Bytes::new());
     HeadSeries {
         tenant: Arc::from(tenant),
         labels: Labels::from_pairs(pairs.iter().copied()),

@@ -2,7 +2,7 @@
 
 use super::batch::WriteBatch;
 use super::outcome::{Failure, Outcome, Reason, Refusal};
-use crate::head::{Appended, Head, HeadFull, SeriesIndex, SeriesKey};
+use crate::head::{Appended, Head, HeadFull, ReadChunks, Rules, SeriesIndex, SeriesKey};
 use crate::wal::Encoder;
 use crate::wire::{LabelError, Row, TenantHasher, canonical_label_bytes, parse_labels};
 
@@ -16,7 +16,7 @@ pub fn series_record_bytes_max(tenant: &str, label_bytes: usize) -> usize {
 }
 
 /// Where rows are applied.
-pub struct Target<'a> {
+pub struct Target<'a, R> {
     /// Takes the samples.
     pub head: &'a mut Head,
     /// Takes the records of what the head took.
@@ -27,11 +27,17 @@ pub struct Target<'a> {
     pub shard: usize,
     /// How many there are.
     pub shard_count: usize,
+    /// Which samples the tenant's series take.
+    pub rules: Rules,
+    /// Closed chunks that were read for rows that needed them.
+    pub read: &'a R,
+    /// Times of the oldest and of the newest sample that was taken, in milliseconds.
+    pub taken_ms: (i64, i64),
     /// Whether the WAL ring has room for a payload of so many bytes; `None` while it has plenty.
     pub has_room: Option<&'a dyn Fn(usize) -> bool>,
 }
 
-impl Target<'_> {
+impl<R> Target<'_, R> {
     /// Whether the records may grow by so many bytes.
     #[inline]
     fn has_room(&self, more_bytes: usize) -> bool {
@@ -56,7 +62,7 @@ const GROUP_ROWS: usize = 32;
 /// outcome's counts are true whatever happens: on a failure, which is the sender's to retry, the rest of the run is
 /// counted as failed and nothing of it was done.
 pub fn apply(
-    target: &mut Target<'_>,
+    target: &mut Target<'_, impl ReadChunks>,
     batch: &WriteBatch,
     rows: &[Row],
     last: &mut LastSeries,
@@ -112,14 +118,22 @@ pub fn apply(
 
 /// Appends one sample; answers whether it is new.
 #[inline]
-fn append(target: &mut Target<'_>, series: SeriesIndex, row: &Row, outcome: &mut Outcome) -> bool {
-    match target.head.append(series, row.timestamp_ms, row.value) {
-        Ok(Appended::Stored) => {
+fn append(
+    target: &mut Target<'_, impl ReadChunks>,
+    series: SeriesIndex,
+    row: &Row,
+    outcome: &mut Outcome,
+) -> bool {
+    match target.head.append(series, row.timestamp_ms, row.value, &target.rules, target.read) {
+        Ok(appended @ (Appended::Stored | Appended::Late)) => {
             target.records.sample(series.0, row.timestamp_ms, row.value);
+            let (oldest_ms, newest_ms) = target.taken_ms;
+            target.taken_ms = (oldest_ms.min(row.timestamp_ms), newest_ms.max(row.timestamp_ms));
             outcome.written += 1;
-            return true;
+            return appended == Appended::Stored;
         }
         Ok(Appended::Repeat) => outcome.repeated += 1,
+        Ok(Appended::Unread(place)) => outcome.unread.push((*row, place)),
         Err(error) => {
             let head = &target.head;
             outcome.refuse(Reason::of_append(&error), || Refusal::Append {
@@ -140,12 +154,18 @@ impl LastSeries {
     /// Where the samples of a key belong that the head does not know under this key.
     fn resolve(
         &mut self,
-        target: &mut Target<'_>,
+        target: &mut Target<'_, impl ReadChunks>,
         batch: &WriteBatch,
         row: &Row,
         cost: &mut usize,
     ) -> &Found {
-        if self.0.as_ref().is_none_or(|(key, _)| *key != row.key) {
+        let is_known = match &self.0 {
+            // The series may have gone while the batch waited.
+            Some((key, Found::Series(series))) => *key == row.key && target.head.is_occupied(*series),
+            Some((key, _)) => *key == row.key,
+            None => false,
+        };
+        if !is_known {
             *cost += row.label_len as usize / LABEL_BYTES_PER_COST;
             self.0 = Some((row.key, resolve(target, batch, row)));
         }
@@ -168,7 +188,7 @@ enum Found {
 /// Parses the labels of a key never seen, and adds the series, or finds it under the key of the canonical
 /// encoding: one label set is one series on one shard, whatever a sender's encoder does.
 #[cold]
-fn resolve(target: &mut Target<'_>, batch: &WriteBatch, row: &Row) -> Found {
+fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &Row) -> Found {
     // A row before this one in the same group may have made it.
     if let Some(series) = target.head.find(row.key) {
         return Found::Series(series);
@@ -233,6 +253,9 @@ mod tests {
             hasher: &hasher,
             shard: 0,
             shard_count: 1,
+            rules: Rules::replay(7_200_000),
+            read: &(),
+            taken_ms: (i64::MAX, i64::MIN),
             has_room: None,
         };
         let (mut done, mut runs, mut last) = (0, 0, LastSeries::default());

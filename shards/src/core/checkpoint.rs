@@ -4,11 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::chunks::ChunkWriter;
 use super::shard::Shard;
 use super::state::ShardState;
-use crate::head::ImageWriter;
-use crate::rt::{Pacer, RingFile, ShardDirectory, WaitList, monotonic_now, sleep};
-use crate::wal::{CheckpointError, Checkpoints, ReleaseError, Wal};
+use crate::chunklog::LogWriteError;
+use crate::head::{Head, ImageWriter};
+use crate::rt::{Directory, Pacer, RingFile, ShardDirectory, WaitList, monotonic_now, sleep};
+use crate::wal::{CheckpointError, Checkpoints, ReleaseError, Wal, Writer};
 
 /// After a failed checkpoint, on a full disk for example, the next one waits this long.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
@@ -22,6 +24,9 @@ pub enum CheckpointingError {
     /// The ring's tail could not be moved.
     #[error("checkpoint: {0}")]
     Release(#[from] ReleaseError),
+    /// Closed chunks, which it refers to, could not be written.
+    #[error("checkpoint: {0}")]
+    Chunks(#[from] LogWriteError),
     /// A commit failed meanwhile, so what the pages have may not be durable.
     #[error("checkpoint: the WAL takes no more writes")]
     Poisoned,
@@ -30,6 +35,7 @@ pub enum CheckpointingError {
 /// Makes the checkpoints of one shard, one at a time.
 pub struct Checkpointer {
     shard: Rc<Shard>,
+    chunks: Rc<ChunkWriter>,
     /// Taken while one is made.
     checkpoints: RefCell<Option<Checkpoints<ShardDirectory>>>,
     idle: WaitList,
@@ -39,9 +45,14 @@ pub struct Checkpointer {
 
 impl Checkpointer {
     /// For a shard that has recovered.
-    pub fn new(shard: Rc<Shard>, checkpoints: Checkpoints<ShardDirectory>) -> Checkpointer {
+    pub fn new(
+        shard: Rc<Shard>,
+        chunks: Rc<ChunkWriter>,
+        checkpoints: Checkpoints<ShardDirectory>,
+    ) -> Checkpointer {
         Checkpointer {
             shard,
+            chunks,
             checkpoints: RefCell::new(Some(checkpoints)),
             idle: WaitList::default(),
             committed_bytes_then: Cell::new(0),
@@ -97,22 +108,17 @@ impl Checkpointer {
         checkpoints: &mut Checkpoints<ShardDirectory>,
     ) -> Result<(), CheckpointingError> {
         let shard = &self.shard;
+        let _turn = shard.maintenance.turn().await;
         let began = monotonic_now();
         self.committed_bytes_then.set(shard.committed_bytes.get());
         // What frames below this one brought is in the head: records join a frame after the head took them.
         let begin_seq = wal.next_seq();
         let mut file = checkpoints.create(begin_seq).await?;
-        let (mut image, mut page, mut pacer) = (ImageWriter::default(), Vec::new(), Pacer::default());
-        loop {
-            let more = image.page(&shard.head.borrow(), &mut page);
-            if !more {
-                break;
-            }
-            // The page may have a part of the frame that is being filled; see `ImageLoader::page`.
-            let seq = wal.next_seq() - u64::from(shard.open_is_empty());
-            file.page(seq, &page).await?;
-            pacer.pace().await;
-        }
+        let mut pacer = Pacer::default();
+        // The page may have a part of the frame that is being filled; see `ImageLoader::page`.
+        let seq = || wal.next_seq() - u64::from(shard.open_is_empty());
+        let series = write_image(&shard.head, &mut file, seq, async || pacer.pace().await).await?;
+        self.chunks.flush().await?;
         shard.flush().await;
         if shard.state() == ShardState::Poisoned {
             return Err(CheckpointingError::Poisoned);
@@ -126,12 +132,45 @@ impl Checkpointer {
         shard.metrics.ring_used_bytes.set(wal.used_bytes() as i64);
         tracing::info!(
             shard = shard.index,
-            series = image.series_done(),
+            series,
             bytes = finished.bytes,
             seconds = format!("{seconds:.3}"),
             ring_used_bytes = wal.used_bytes(),
             "checkpoint"
         );
         Ok(())
+    }
+}
+
+/// Writes the pages of a head's image, and returns how many series it has. What the pages refer to in the chunk log is
+/// not on the disk yet when this returns.
+pub async fn write_image<D: Directory>(
+    head: &RefCell<Head>,
+    file: &mut Writer<D>,
+    seq: impl Fn() -> u64,
+    mut pace: impl AsyncFnMut(),
+) -> Result<u32, CheckpointError> {
+    let imaged = Imaged::begin(head);
+    let (mut image, mut page) = (ImageWriter::default(), Vec::new());
+    while image.page(&imaged.0.borrow(), &mut page) {
+        file.page(seq(), &page).await?;
+        pace().await;
+    }
+    Ok(image.series_done())
+}
+
+/// A head of which an image is made, until this is dropped.
+struct Imaged<'a>(&'a RefCell<Head>);
+
+impl<'a> Imaged<'a> {
+    fn begin(head: &'a RefCell<Head>) -> Imaged<'a> {
+        head.borrow_mut().set_imaged(true);
+        Imaged(head)
+    }
+}
+
+impl Drop for Imaged<'_> {
+    fn drop(&mut self) {
+        self.0.borrow_mut().set_imaged(false);
     }
 }

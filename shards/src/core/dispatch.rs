@@ -250,6 +250,7 @@ mod tests {
     use super::*;
     use crate::core::shard::HeadBudget;
     use crate::core::state::SharedState;
+    use crate::head::TimeWindows;
     use crate::metrics::Metrics;
     use crate::rt::{allowed_cpus, preflight, sleep, spawn, spawn_shard, timeout};
     use crate::wire::SeriesHasher;
@@ -294,9 +295,18 @@ mod tests {
         }
         let run = || async {
             let metrics = Metrics::register(&prometheus::Registry::new());
-            let budget = HeadBudget { bytes_max: 1 << 20, used_bytes: Arc::default() };
+            let budget =
+                HeadBudget { bytes_max: 1 << 20, used_bytes: Arc::default(), disk_is_low: Arc::default() };
             let hasher = SeriesHasher::new([1; 16]);
-            let shard = Rc::new(Shard::new(0, 1, hasher, metrics.shard(0), SharedState::new(1), budget));
+            let shard = Rc::new(Shard::new(
+                0,
+                1,
+                hasher,
+                metrics.shard(0),
+                SharedState::new(1),
+                budget,
+                TimeWindows::default(),
+            ));
             let (outbox, _) = crate::mesh::mesh(1, 1).remove(0);
             let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), outbox));
             let pending = metrics.samples_pending.clone();

@@ -1,16 +1,22 @@
 //! The one type by which the query plane meets the ingest plane: owned plain values over bounded channels.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::try_join_all;
 
+use super::cut::CutError;
 use super::read::{Page, ReadJob, Reply};
 use super::state::{ShardState, SharedState};
 use crate::chunk::Encoding;
+use crate::chunklog::{ChunkBytes, LogReadError, load};
 use crate::edge::Answer;
+use crate::head::TenantState;
+use crate::matcher::MatchOp;
 use crate::{Labels, Matcher};
 
 /// What a read wants of the head.
@@ -28,7 +34,7 @@ pub struct ReadRequest {
     pub skip_chunks: bool,
 }
 
-/// A chunk of the head: a copy for open chunks, shared memory for closed ones.
+/// A chunk of the head: a copy for open chunks, a place in the chunk log for closed ones.
 #[derive(Debug, Clone)]
 pub struct HeadChunk {
     /// Time of the first sample.
@@ -38,7 +44,14 @@ pub struct HeadChunk {
     /// How `bytes` are encoded.
     pub encoding: Encoding,
     /// Without encoding byte and checksum.
-    pub bytes: Arc<[u8]>,
+    pub bytes: ChunkBytes,
+}
+
+impl HeadChunk {
+    /// A chunk of floats, in memory.
+    pub fn xor(min_ms: i64, max_ms: i64, bytes: Bytes) -> HeadChunk {
+        HeadChunk { min_ms, max_ms, encoding: Encoding::Xor, bytes: ChunkBytes::Memory(bytes) }
+    }
 }
 
 /// One series of one tenant, as stored (no external labels).
@@ -48,7 +61,8 @@ pub struct HeadSeries {
     pub tenant: Arc<str>,
     /// Its own labels.
     pub labels: Labels,
-    /// The chunks that overlap the asked range, in order of time.
+    /// The chunks that overlap the asked range, by the time of their first sample. Those of late samples may overlap
+    /// others; at equal times the first chunk's sample counts.
     pub chunks: Vec<HeadChunk>,
 }
 
@@ -58,6 +72,15 @@ impl HeadSeries {
         let chunks: usize = self.chunks.iter().map(|chunk| size_of::<HeadChunk>() + chunk.bytes.len()).sum();
         (size_of::<HeadSeries>() + self.labels.size_bytes() + chunks) as u64
     }
+}
+
+/// Brings the chunks of series that are in the chunk log into memory. Blocks: not for an executor's thread.
+///
+/// # Errors
+/// When a chunk cannot be read; nothing of the series is then to be used.
+pub fn load_chunks(series: &mut [HeadSeries]) -> Result<(), ReadError> {
+    let chunks = series.iter_mut().flat_map(|one| one.chunks.iter_mut().map(|chunk| &mut chunk.bytes));
+    load(chunks).map_err(ReadError::Chunk)
 }
 
 /// Label names or values of one tenant.
@@ -70,7 +93,7 @@ pub struct TenantTexts {
 }
 
 /// Why a read has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     /// The shard replays its WAL, or stops.
     #[error("shard {shard} does not answer reads: {reason}")]
@@ -86,6 +109,9 @@ pub enum ReadError {
         /// The caller's limit.
         bytes_max: u64,
     },
+    /// A closed chunk cannot be read from the disk.
+    #[error(transparent)]
+    Chunk(LogReadError),
 }
 
 /// Whether the ingest plane answers.
@@ -110,6 +136,56 @@ pub enum Job {
         /// Takes the answer.
         reply: oneshot::Sender<Answer>,
     },
+    /// A part of cutting a block.
+    Cut(CutJob),
+}
+
+/// What cutting a block asks of a shard.
+pub enum CutJob {
+    /// What it has of each tenant.
+    Tenants {
+        /// Takes the answer.
+        reply: CutReply<Vec<TenantState>>,
+    },
+    /// To take no sample of a tenant before a time.
+    Freeze {
+        /// Whose.
+        tenant: Arc<str>,
+        /// The time.
+        frozen_ms: i64,
+        /// Told when that is durable.
+        reply: CutReply<()>,
+    },
+    /// To drop what a tenant has before a time.
+    Truncate {
+        /// Whose.
+        tenant: Arc<str>,
+        /// The time.
+        below_ms: i64,
+        /// Told when it is done.
+        reply: CutReply<()>,
+    },
+}
+
+/// Where the answer to a [`CutJob`] goes.
+pub type CutReply<T> = oneshot::Sender<Result<T, CutError>>;
+
+/// The series of one shard, page by page.
+pub struct SeriesPages {
+    shard: usize,
+    pages: flume::Receiver<Result<Page<HeadSeries>, ReadError>>,
+}
+
+impl SeriesPages {
+    /// The next page; `None` is the end. Blocks.
+    pub fn next(&self) -> Result<Option<Vec<HeadSeries>>, ReadError> {
+        match self.pages.recv() {
+            Ok(Ok(Page::Part(part))) => Ok(Some(part)),
+            Ok(Ok(Page::End)) => Ok(None),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ReadError::Unavailable { shard: self.shard, reason: "it broke off the read" }),
+        }
+    }
 }
 
 /// Pages of a read that wait to be taken, per shard.
@@ -164,6 +240,71 @@ impl ShardHandle {
             return Answer::stopping();
         }
         answer.await.unwrap_or_else(|_| Answer::stopping())
+    }
+
+    /// What the head has of each tenant, all shards together, by name. The bounds are those of the shard that is
+    /// furthest behind.
+    pub async fn tenants(&self) -> Result<Vec<TenantState>, CutError> {
+        let parts = self.cut(|reply| CutJob::Tenants { reply }).await?;
+        let mut all: BTreeMap<Arc<str>, TenantState> = BTreeMap::new();
+        for state in parts.into_iter().flatten() {
+            match all.entry(Arc::clone(&state.name)) {
+                Entry::Vacant(entry) => {
+                    entry.insert(state);
+                }
+                Entry::Occupied(mut entry) => {
+                    let sum = entry.get_mut();
+                    sum.series += state.series;
+                    sum.samples += state.samples;
+                    sum.newest_ms = sum.newest_ms.max(state.newest_ms);
+                    sum.oldest_ms = [sum.oldest_ms, state.oldest_ms].into_iter().flatten().min();
+                    sum.frozen_ms = sum.frozen_ms.min(state.frozen_ms);
+                    sum.truncated_ms = sum.truncated_ms.min(state.truncated_ms);
+                }
+            }
+        }
+        Ok(all.into_values().collect())
+    }
+
+    /// From now on no shard takes a sample of a tenant before `frozen_ms`. Durable when it returns.
+    pub async fn freeze(&self, tenant: &Arc<str>, frozen_ms: i64) -> Result<(), CutError> {
+        self.cut(|reply| CutJob::Freeze { tenant: Arc::clone(tenant), frozen_ms, reply }).await.map(drop)
+    }
+
+    /// Drops what a tenant has before `below_ms`, once a block has it.
+    pub async fn truncate(&self, tenant: &Arc<str>, below_ms: i64) -> Result<(), CutError> {
+        self.cut(|reply| CutJob::Truncate { tenant: Arc::clone(tenant), below_ms, reply }).await.map(drop)
+    }
+
+    /// The series of a tenant that have samples up to `max_ms`, of each shard a stream of pages, in no order. Slow
+    /// readers hold up only their own stream.
+    pub async fn stream(&self, tenant: &str, max_ms: i64) -> Result<Vec<SeriesPages>, ReadError> {
+        let exact = Matcher::new(MatchOp::Equal, "tenant", tenant);
+        let tenants = vec![exact.expect("an equality has no pattern that could be wrong")];
+        let request =
+            ReadRequest { tenants, matchers: Vec::new(), min_ms: i64::MIN, max_ms, skip_chunks: false };
+        let mut all = Vec::new();
+        for (shard, jobs) in self.jobs.iter().enumerate() {
+            let (reply, pages) = flume::bounded(PAGES_QUEUED);
+            let job = Job::Read(ReadJob::Select { request: request.clone(), bytes_max: u64::MAX, reply });
+            let stopped = |_| ReadError::Unavailable { shard, reason: "it has stopped" };
+            jobs.send_async(job).await.map_err(stopped)?;
+            all.push(SeriesPages { shard, pages });
+        }
+        Ok(all)
+    }
+
+    /// Asks all shards for their part of a cut.
+    async fn cut<T>(&self, make: impl Fn(CutReply<T>) -> CutJob) -> Result<Vec<T>, CutError> {
+        let asked = self.jobs.iter().enumerate().map(|(shard, jobs)| {
+            let (reply, answer) = oneshot::channel();
+            let job = Job::Cut(make(reply));
+            async move {
+                jobs.send_async(job).await.map_err(|_| CutError::Stopped { shard })?;
+                answer.await.unwrap_or(Err(CutError::Stopped { shard }))
+            }
+        });
+        try_join_all(asked).await
     }
 
     /// Asks all shards and joins what they send.

@@ -3,6 +3,8 @@
 mod apply;
 mod batch;
 mod checkpoint;
+mod chunks;
+mod cut;
 mod data_dir;
 mod dispatch;
 mod handle;
@@ -15,10 +17,14 @@ mod shard;
 mod state;
 
 pub use batch::{Gather, WriteBatch, split};
+pub use cut::CutError;
 pub use data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
 pub use dispatch::{Dispatcher, Held};
 pub(crate) use handle::readiness;
-pub use handle::{HeadChunk, HeadSeries, ReadError, ReadRequest, Readiness, ShardHandle, TenantTexts};
+pub use handle::{
+    HeadChunk, HeadSeries, ReadError, ReadRequest, Readiness, SeriesPages, ShardHandle, TenantTexts,
+    load_chunks,
+};
 pub use node::{Node, NodeConfig, RING_BYTES_MIN, StartError};
 pub use outcome::{Failure, Outcome, Reason, Refusal};
 pub use state::{ShardState, SharedState};

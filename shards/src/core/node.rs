@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use prometheus::Registry;
+use prometheus::{IntGauge, Registry};
 
 use super::batch::WriteBatch;
 use super::data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
@@ -17,6 +17,7 @@ use super::run::{Control, ShardSeed, run_shard};
 use super::shard::HeadBudget;
 use super::state::{ShardState, SharedState};
 use crate::edge::{EdgeLimits, RenderJob, render_thread};
+use crate::head::TimeWindows;
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
 use crate::rt::{BLOCK_BYTES, Executor, PreflightError, allowed_cpus, bind_all, preflight, spawn_shard};
@@ -62,6 +63,10 @@ pub struct NodeConfig {
     /// Memory that the heads of all shards may take together, in bytes, before writes are refused with 503. What they
     /// take is estimated from what they hold.
     pub head_bytes_max: u64,
+    /// Which samples are taken, and how blocks are cut.
+    pub windows: TimeWindows,
+    /// Space that is kept free on the disk of the data directory, in bytes: with less, writes are refused with 503.
+    pub free_bytes_min: u64,
     /// Header that names the tenant (`THANOS-TENANT`).
     pub tenant_header: String,
     /// The tenant of requests without that header (`default-tenant`).
@@ -148,7 +153,12 @@ impl Node {
         let state = SharedState::new(count);
         let render = start_renderer(registry)?;
         let failure: Arc<Mutex<Option<String>>> = Arc::default();
-        let budget = HeadBudget { bytes_max: config.head_bytes_max, used_bytes: Arc::default() };
+        let disk_is_low = Arc::new(AtomicBool::new(false));
+        let budget = HeadBudget {
+            bytes_max: config.head_bytes_max,
+            used_bytes: Arc::default(),
+            disk_is_low: Arc::clone(&disk_is_low),
+        };
         let limits = EdgeLimits {
             body_bytes_max: config.body_bytes_max,
             decoded_bytes_max: config.decoded_bytes_max,
@@ -166,6 +176,7 @@ impl Node {
                 count,
                 directory: data_dir.shard_path(shard),
                 ring_bytes: config.ring_bytes,
+                windows: config.windows,
                 hasher: SeriesHasher::new(data_dir.secret),
                 metrics: metrics.clone(),
                 state: state.clone(),
@@ -187,7 +198,13 @@ impl Node {
             control.push(control_in);
             jobs.push(jobs_in);
         }
-        let watchdog = start_watchdog(&metrics, state.clone(), count)?;
+        let disk = DiskWatch {
+            path: data_dir.path().to_owned(),
+            free_bytes_min: config.free_bytes_min,
+            is_low: disk_is_low,
+            free_bytes: metrics.disk_free_bytes.clone(),
+        };
+        let watchdog = start_watchdog(&metrics, state.clone(), count, disk)?;
         Ok(Node {
             executors,
             control,
@@ -280,6 +297,13 @@ fn check_config(config: &NodeConfig) -> Result<(), StartError> {
     if config.shards == Some(0) || config.shards.is_some_and(|shards| shards > SHARDS_MAX) {
         return wrong(format!("the number of shards must be between 1 and {SHARDS_MAX}"));
     }
+    let TimeWindows { block_ms, out_of_order_ms, future_ms } = config.windows;
+    if !(1_000..=TimeWindows::BLOCK_MS_MAX).contains(&block_ms) {
+        return wrong(format!("blocks of {block_ms} ms are impossible: one second to 31 days"));
+    }
+    if out_of_order_ms < 0 || future_ms < 0 {
+        return wrong("a window of time cannot be negative".to_owned());
+    }
     if !crate::edge::is_tenant_name(&config.default_tenant) {
         return wrong(format!("{:?} is not a tenant name", config.default_tenant));
     }
@@ -301,11 +325,41 @@ fn start_renderer(registry: Registry) -> Result<flume::Sender<RenderJob>, StartE
     Ok(sender)
 }
 
+/// Notices a disk that is nearly full, before a write fails.
+struct DiskWatch {
+    path: PathBuf,
+    free_bytes_min: u64,
+    is_low: Arc<AtomicBool>,
+    free_bytes: IntGauge,
+}
+
+impl DiskWatch {
+    fn look(&self) {
+        let Ok(stat) = rustix::fs::statvfs(&self.path) else { return };
+        let free_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+        self.free_bytes.set(i64::try_from(free_bytes).unwrap_or(i64::MAX));
+        let is_low = free_bytes < self.free_bytes_min;
+        if is_low == self.is_low.swap(is_low, Ordering::Relaxed) {
+            return;
+        }
+        if is_low {
+            tracing::error!(
+                free_bytes,
+                free_bytes_min = self.free_bytes_min,
+                "the disk is nearly full: writes are refused with 503 until there is space again"
+            );
+        } else {
+            tracing::info!(free_bytes, "the disk has space again: writes are taken");
+        }
+    }
+}
+
 /// Notices a shard whose executor does not turn: blocked in a system call, or in a loop.
 fn start_watchdog(
     metrics: &Metrics,
     state: SharedState,
     count: usize,
+    disk: DiskWatch,
 ) -> Result<(Arc<AtomicBool>, JoinHandle<()>), StartError> {
     let turns: Vec<_> = (0..count).map(|shard| metrics.shard(shard).turns).collect();
     let stop = Arc::new(AtomicBool::new(false));
@@ -313,6 +367,7 @@ fn start_watchdog(
     let watch = move || {
         let mut seen: Vec<(u64, u32)> = vec![(0, 0); count];
         while !stopped.load(Ordering::Relaxed) {
+            disk.look();
             std::thread::park_timeout(WATCH_INTERVAL);
             for (shard, (last, stalled)) in seen.iter_mut().enumerate() {
                 let turned = turns[shard].get();

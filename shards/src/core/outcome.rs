@@ -22,6 +22,8 @@ pub enum Failure {
     HeadFull,
     /// The heads take as much memory as they may.
     HeadMemory,
+    /// The disk has less space left than the node keeps free.
+    DiskFull,
 }
 
 /// The kinds of permanent refusals of single samples, for counts.
@@ -32,6 +34,10 @@ pub enum Reason {
     OutOfOrder,
     /// Another value at the time of a stored sample.
     Conflict,
+    /// Before what the tenant's head still takes.
+    TooOld,
+    /// Further ahead of the clock than allowed.
+    TooFarAhead,
     /// A label set that Prometheus would not send.
     InvalidLabels,
     /// A native histogram, which this version does not store.
@@ -40,14 +46,22 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 4] =
-        [Reason::OutOfOrder, Reason::Conflict, Reason::InvalidLabels, Reason::Histogram];
+    pub const ALL: [Reason; 6] = [
+        Reason::OutOfOrder,
+        Reason::Conflict,
+        Reason::TooOld,
+        Reason::TooFarAhead,
+        Reason::InvalidLabels,
+        Reason::Histogram,
+    ];
 
     /// The name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Reason::OutOfOrder => "out_of_order",
             Reason::Conflict => "duplicate_timestamp",
+            Reason::TooOld => "too_old",
+            Reason::TooFarAhead => "too_far_in_future",
             Reason::InvalidLabels => "invalid_labels",
             Reason::Histogram => "native_histogram",
         }
@@ -58,6 +72,8 @@ impl Reason {
         match self {
             Reason::OutOfOrder => "out of order sample",
             Reason::Conflict => "duplicate sample for timestamp",
+            Reason::TooOld => "too old sample",
+            Reason::TooFarAhead => "out of bounds",
             Reason::InvalidLabels => "invalid label set",
             Reason::Histogram => "native histograms are not supported by this version",
         }
@@ -98,6 +114,8 @@ pub struct Outcome {
     pub failed: u64,
     /// Why.
     pub failure: Option<Failure>,
+    /// Rows that wait for a closed chunk to be read; empty when the batch is applied.
+    pub unread: Vec<(crate::wire::Row, crate::chunklog::ChunkPlace)>,
     /// Rows whose labels came in another encoding than the canonical one; their owner may be another shard.
     pub rekey: Vec<crate::wire::Row>,
 }
@@ -148,6 +166,8 @@ impl Reason {
         match error {
             AppendError::OutOfOrder { .. } => Reason::OutOfOrder,
             AppendError::Conflict { .. } => Reason::Conflict,
+            AppendError::TooOld { .. } => Reason::TooOld,
+            AppendError::TooFarAhead { .. } => Reason::TooFarAhead,
         }
     }
 }

@@ -159,9 +159,16 @@ async fn label_values(
     for tenant in tenants(shard, request)? {
         if request.matchers.is_empty() {
             let mut sent = 0;
+            let mut removals = shard.head.borrow().index_removals();
             loop {
-                let texts = shard.head.borrow().tenant_label_values(&tenant, name, sent, UNIT_TEXTS);
-                let count = texts.len();
+                let (texts, count) = {
+                    let head = shard.head.borrow();
+                    if removals != head.index_removals() {
+                        // Positions have shifted; who joins the pages drops what comes twice.
+                        (sent, removals) = (0, head.index_removals());
+                    }
+                    head.tenant_label_values(&tenant, name, sent, UNIT_TEXTS)
+                };
                 sent += count;
                 let page = vec![TenantTexts { tenant: Arc::clone(&tenant), texts }];
                 if reply.send_async(Ok(Page::Part(page))).await.is_err() {
@@ -211,8 +218,9 @@ fn tenants(shard: &Shard, request: &ReadRequest) -> Result<Vec<Arc<str>>, ReadEr
         ShardState::Recovering => return Err(unavailable("it replays its write-ahead log")),
         ShardState::Failed => return Err(unavailable("it could not start")),
     }
+    let known = shard.head.borrow().tenants();
     let mut tenants: Vec<Arc<str>> =
-        shard.head.borrow().tenants().into_iter().map(|(name, _)| name).collect();
+        known.into_iter().filter(|tenant| tenant.series > 0).map(|tenant| tenant.name).collect();
     tenants.retain(|tenant| request.tenants.iter().all(|matcher| matcher.matches(tenant)));
     tenants.sort_unstable();
     Ok(tenants)

@@ -1,12 +1,16 @@
 //! From the files of a shard to its head: the newest valid checkpoint, then the frames after it.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 
 use super::shard::Shard;
+use crate::chunklog::{ChunkLog, ChunkLogWriter, LogWriteError, file_name};
 use crate::head::{AppendError, Appended, Head, HeadFull, ImageLoader, SeriesIndex};
-use crate::rt::{RingFile, ShardDirectory, monotonic_now, prepare_directory};
+use crate::rt::{DirectFile, Directory, RingFile, ShardDirectory, monotonic_now, prepare_directory};
 use crate::wal::{
-    CheckpointError, Checkpoints, PageVisitor, RecordError, RecordVisitor, Recovery, Wal, WalError, decode,
+    CheckpointError, Checkpoints, Invalid, PageVisitor, RecordError, RecordVisitor, Recovery, Wal, WalError,
+    decode,
 };
 use crate::wire::{LabelError, SeriesHasher, parse_labels};
 
@@ -29,6 +33,100 @@ pub enum RecoverError {
     /// The ring cannot be read, or a record in it cannot be replayed.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// Chunk files that nothing needs cannot be removed.
+    #[error(transparent)]
+    Chunks(#[from] LogWriteError),
+    /// More labels than the head can number.
+    #[error("the head has more labels than it can number")]
+    HeadFull,
+}
+
+/// A shard as its files have it.
+pub struct Recovered<D: Directory, F: DirectFile> {
+    /// Series and samples.
+    pub head: Head,
+    /// The ring, ready for writing.
+    pub wal: Wal<F>,
+    /// Makes further checkpoints.
+    pub checkpoints: Checkpoints<D>,
+    /// Writes closed chunks.
+    pub chunks: ChunkLogWriter<D>,
+    /// What there is to tell.
+    pub report: Report,
+}
+
+/// What a recovery found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Series and size of the checkpoint, if there was one.
+    pub checkpoint: Option<(u32, u64)>,
+    /// Checkpoints that cannot be used.
+    pub invalid: Vec<Invalid>,
+    /// What the ring had.
+    pub ring: Recovery,
+    /// Samples that frames after the checkpoint brought.
+    pub samples: u64,
+    /// Samples that the checkpoint had already.
+    pub known_samples: u64,
+    /// Samples that the head refused, which it never should: what is in the WAL was accepted once.
+    pub refused_samples: u64,
+    /// The first of them.
+    pub first_refusal: Option<AppendError>,
+    /// Chunk files that are needed and not there, and how many chunks of them are lost.
+    pub missing_files: (Vec<u32>, u64),
+}
+
+/// Fills a head from a shard's files: the newest valid checkpoint, then the frames after it.
+pub async fn recover_files<D, F>(
+    files: D,
+    ring: F,
+    shard: u32,
+    hasher: &SeriesHasher,
+    window_ms: i64,
+) -> Result<Recovered<D, F>, RecoverError>
+where
+    D: Directory + Clone,
+    F: DirectFile,
+{
+    let log = Rc::new(RefCell::new(ChunkLog::default()));
+    list_chunks(&files, &log).await?;
+    let mut image = Image { head: Head::new(Rc::clone(&log)), loader: ImageLoader::default() };
+    let (checkpoints, loaded) = Checkpoints::load(files.clone(), shard, &mut image).await?;
+    let mut report = Report { invalid: loaded.invalid, ..Report::default() };
+    report.checkpoint = loaded.covered.map(|_| (image.head.series_count(), loaded.bytes));
+    let Image { mut head, loader } = image;
+    let mut replay = Replay::new(&mut head, &loader, hasher, window_ms);
+    let frame = |seq, payload: &[u8]| replay.frame(seq, payload);
+    let (wal, ring) = Wal::open(ring, &files, shard, loaded.covered, frame).await?;
+    report.ring = ring;
+    (report.samples, report.known_samples) = (replay.samples, replay.known_samples);
+    (report.refused_samples, report.first_refusal) = (replay.refused_samples, replay.first_refusal);
+    head.finish_replay().map_err(|_| RecoverError::HeadFull)?;
+    let missing = log.borrow().missing_files();
+    if !missing.is_empty() {
+        report.missing_files = (missing, head.drop_missing());
+    }
+    let mut chunks = ChunkLogWriter::new(files);
+    let unneeded = log.borrow_mut().take_unneeded(|_| false);
+    chunks.remove(&unneeded).await?;
+    Ok(Recovered { head, wal, checkpoints, chunks, report })
+}
+
+/// Adds the chunk files that are there.
+async fn list_chunks<D: Directory>(files: &D, log: &RefCell<ChunkLog>) -> Result<(), RecoverError> {
+    let io = |name: &str| {
+        let path = std::path::PathBuf::from(name);
+        move |source| RecoverError::Io { what: "opening", path, source }
+    };
+    for (file, window_ms) in ChunkLogWriter::list(files).await.map_err(io("the shard's directory"))? {
+        let name = file_name(file, window_ms);
+        let reader = files.reader(&name).await.map_err(io(&name))?;
+        let size_bytes = reader.size_bytes().map_err(io(&name))?;
+        // A file that somebody has made longer is read as far as a place can say.
+        let size_bytes = u32::try_from(size_bytes).unwrap_or(u32::MAX);
+        log.borrow_mut().add_existing(file, window_ms, size_bytes, reader);
+    }
+    Ok(())
 }
 
 /// Fills the shard's head from its files, and opens its ring for writing.
@@ -36,35 +134,13 @@ pub async fn recover(
     shard: &Shard,
     directory: &Path,
     ring_bytes: u64,
-) -> Result<Checkpoints<ShardDirectory>, RecoverError> {
+) -> Result<(Checkpoints<ShardDirectory>, ChunkLogWriter<ShardDirectory>), RecoverError> {
     let io = |what, path: &Path| {
         let path = path.to_owned();
         move |source| RecoverError::Io { what, path, source }
     };
     prepare_directory(directory, shard.index).await.map_err(io("preparing", directory))?;
-    let files = ShardDirectory::new(directory.to_owned());
     let began = monotonic_now();
-
-    let mut image = Image::default();
-    let (checkpoints, loaded) = Checkpoints::load(files.clone(), shard.index as u32, &mut image).await?;
-    for invalid in &loaded.invalid {
-        tracing::error!(
-            shard = shard.index,
-            checkpoint = invalid.name,
-            reason = %invalid.reason,
-            "a checkpoint cannot be used; an older one, or the WAL alone, takes its place"
-        );
-    }
-    if loaded.covered.is_some() {
-        tracing::info!(
-            shard = shard.index,
-            series = image.head.series_count(),
-            bytes = loaded.bytes,
-            seconds = format!("{:.3}", (monotonic_now() - began).as_secs_f64()),
-            "checkpoint loaded"
-        );
-    }
-
     let path = ring_path(directory);
     let exists = path.try_exists().map_err(io("looking for", &path))?;
     let ring = if exists {
@@ -72,30 +148,48 @@ pub async fn recover(
     } else {
         RingFile::create(&path, ring_bytes).await.map_err(io("making", &path))?
     };
-    let Image { mut head, loader } = image;
-    let mut replay = Replay::new(&mut head, &loader, &shard.hasher);
-    let (wal, recovery) = Wal::open(ring, &files, shard.index as u32, loaded.covered, |seq, payload| {
-        replay.frame(seq, payload)
-    })
-    .await?;
-    report(shard, &recovery, &replay);
+    let files = ShardDirectory::new(directory.to_owned());
+    let window_ms = shard.windows.block_ms;
+    let recovered = recover_files(files, ring, shard.index as u32, &shard.hasher, window_ms).await?;
+    let Recovered { head, wal, checkpoints, chunks, report } = recovered;
+    tell(shard, &report);
     tracing::info!(
         shard = shard.index,
-        frames = recovery.frames,
-        samples = replay.samples,
-        known_samples = replay.known_samples,
+        checkpoint_series = report.checkpoint.map_or(0, |(series, _)| series),
+        checkpoint_bytes = report.checkpoint.map_or(0, |(_, bytes)| bytes),
+        frames = report.ring.frames,
+        samples = report.samples,
+        known_samples = report.known_samples,
         seconds = format!("{:.3}", (monotonic_now() - began).as_secs_f64()),
-        "WAL replayed"
+        "recovered"
     );
     shard.metrics.ring_size_bytes.set(wal.size_bytes() as i64);
     shard.metrics.ring_used_bytes.set(wal.used_bytes() as i64);
     *shard.head.borrow_mut() = head;
     assert!(shard.wal.set(wal).is_ok(), "a shard recovers once");
-    Ok(checkpoints)
+    Ok((checkpoints, chunks))
 }
 
 /// Says exactly what is missing, if anything is.
-fn report(shard: &Shard, recovery: &Recovery, replay: &Replay<'_>) {
+fn tell(shard: &Shard, report: &Report) {
+    let recovery = &report.ring;
+    for invalid in &report.invalid {
+        tracing::error!(
+            shard = shard.index,
+            checkpoint = invalid.name,
+            reason = %invalid.reason,
+            "a checkpoint cannot be used; an older one, or the WAL alone, takes its place"
+        );
+    }
+    if report.missing_files.1 > 0 {
+        shard.metrics.lost_chunks.inc_by(report.missing_files.1);
+        tracing::error!(
+            shard = shard.index,
+            files = ?report.missing_files.0,
+            chunks = report.missing_files.1,
+            "chunk files are not there: their samples are lost"
+        );
+    }
     if let Some(torn) = &recovery.torn {
         tracing::info!(
             shard = shard.index,
@@ -128,10 +222,10 @@ fn report(shard: &Shard, recovery: &Recovery, replay: &Replay<'_>) {
             "the WAL is damaged; the shard starts with what comes before"
         );
     }
-    if let Some(refusal) = replay.first_refusal {
+    if let Some(refusal) = report.first_refusal {
         tracing::error!(
             shard = shard.index,
-            samples = replay.refused_samples,
+            samples = report.refused_samples,
             first = %refusal,
             "samples of the WAL do not fit to the head; this is a bug, and they are left out"
         );
@@ -139,7 +233,6 @@ fn report(shard: &Shard, recovery: &Recovery, replay: &Replay<'_>) {
 }
 
 /// The head that a checkpoint brings.
-#[derive(Default)]
 struct Image {
     head: Head,
     loader: ImageLoader,
@@ -147,7 +240,9 @@ struct Image {
 
 impl PageVisitor for Image {
     fn reset(&mut self) {
-        *self = Image::default();
+        let log = Rc::clone(self.head.log());
+        log.borrow_mut().forget_live();
+        *self = Image { head: Head::new(log), loader: ImageLoader::default() };
     }
 
     fn page(&mut self, seq: u64, bytes: &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -187,6 +282,7 @@ pub struct Replay<'a> {
     head: &'a mut Head,
     image: &'a ImageLoader,
     hasher: &'a SeriesHasher,
+    window_ms: i64,
     /// Samples that the head took.
     pub samples: u64,
     /// Samples that the checkpoint's image had already.
@@ -199,8 +295,22 @@ pub struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     /// Into a head that an image filled (or that is empty).
-    pub fn new(head: &'a mut Head, image: &'a ImageLoader, hasher: &'a SeriesHasher) -> Replay<'a> {
-        Replay { head, image, hasher, samples: 0, known_samples: 0, refused_samples: 0, first_refusal: None }
+    pub fn new(
+        head: &'a mut Head,
+        image: &'a ImageLoader,
+        hasher: &'a SeriesHasher,
+        window_ms: i64,
+    ) -> Replay<'a> {
+        Replay {
+            head,
+            image,
+            hasher,
+            window_ms,
+            samples: 0,
+            known_samples: 0,
+            refused_samples: 0,
+            first_refusal: None,
+        }
     }
 
     /// Applies the records of one frame.
@@ -210,32 +320,38 @@ impl<'a> Replay<'a> {
         frame.result
     }
 
-    fn series(&mut self, reference: u32, tenant: &str, label_bytes: &[u8]) -> Result<(), ReplayError> {
+    fn series(
+        &mut self,
+        seq: u64,
+        reference: u32,
+        tenant: &str,
+        label_bytes: &[u8],
+    ) -> Result<(), ReplayError> {
         let known = self.head.series_count();
         if reference > known {
             return Err(ReplayError::UnknownSeries { reference, known });
         }
-        // The checkpoint's image has it already.
-        if reference < known {
+        // The checkpoint's image has it already, or the series that got its number later.
+        if seq < self.image.covered_below(reference) {
             return Ok(());
         }
         let labels = parse_labels(label_bytes).map_err(|error| ReplayError::Labels { reference, error })?;
         let key = self.hasher.tenant(tenant).key(label_bytes);
-        self.head.create(key, tenant, &labels).map(drop).map_err(ReplayError::HeadFull)
+        self.head.create_at(reference, key, tenant, &labels).map_err(ReplayError::HeadFull)
     }
 
     #[inline]
     fn sample(&mut self, seq: u64, reference: u32, timestamp_ms: i64, value: f64) -> Result<(), ReplayError> {
-        let known = self.head.series_count();
-        if reference >= known {
-            return Err(ReplayError::UnknownSeries { reference, known });
-        }
         if seq < self.image.covered_below(reference) {
             self.known_samples += 1;
             return Ok(());
         }
-        match self.head.append(SeriesIndex(reference), timestamp_ms, value) {
-            Ok(Appended::Stored) => self.samples += 1,
+        let series = SeriesIndex(reference);
+        if !self.head.is_occupied(series) {
+            return Err(ReplayError::UnknownSeries { reference, known: self.head.series_count() });
+        }
+        match self.head.replay(series, timestamp_ms, value, self.window_ms) {
+            Ok(Appended::Stored | Appended::Late | Appended::Unread(_)) => self.samples += 1,
             Ok(Appended::Repeat) => self.known_samples += 1,
             Err(error) => {
                 self.refused_samples += 1;
@@ -256,7 +372,14 @@ struct FrameReplay<'a, 'b> {
 impl RecordVisitor for FrameReplay<'_, '_> {
     fn series(&mut self, reference: u32, tenant: &str, label_bytes: &[u8]) {
         if self.result.is_ok() {
-            self.result = self.replay.series(reference, tenant, label_bytes);
+            self.result = self.replay.series(self.seq, reference, tenant, label_bytes);
+        }
+    }
+
+    fn bounds(&mut self, tenant: &str, frozen_ms: i64, truncated_ms: i64) {
+        if self.result.is_ok() {
+            let set = self.replay.head.set_bounds(tenant, frozen_ms, truncated_ms);
+            self.result = set.map_err(ReplayError::HeadFull);
         }
     }
 

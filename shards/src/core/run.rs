@@ -1,7 +1,7 @@
 //! The life of a shard on its executor: recover, serve, drain, close.
 
-use std::cell::Cell;
-use std::collections::HashMap;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,13 +14,17 @@ use prometheus::IntGauge;
 
 use super::batch::WriteBatch;
 use super::checkpoint::Checkpointer;
+use super::chunks::ChunkWriter;
+use super::cut::{CutError, Sweeper};
 use super::dispatch::Dispatcher;
-use super::handle::Job;
+use super::handle::{CutJob, Job};
+use super::outcome::Failure;
 use super::read;
 use super::recover::{RecoverError, recover};
 use super::shard::{HeadBudget, Shard};
 use super::state::{ShardState, SharedState};
 use crate::edge::{Admission, Answer, Connections, EdgeLimits, RenderJob, Router, WriteHandler, accept_loop};
+use crate::head::TimeWindows;
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
 use crate::rt::{Listener, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout};
@@ -38,6 +42,7 @@ pub struct ShardSeed {
     pub count: usize,
     pub directory: PathBuf,
     pub ring_bytes: u64,
+    pub windows: TimeWindows,
     pub hasher: SeriesHasher,
     pub metrics: Metrics,
     pub state: SharedState,
@@ -75,7 +80,8 @@ pub async fn run_shard(seed: ShardSeed) {
     let shard_metrics = families.shard(index);
     let admission = Admission::new(seed.inflight_bytes_max, shard_metrics.inflight_bytes.clone());
     let connections_gauge = shard_metrics.connections.clone();
-    let shard = Rc::new(Shard::new(index, count, hasher, shard_metrics, state.clone(), seed.budget));
+    let shard =
+        Rc::new(Shard::new(index, count, hasher, shard_metrics, state.clone(), seed.budget, seed.windows));
     let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox));
     let (stop_sender, stop) = oneshot::channel::<()>();
     let stop = stop.map(|_| ()).boxed_local().shared();
@@ -97,9 +103,15 @@ pub async fn run_shard(seed: ShardSeed) {
     let writer = Rc::clone(&shard);
     spawn_critical("commit", async move { writer.commit_loop().await });
     spawn_critical("receive", receive_loop(Rc::clone(&shard), seed.inbox));
-    spawn_critical("jobs", job_loop(Rc::clone(&shard), dispatcher, seed.jobs));
-    let checkpointer = match start_up(&shard, &directory, ring_bytes).await {
-        Ok(checkpointer) => checkpointer,
+    let jobs = Rc::new(Jobs {
+        shard: Rc::clone(&shard),
+        dispatcher,
+        reads: Rc::default(),
+        sweeper: OnceCell::new(),
+    });
+    spawn_critical("jobs", job_loop(Rc::clone(&jobs), seed.jobs));
+    let (checkpointer, chunks) = match start_up(&shard, &directory, ring_bytes).await {
+        Ok(started) => started,
         Err(error) => {
             let text = format!("shard {index} cannot start: {error}");
             if let Ok(mut failure) = seed.failure.lock() {
@@ -110,6 +122,9 @@ pub async fn run_shard(seed: ShardSeed) {
             return;
         }
     };
+    let sweeper = Sweeper::new(Rc::clone(&shard), Rc::clone(&chunks), Rc::clone(&jobs.reads));
+    assert!(jobs.sweeper.set(Rc::new(sweeper)).is_ok(), "a shard starts once");
+    spawn_critical("chunk log", async move { chunks.watch().await });
     let watching = Rc::clone(&checkpointer);
     spawn_critical("checkpoint", async move { watching.watch().await });
     shard.set_state(ShardState::Serving);
@@ -155,13 +170,15 @@ async fn start_up(
     shard: &Rc<Shard>,
     directory: &Path,
     ring_bytes: u64,
-) -> Result<Rc<Checkpointer>, RecoverError> {
+) -> Result<(Rc<Checkpointer>, Rc<ChunkWriter>), RecoverError> {
     let began = monotonic_now();
-    let checkpoints = recover(shard, directory, ring_bytes).await?;
+    let (checkpoints, chunks) = recover(shard, directory, ring_bytes).await?;
     let seconds = (monotonic_now() - began).as_secs_f64();
     shard.metrics.recovery_seconds.set(seconds);
     shard.report_size();
-    Ok(Rc::new(Checkpointer::new(Rc::clone(shard), checkpoints)))
+    let chunks = Rc::new(ChunkWriter::new(Rc::clone(shard), chunks));
+    let checkpointer = Checkpointer::new(Rc::clone(shard), Rc::clone(&chunks), checkpoints);
+    Ok((Rc::new(checkpointer), chunks))
 }
 
 async fn receive_loop(shard: Rc<Shard>, mut inbox: Inbox<WriteBatch>) {
@@ -171,21 +188,30 @@ async fn receive_loop(shard: Rc<Shard>, mut inbox: Inbox<WriteBatch>) {
     }
 }
 
-async fn job_loop(shard: Rc<Shard>, dispatcher: Rc<Dispatcher>, jobs: flume::Receiver<Job>) {
-    let reads = Rc::new(Reads::default());
+/// What jobs work with.
+struct Jobs {
+    shard: Rc<Shard>,
+    dispatcher: Rc<Dispatcher>,
+    reads: Rc<Reads>,
+    /// Set when recovery is done.
+    sweeper: OnceCell<Rc<Sweeper>>,
+}
+
+async fn job_loop(own: Rc<Jobs>, jobs: flume::Receiver<Job>) {
+    let reads = Rc::clone(&own.reads);
     while let Ok(job) = jobs.recv_async().await {
         match job {
             Job::Read(job) => {
                 reads.ended.wait_until(|| reads.running.get() < READS_MAX).await;
                 let running = RunningRead::new(&reads);
-                let shard = Rc::clone(&shard);
+                let shard = Rc::clone(&own.shard);
                 spawn("read", async move {
                     read::run(shard, job).await;
                     drop(running);
                 });
             }
             Job::Write { tenant, body, reply } => {
-                let dispatcher = Rc::clone(&dispatcher);
+                let dispatcher = Rc::clone(&own.dispatcher);
                 spawn("in-process write", async move {
                     let answer = match dispatcher.write(&tenant, body, ()).await {
                         Ok((_, outcome)) => Answer::of_outcome(outcome),
@@ -194,6 +220,34 @@ async fn job_loop(shard: Rc<Shard>, dispatcher: Rc<Dispatcher>, jobs: flume::Rec
                     let _ = reply.send(answer);
                 });
             }
+            Job::Cut(job) => {
+                let own = Rc::clone(&own);
+                spawn("cut", async move { cut(&own, job).await });
+            }
+        }
+    }
+}
+
+async fn cut(own: &Jobs, job: CutJob) {
+    let shard = own.shard.index;
+    let recovering = || CutError::Shard { shard, failure: Failure::Recovering };
+    let sweeper = own.sweeper.get().ok_or_else(recovering);
+    // An error in sending means that the asker has gone.
+    match job {
+        CutJob::Tenants { reply } => drop(reply.send(sweeper.map(|sweeper| sweeper.tenants()))),
+        CutJob::Freeze { tenant, frozen_ms, reply } => {
+            let done = match sweeper {
+                Ok(sweeper) => sweeper.freeze(&tenant, frozen_ms).await,
+                Err(error) => Err(error),
+            };
+            let _ = reply.send(done);
+        }
+        CutJob::Truncate { tenant, below_ms, reply } => {
+            let done = match sweeper {
+                Ok(sweeper) => sweeper.truncate(&tenant, below_ms).await,
+                Err(error) => Err(error),
+            };
+            let _ = reply.send(done);
         }
     }
 }
@@ -213,27 +267,56 @@ impl TenantGauges {
     }
 }
 
-/// How many reads run.
+/// How many reads run, and since when.
 #[derive(Default)]
-struct Reads {
+pub struct Reads {
     running: Cell<usize>,
     ended: WaitList,
+    epoch: Cell<u64>,
+    /// Reads that run, by the epoch in which they began.
+    by_epoch: RefCell<BTreeMap<u64, usize>>,
+}
+
+impl Reads {
+    /// The epoch in which the oldest read that runs began.
+    pub fn oldest_epoch(&self) -> Option<u64> {
+        self.by_epoch.borrow().keys().next().copied()
+    }
+
+    /// Begins another epoch; returns the one that has ended.
+    pub fn next_epoch(&self) -> u64 {
+        self.epoch.replace(self.epoch.get() + 1)
+    }
 }
 
 /// Counts one read until it is dropped, also by a panic.
-struct RunningRead(Rc<Reads>);
+struct RunningRead {
+    reads: Rc<Reads>,
+    epoch: u64,
+}
 
 impl RunningRead {
     fn new(reads: &Rc<Reads>) -> RunningRead {
         reads.running.set(reads.running.get() + 1);
-        RunningRead(Rc::clone(reads))
+        let epoch = reads.epoch.get();
+        *reads.by_epoch.borrow_mut().entry(epoch).or_default() += 1;
+        RunningRead { reads: Rc::clone(reads), epoch }
     }
 }
 
 impl Drop for RunningRead {
     fn drop(&mut self) {
-        self.0.running.set(self.0.running.get() - 1);
-        self.0.ended.wake_all();
+        let reads = &self.reads;
+        reads.running.set(reads.running.get() - 1);
+        let mut by_epoch = reads.by_epoch.borrow_mut();
+        if let Some(count) = by_epoch.get_mut(&self.epoch) {
+            *count -= 1;
+            if *count == 0 {
+                by_epoch.remove(&self.epoch);
+            }
+        }
+        drop(by_epoch);
+        reads.ended.wake_all();
     }
 }
 
@@ -250,8 +333,8 @@ async fn heartbeat(
         shard.metrics.queries_queued.set(jobs.len() as i64);
         families.set_nudges(nudge_count());
         let now = shard.head.borrow().tenants();
-        for (tenant, series) in now {
-            tenants.set(&families, tenant, i64::from(series));
+        for tenant in now {
+            tenants.set(&families, tenant.name, i64::from(tenant.series));
         }
         sleep(HEARTBEAT).await;
     }

@@ -9,23 +9,27 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::apply::{LastSeries, SAMPLE_RECORD_BYTES_MAX, Target, apply, series_record_bytes_max};
 use super::batch::WriteBatch;
+use super::chunks::ChunksRead;
 use super::outcome::{Failure, Outcome};
 use super::state::{ShardState, SharedState};
-use crate::head::Head;
+use crate::head::{Head, TimeWindows};
 use crate::metrics::ShardMetrics;
-use crate::rt::{Notify, Pacer, RingFile, WaitList, monotonic_now};
+use crate::rt::{Notify, Pacer, RingFile, WaitList, monotonic_now, unix_now_ms};
 use crate::wal::{CommitError, Encoder, Wal, frame_bytes};
-use crate::wire::SeriesHasher;
+use crate::wire::{Row, SeriesHasher, TenantHasher};
 
 /// The most rows that are applied between two looks at the clock: some 100 µs.
 const UNIT_ROWS: usize = 1024;
 
 /// A batch that holds this much waits for the commit before it; a little more comes in with the last unit.
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Chunks that wait to be written are written when they have this many bytes.
+const CHUNKS_PENDING_BYTES: u64 = 256 << 10;
 
 /// The state of one shard.
 pub struct Shard {
@@ -41,6 +45,14 @@ pub struct Shard {
     pub metrics: ShardMetrics,
     /// Makes the keys of series.
     pub hasher: SeriesHasher,
+    /// Which samples are taken, and how blocks are cut.
+    pub windows: TimeWindows,
+    /// Told when closed chunks wait to be written.
+    pub chunks_pending: Notify,
+    /// Closed chunks could not be written for lack of space.
+    pub disk_full: Cell<bool>,
+    /// Held by a checkpoint or a sweep: neither may see the other half done.
+    pub maintenance: Maintenance,
     /// Told after each commit, and when a write found no room, for whoever watches the ring's fill.
     pub committed: Notify,
     /// A write found no room in the ring since this was last cleared.
@@ -62,10 +74,44 @@ struct OpenBatch {
     waiters: Vec<Waiter>,
 }
 
+/// Lets one piece of work at a time look at or change the whole head.
+#[derive(Default)]
+pub struct Maintenance {
+    busy: Cell<bool>,
+    ended: WaitList,
+}
+
+/// The right to do so, until it is dropped.
+pub struct MaintenanceTurn<'a>(&'a Maintenance);
+
+impl Maintenance {
+    /// Waits for the turn.
+    pub async fn turn(&self) -> MaintenanceTurn<'_> {
+        while self.busy.get() {
+            self.ended.wait_until(|| !self.busy.get()).await;
+        }
+        self.busy.set(true);
+        MaintenanceTurn(self)
+    }
+}
+
+impl Drop for MaintenanceTurn<'_> {
+    fn drop(&mut self) {
+        self.0.busy.set(false);
+        self.0.ended.wake_all();
+    }
+}
+
 struct Waiter {
     batch: Option<WriteBatch>,
     outcome: Outcome,
     flushed: Option<Rc<Cell<bool>>>,
+}
+
+/// What goes from one run of a batch to the next.
+struct Run {
+    hasher: TenantHasher,
+    last: LastSeries,
 }
 
 /// How much memory the heads of all shards may take together.
@@ -75,6 +121,8 @@ pub struct HeadBudget {
     pub bytes_max: u64,
     /// What all shards hold, as each last reported it.
     pub used_bytes: Arc<AtomicU64>,
+    /// The disk has less space left than the node keeps free.
+    pub disk_is_low: Arc<AtomicBool>,
 }
 
 impl Shard {
@@ -86,6 +134,7 @@ impl Shard {
         metrics: ShardMetrics,
         state: SharedState,
         budget: HeadBudget,
+        windows: TimeWindows,
     ) -> Shard {
         Shard {
             index,
@@ -94,6 +143,10 @@ impl Shard {
             wal: OnceCell::new(),
             metrics,
             hasher,
+            windows,
+            chunks_pending: Notify::default(),
+            disk_full: Cell::new(false),
+            maintenance: Maintenance::default(),
             committed: Notify::default(),
             ring_was_full: Cell::new(false),
             open: RefCell::default(),
@@ -120,6 +173,9 @@ impl Shard {
         match self.state() {
             ShardState::Recovering => Some(Failure::Recovering),
             ShardState::Serving => {
+                if self.disk_full.get() || self.budget.disk_is_low.load(Ordering::Relaxed) {
+                    return Some(Failure::DiskFull);
+                }
                 let used_bytes = self.budget.used_bytes.load(Ordering::Relaxed);
                 (used_bytes > self.budget.bytes_max).then_some(Failure::HeadMemory)
             }
@@ -132,19 +188,51 @@ impl Shard {
     /// Applies a batch; its request learns the outcome when it is durable. Returns when the batch is applied.
     pub async fn write(&self, batch: WriteBatch) {
         let mut outcome = Outcome::default();
-        let (mut done, mut last) = (0, LastSeries::default());
-        let hasher = self.hasher.tenant(batch.tenant());
+        let mut run = Run { hasher: self.hasher.tenant(batch.tenant()), last: LastSeries::default() };
+        let mut read = ChunksRead::default();
         let mut pacer = Pacer::default();
-        while done < batch.rows.len() {
+        let mut failed =
+            self.write_rows(&batch, &batch.rows, &mut run, &read, &mut outcome, &mut pacer).await;
+        while failed.is_ok() && !outcome.unread.is_empty() {
+            let (rows, places): (Vec<Row>, Vec<_>) = std::mem::take(&mut outcome.unread).into_iter().unzip();
+            read.read(self, places.into_iter()).await;
+            pacer.restart();
+            failed = self.write_rows(&batch, &rows, &mut run, &read, &mut outcome, &mut pacer).await;
+        }
+        if let Err(failure) = failed {
+            if failure == Failure::RingFull {
+                self.ring_was_full.set(true);
+                self.committed.notify();
+            }
+            outcome.failed += std::mem::take(&mut outcome.unread).len() as u64;
+            outcome.failure = Some(failure);
+        }
+        self.report_size();
+        self.open.borrow_mut().waiters.push(Waiter { batch: Some(batch), outcome, flushed: None });
+        self.work.notify();
+    }
+
+    /// Applies rows of a batch. On a failure, the rows that were not looked at are counted as failed.
+    async fn write_rows(
+        &self,
+        batch: &WriteBatch,
+        all: &[Row],
+        run: &mut Run,
+        read: &ChunksRead,
+        outcome: &mut Outcome,
+        pacer: &mut Pacer,
+    ) -> Result<(), Failure> {
+        let mut done = 0;
+        while done < all.len() {
             if self.open.borrow().records.len() >= PAYLOAD_BYTES_MAX {
                 // Nobody who waits for this frame may have told the committer of it yet.
                 self.work.notify();
                 self.room.wait_until(|| self.open.borrow().records.len() < PAYLOAD_BYTES_MAX).await;
                 pacer.restart();
             }
-            let rows = &batch.rows[done..batch.rows.len().min(done + UNIT_ROWS)];
+            let rows = &all[done..all.len().min(done + UNIT_ROWS)];
             let applied = match self.refusal() {
-                None => self.apply(&batch, rows, &hasher, &mut last, &mut outcome),
+                None => self.apply(batch, rows, run, read, outcome),
                 Some(failure) => {
                     outcome.failed += rows.len() as u64;
                     Err(failure)
@@ -153,28 +241,21 @@ impl Shard {
             match applied {
                 Ok(count) => done += count,
                 Err(failure) => {
-                    if failure == Failure::RingFull {
-                        self.ring_was_full.set(true);
-                        self.committed.notify();
-                    }
-                    outcome.failure = Some(failure);
-                    outcome.failed += (batch.rows.len() - done - rows.len()) as u64;
-                    break;
+                    outcome.failed += (all.len() - done - rows.len()) as u64;
+                    return Err(failure);
                 }
             }
             pacer.pace().await;
         }
-        self.report_size();
-        self.open.borrow_mut().waiters.push(Waiter { batch: Some(batch), outcome, flushed: None });
-        self.work.notify();
+        Ok(())
     }
 
     fn apply(
         &self,
         batch: &WriteBatch,
-        rows: &[crate::wire::Row],
-        hasher: &crate::wire::TenantHasher,
-        last: &mut LastSeries,
+        rows: &[Row],
+        run: &mut Run,
+        read: &ChunksRead,
         outcome: &mut Outcome,
     ) -> Result<usize, Failure> {
         let wal = self.wal.get().ok_or(Failure::Recovering)?;
@@ -186,9 +267,53 @@ impl Shard {
         let fits = |payload_bytes| wal.fits(payload_bytes);
         let is_ample = wal.fits(records.len() + label_bytes + rows.len() * row_bytes);
         let has_room: Option<&dyn Fn(usize) -> bool> = if is_ample { None } else { Some(&fits) };
-        let mut target =
-            Target { head, records, hasher, shard: self.index, shard_count: self.count, has_room };
-        apply(&mut target, batch, rows, last, outcome)
+        let now_ms = if self.windows.future_ms == 0 { 0 } else { unix_now_ms() };
+        let rules = head.rules(&self.windows, batch.tenant(), now_ms);
+        let written = outcome.written;
+        let mut target = Target {
+            head,
+            records,
+            hasher: &run.hasher,
+            shard: self.index,
+            shard_count: self.count,
+            rules,
+            read,
+            taken_ms: (i64::MAX, i64::MIN),
+            has_room,
+        };
+        let applied = apply(&mut target, batch, rows, &mut run.last, outcome);
+        let (oldest_ms, newest_ms) = target.taken_ms;
+        if outcome.written > written {
+            head.note(batch.tenant(), outcome.written - written, oldest_ms, newest_ms);
+        }
+        if head.log().borrow().pending_bytes() >= CHUNKS_PENDING_BYTES {
+            self.chunks_pending.notify();
+        }
+        applied
+    }
+
+    /// Writes down the bounds of a tenant's times, and returns when they are durable.
+    pub async fn set_bounds(&self, tenant: &str, frozen_ms: i64, truncated_ms: i64) -> Result<(), Failure> {
+        let wal = self.wal.get().ok_or(Failure::Recovering)?;
+        match self.state() {
+            ShardState::Serving | ShardState::Stopping => {}
+            ShardState::Recovering => return Err(Failure::Recovering),
+            ShardState::Poisoned => return Err(Failure::Poisoned),
+            ShardState::Failed => return Err(Failure::NotStarted),
+        }
+        {
+            let records = &mut self.open.borrow_mut().records;
+            if !wal.fits(records.len() + series_record_bytes_max(tenant, 0)) {
+                self.ring_was_full.set(true);
+                self.committed.notify();
+                return Err(Failure::RingFull);
+            }
+            let set = self.head.borrow_mut().set_bounds(tenant, frozen_ms, truncated_ms);
+            set.map_err(|_| Failure::HeadFull)?;
+            records.bounds(tenant, frozen_ms, truncated_ms);
+        }
+        self.flush().await;
+        if self.state() == ShardState::Poisoned { Err(Failure::Poisoned) } else { Ok(()) }
     }
 
     /// Tells the metrics and the other shards how large this head is.
@@ -196,10 +321,11 @@ impl Shard {
         let head = self.head.borrow();
         let size_bytes = head.size_bytes();
         let before = self.reported_bytes.replace(size_bytes);
-        self.budget.used_bytes.fetch_add(size_bytes - before, Ordering::Relaxed);
+        // Wraps where the head has shrunk, as the sum does.
+        self.budget.used_bytes.fetch_add(size_bytes.wrapping_sub(before), Ordering::Relaxed);
         self.metrics.head_bytes.set(size_bytes as i64);
-        self.metrics.chunk_bytes.set(head.chunk_bytes() as i64);
-        self.metrics.series.set(i64::from(head.series_count()));
+        self.metrics.chunk_bytes.set(head.sample_bytes() as i64);
+        self.metrics.series.set(i64::from(head.live_series_count()));
     }
 
     /// Waits until all that is in the head is durable. Returns at once on a poisoned shard.

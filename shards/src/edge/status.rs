@@ -122,7 +122,7 @@ impl Answer {
                     Failure::Stopping => 1,
                     Failure::NotStarted => 30,
                     Failure::Poisoned => 30,
-                    Failure::HeadFull | Failure::HeadMemory => 30,
+                    Failure::HeadFull | Failure::HeadMemory | Failure::DiskFull => 30,
                 }),
             ),
             // The head's refusals are 409 in Thanos Receive. It has no native-histogram refusal; the sender
@@ -158,6 +158,7 @@ fn failure_text(failure: Failure) -> &'static str {
         Failure::Stopping => "the node is stopping",
         Failure::NotStarted => "a shard of this node could not start; its log says why",
         Failure::HeadFull => "the head has as many series as it can number",
+        Failure::DiskFull => "the disk has less free space than this node keeps",
         Failure::HeadMemory => "the samples and series in memory have reached their limit",
     }
 }
@@ -206,12 +207,15 @@ mod tests {
             (Failure::Poisoned, 30),
             (Failure::HeadFull, 30),
             (Failure::HeadMemory, 30),
+            (Failure::DiskFull, 30),
         ] {
             assert_eq!(status(WriteError::Failed { failure }), (503, Some(seconds)), "{failure:?}");
         }
         for (reason, code) in [
             (Reason::OutOfOrder, 409),
             (Reason::Conflict, 409),
+            (Reason::TooOld, 409),
+            (Reason::TooFarAhead, 409),
             (Reason::InvalidLabels, 409),
             (Reason::Histogram, 400),
         ] {

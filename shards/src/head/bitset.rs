@@ -22,6 +22,23 @@ impl BitSet {
         }
     }
 
+    /// Adds a number, whatever the bound; answers whether it is new.
+    pub fn insert(&mut self, number: u32) -> bool {
+        let word = number as usize / 64;
+        if word >= self.words.len() {
+            self.words.resize(word + 1, 0);
+            self.bound = self.bound.max(number.saturating_add(1));
+        }
+        let is_new = self.words[word] & 1 << (number % 64) == 0;
+        self.words[word] |= 1 << (number % 64);
+        is_new
+    }
+
+    /// Whether a number is a member.
+    pub fn contains(&self, number: u32) -> bool {
+        self.words.get(number as usize / 64).is_some_and(|word| word & 1 << (number % 64) != 0)
+    }
+
     /// Keeps what is in both.
     pub fn intersect(&mut self, other: &BitSet) {
         for (word, other) in self.words.iter_mut().zip(&other.words) {

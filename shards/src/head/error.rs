@@ -3,7 +3,7 @@
 /// Why the head refuses a sample for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Older than the newest sample of its series, and not stored already.
+    /// Older than the newest sample of its series, not stored already, and no out-of-order window is configured.
     #[error("out of order sample: timestamp {timestamp_ms}, the newest is {last_ms}")]
     OutOfOrder {
         /// The sample's time.
@@ -16,6 +16,24 @@ pub enum AppendError {
     Conflict {
         /// The sample's time.
         timestamp_ms: i64,
+    },
+    /// Before what the tenant's head still takes.
+    #[error("too old sample: timestamp {timestamp_ms}, the oldest that is taken is {oldest_ms}")]
+    TooOld {
+        /// The sample's time.
+        timestamp_ms: i64,
+        /// The oldest time that is taken.
+        oldest_ms: i64,
+    },
+    /// Further ahead of the clock than allowed.
+    #[error(
+        "sample too far in the future: timestamp {timestamp_ms}, the newest that is taken is {newest_ms}"
+    )]
+    TooFarAhead {
+        /// The sample's time.
+        timestamp_ms: i64,
+        /// The newest time that is taken.
+        newest_ms: i64,
     },
 }
 

@@ -19,6 +19,8 @@ pub struct Finder {
     bound: u32,
     found: BitSet,
     current: BitSet,
+    /// Lists of values are as they were at this count of removals.
+    removals: u64,
 }
 
 impl Finder {
@@ -30,12 +32,27 @@ impl Finder {
         let mut found = BitSet::empty(bound);
         found.extend(all);
         let current = BitSet::empty(bound);
-        Some(Finder { tenant, matchers, matcher_at: 0, value_at: 0, bound, found, current })
+        Some(Finder {
+            tenant,
+            matchers,
+            matcher_at: 0,
+            value_at: 0,
+            bound,
+            found,
+            current,
+            removals: head.index.removals(),
+        })
     }
 
     /// Does a bounded amount of work; answers whether the search is done.
     pub fn step(&mut self, head: &Head) -> bool {
         let Some(matcher) = self.matchers.get(self.matcher_at) else { return true };
+        if self.removals != head.index.removals() {
+            // Positions in the list have shifted: this matcher begins again.
+            self.removals = head.index.removals();
+            self.current = BitSet::empty(self.bound);
+            self.value_at = 0;
+        }
         // A matcher that accepts an absent label is easier to see as what it rejects.
         let rejects = matcher.matches_empty();
         let pairs = head

@@ -1,7 +1,8 @@
 //! The writable window of a shard, in memory: series, symbols, postings, chunks.
 //!
 //! Owns:     everything here; one `Head` belongs to one shard.
-//! Touches:  nothing: no clock, no I/O, no lock, so that recovery and the simulation drive the same code.
+//! Touches:  the chunk log in memory, for chunks that are full. No clock, no I/O, no lock, so that recovery and the
+//!           simulation drive the same code.
 //! Promises: an error leaves the head as it was; what was appended is readable at once.
 
 mod bitset;
@@ -10,14 +11,19 @@ mod finder;
 mod image;
 mod index;
 mod key;
+mod late;
 mod pages;
+mod rules;
 mod series;
 mod store;
+mod sweep;
 mod symbols;
 
 pub use error::{AppendError, HeadFull, ImageError};
 pub use finder::Finder;
 pub use image::{ImageLoader, ImageWriter};
 pub use key::SeriesKey;
-pub use series::Appended;
-pub use store::{Head, SeriesIndex};
+pub use rules::{Rules, TimeWindows, window_of};
+pub use series::{Appended, ClosedChunk, ReadChunks};
+pub use store::{Head, SeriesIndex, TenantState};
+pub use sweep::Sweep;

@@ -1,20 +1,27 @@
 //! The head itself: look up by key, create, append, read.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashTable;
 
 use super::error::{AppendError, HeadFull};
-use super::index::{Index, Pair};
+use super::index::{Index, Pair, TenantIndex};
 use super::key::SeriesKey;
 use super::pages::Pages;
-use super::series::{Appended, Series};
+use super::rules::{Rules, TimeWindows};
+use super::series::{Appended, ClosedChunk, ReadChunks, Series};
 use super::symbols::Symbols;
 use crate::Labels;
 use crate::chunk::Encoding;
+use crate::chunklog::{ChunkBytes, ChunkLog, Found};
 use crate::core::{HeadChunk, HeadSeries};
 
-/// The number of a series in its shard; the WAL and checkpoints refer to it.
+/// The number of a series in its shard; the WAL and checkpoints refer to it. A number is given to another series only
+/// some time after its series has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesIndex(pub u32);
 
@@ -29,7 +36,7 @@ const SERIES_PAIR_BYTES: u64 = 4 + 6;
 const PAIR_BYTES: u64 = 12 + 32 + 8 + 6;
 
 /// A symbol's place and its entry in the table, without its text.
-const SYMBOL_BYTES: u64 = 12 + 8;
+const SYMBOL_BYTES: u64 = 16 + 8;
 
 /// All series of one shard.
 #[derive(Default)]
@@ -39,11 +46,51 @@ pub struct Head {
     pub(super) series: Pages<Series>,
     /// Label pairs of all series, one run per series.
     pub(super) series_pairs: Pages<u32>,
+    /// Runs of pairs that no series uses, by length.
+    vacant_runs: HashMap<u16, Vec<u32>, ahash::RandomState>,
     by_key: HashTable<u32>,
-    pub(super) chunk_bytes: u64,
+    /// Numbers that a new series may have.
+    pub(super) vacant: Vec<u32>,
+    /// Numbers that are vacant, but that a read in progress may still mean for another series.
+    pub(super) resting: Vec<u32>,
+    /// Pairs of series whose numbers the WAL gave to others during replay.
+    pub(super) replaced: Vec<u32>,
+    /// While an image is made, new things get new numbers: the pages before do not have them.
+    is_imaged: bool,
+    sample_bytes: i64,
+    log: Rc<RefCell<ChunkLog>>,
+}
+
+/// What the head knows of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantState {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How many series it has.
+    pub series: u32,
+    /// Samples taken since the start.
+    pub samples: u64,
+    /// A time before which no sample is in memory; `None` without samples.
+    pub oldest_ms: Option<i64>,
+    /// Time of the newest sample.
+    pub newest_ms: Option<i64>,
+    /// No sample before it is taken any more.
+    pub frozen_ms: i64,
+    /// What was before it is in a block, and was dropped.
+    pub truncated_ms: i64,
 }
 
 impl Head {
+    /// An empty head whose closed chunks go to `log`.
+    pub fn new(log: Rc<RefCell<ChunkLog>>) -> Head {
+        Head { log, ..Head::default() }
+    }
+
+    /// Where closed chunks are.
+    pub fn log(&self) -> &Rc<RefCell<ChunkLog>> {
+        &self.log
+    }
+
     /// The series with a key, if there is one.
     #[inline]
     pub fn find(&self, key: SeriesKey) -> Option<SeriesIndex> {
@@ -69,34 +116,169 @@ impl Head {
         tenant: &str,
         labels: &[(&str, &str)],
     ) -> Result<SeriesIndex, HeadFull> {
-        assert!(!labels.is_empty(), "a series has at least its name");
-        let tenant = self.symbols.intern(tenant)?;
-        let mut pairs = Vec::with_capacity(labels.len());
-        for (name, value) in labels {
-            let (name, value) = (self.symbols.intern(name)?, self.symbols.intern(value)?);
-            pairs.push(self.index.intern(Pair { tenant, name, value })?);
-        }
-        self.add(key, tenant, &pairs)
+        let (tenant, pairs) = self.intern_pairs(tenant, labels)?;
+        let vacant = (!self.is_imaged).then(|| self.vacant.pop()).flatten();
+        self.add(key, tenant, &pairs, vacant)
     }
 
-    /// Adds a series whose pairs are in the index.
+    /// Adds a series under the number that the WAL has for it. The series that had the number, if there is one, has
+    /// gone in the meantime.
+    ///
+    /// # Errors
+    /// When the number is further than the next one.
+    pub fn create_at(
+        &mut self,
+        number: u32,
+        key: SeriesKey,
+        tenant: &str,
+        labels: &[(&str, &str)],
+    ) -> Result<(), HeadFull> {
+        let count = self.series_count();
+        if number > count {
+            return Err(HeadFull);
+        }
+        if number < count && !self.series[number].is_vacant() {
+            if self.series[number].key == key {
+                return Ok(());
+            }
+            let pairs: Vec<u32> = self.pairs_of(number).collect();
+            self.replaced.extend(pairs);
+            self.vacate(number);
+        }
+        let (tenant, pairs) = self.intern_pairs(tenant, labels)?;
+        self.add(key, tenant, &pairs, (number < count).then_some(number)).map(drop)
+    }
+
+    fn intern_pairs(&mut self, tenant: &str, labels: &[(&str, &str)]) -> Result<(u32, Vec<u32>), HeadFull> {
+        assert!(!labels.is_empty(), "a series has at least its name");
+        let reuse = !self.is_imaged;
+        let tenant = self.tenant_symbol(tenant)?;
+        let mut pairs = Vec::with_capacity(labels.len());
+        for (name, value) in labels {
+            let (name, value) = (self.symbols.intern(name, reuse)?, self.symbols.intern(value, reuse)?);
+            pairs.push(self.intern_pair(Pair { tenant, name, value })?);
+        }
+        Ok((tenant, pairs))
+    }
+
+    /// The number of a pair whose symbols are known; a new one uses its symbols.
+    pub(super) fn intern_pair(&mut self, pair: Pair) -> Result<u32, HeadFull> {
+        let (id, is_new) = self.index.intern(pair, !self.is_imaged)?;
+        if is_new {
+            for symbol in [pair.tenant, pair.name, pair.value] {
+                self.symbols.retain(symbol);
+            }
+        }
+        Ok(id)
+    }
+
+    /// The symbol of a tenant, which is kept for ever: what was cut of it must not be forgotten.
+    pub(super) fn tenant_symbol(&mut self, tenant: &str) -> Result<u32, HeadFull> {
+        let symbol = self.symbols.intern(tenant, !self.is_imaged)?;
+        self.add_tenant(symbol);
+        Ok(symbol)
+    }
+
+    /// Adds a tenant by its symbol, if it is new.
+    pub(super) fn add_tenant(&mut self, symbol: u32) {
+        if let std::collections::hash_map::Entry::Vacant(entry) = self.index.tenants.entry(symbol) {
+            entry.insert(TenantIndex::default());
+            self.symbols.retain(symbol);
+        }
+    }
+
+    /// Adds a series whose pairs are in the index, under a vacant number or the next one.
     pub(super) fn add(
         &mut self,
         key: SeriesKey,
         tenant: u32,
         pairs: &[u32],
+        vacant: Option<u32>,
     ) -> Result<SeriesIndex, HeadFull> {
-        let number = u32::try_from(self.series.len()).map_err(|_| HeadFull)?;
-        let pairs_start = u32::try_from(self.series_pairs.len()).map_err(|_| HeadFull)?;
-        let pairs_count = u16::try_from(pairs.len()).map_err(|_| HeadFull)?;
-        for pair in pairs {
-            self.series_pairs.push(*pair);
+        let count = u16::try_from(pairs.len()).map_err(|_| HeadFull)?;
+        let start = match self.vacant_runs.get_mut(&count).and_then(Vec::pop) {
+            Some(start) => start,
+            None => {
+                let start = u32::try_from(self.series_pairs.len()).map_err(|_| HeadFull)?;
+                for _ in pairs {
+                    self.series_pairs.push(0);
+                }
+                start
+            }
+        };
+        for (at, pair) in (start..).zip(pairs) {
+            self.series_pairs[at] = *pair;
         }
-        self.series.push(Series::new(key, pairs_start, pairs_count));
+        let series = Series::new(key, start, count);
+        let number = match vacant {
+            Some(number) => {
+                assert!(self.series[number].is_vacant(), "a number is given to one series at a time");
+                self.series[number] = series;
+                number
+            }
+            None => {
+                let number = u32::try_from(self.series.len()).map_err(|_| HeadFull)?;
+                self.series.push(series);
+                number
+            }
+        };
         self.index.add_series(tenant, number, pairs);
         let series = &self.series;
         self.by_key.insert_unique(key.table_hash(), number, |number| series[*number].key.table_hash());
         Ok(SeriesIndex(number))
+    }
+
+    /// Adds a vacant number, as a checkpoint has it.
+    pub(super) fn push_vacant(&mut self) -> Result<(), HeadFull> {
+        let number = u32::try_from(self.series.len()).map_err(|_| HeadFull)?;
+        self.series.push(Series::vacant());
+        self.vacant.push(number);
+        Ok(())
+    }
+
+    /// Takes a series out of the table of keys and drops what it has. Its pairs' postings still name it.
+    pub(super) fn vacate(&mut self, number: u32) {
+        let Series { key, pairs_start, pairs_count, .. } = self.series[number];
+        if let Ok(entry) = self.by_key.find_entry(key.table_hash(), |other| *other == number) {
+            entry.remove();
+        }
+        self.vacant_runs.entry(pairs_count).or_default().push(pairs_start);
+        self.change(number, |series, log| series.release_all(log));
+    }
+
+    /// Changes a series other than by appending, and keeps the count of bytes.
+    pub(super) fn change(&mut self, number: u32, change: impl FnOnce(&mut Series, &mut ChunkLog)) {
+        let series = &mut self.series[number];
+        let before = series.memory_bytes();
+        change(series, &mut self.log.borrow_mut());
+        self.sample_bytes += series.memory_bytes() - before;
+    }
+
+    /// The rules for a batch of one tenant.
+    pub fn rules(&self, windows: &TimeWindows, tenant: &str, now_ms: i64) -> Rules {
+        let tenant = self.symbols.find(tenant).and_then(|tenant| self.index.tenants.get(&tenant));
+        let (newest_ms, frozen_ms) =
+            tenant.map_or((None, i64::MIN), |tenant| (tenant.newest_ms, tenant.frozen_ms));
+        Rules::new(windows, newest_ms, frozen_ms, now_ms)
+    }
+
+    /// Notes what a batch brought: how many samples, and the times of the oldest and of the newest.
+    pub fn note(&mut self, tenant: &str, samples: u64, oldest_ms: i64, newest_ms: i64) {
+        let tenant = self.symbols.find(tenant).and_then(|tenant| self.index.tenants.get_mut(&tenant));
+        if let Some(tenant) = tenant {
+            tenant.samples += samples;
+            tenant.extend(oldest_ms, newest_ms);
+        }
+    }
+
+    /// Says that a tenant takes no sample before `frozen_ms`, and that what is before `truncated_ms` is in a block.
+    /// Neither ever falls.
+    pub fn set_bounds(&mut self, tenant: &str, frozen_ms: i64, truncated_ms: i64) -> Result<(), HeadFull> {
+        let symbol = self.tenant_symbol(tenant)?;
+        let tenant = self.index.tenants.get_mut(&symbol).expect("the tenant was just added");
+        tenant.frozen_ms = tenant.frozen_ms.max(frozen_ms);
+        tenant.truncated_ms = tenant.truncated_ms.max(truncated_ms);
+        Ok(())
     }
 
     /// Appends one sample. An error leaves the series as it was.
@@ -106,40 +288,104 @@ impl Head {
         series: SeriesIndex,
         timestamp_ms: i64,
         value: f64,
+        rules: &Rules,
+        read: &impl ReadChunks,
     ) -> Result<Appended, AppendError> {
-        let (appended, grown_bytes) = self.series[series.0].append(timestamp_ms, value)?;
-        self.chunk_bytes += u64::from(grown_bytes);
+        let (appended, bytes) = self.series[series.0].append(timestamp_ms, value, rules, &self.log, read)?;
+        self.sample_bytes += bytes;
         Ok(appended)
     }
 
-    /// How many series there are; their numbers are below.
+    /// Appends one sample that was accepted once, from the WAL.
+    pub fn replay(
+        &mut self,
+        series: SeriesIndex,
+        timestamp_ms: i64,
+        value: f64,
+        window_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let (appended, bytes) = self.series[series.0].replay(timestamp_ms, value, window_ms, &self.log)?;
+        self.sample_bytes += bytes;
+        Ok(appended)
+    }
+
+    /// Drops the chunks whose files are not there; returns how many.
+    pub fn drop_missing(&mut self) -> u64 {
+        let log = Rc::clone(&self.log);
+        let before = log.borrow().live_count();
+        let missing = log.borrow().missing_files();
+        let is_there = |chunk: &ClosedChunk| !missing.contains(&chunk.place.file);
+        for number in 0..self.series_count() {
+            self.change(number, |series, log| series.retain_all_closed(log, is_there));
+        }
+        let after = log.borrow().live_count();
+        before - after
+    }
+
+    /// How many numbers of series there are, vacant ones included.
     pub fn series_count(&self) -> u32 {
         self.series.len() as u32
     }
 
-    /// Encoded bytes of all chunks.
-    pub fn chunk_bytes(&self) -> u64 {
-        self.chunk_bytes
+    /// How many series there are.
+    pub fn live_series_count(&self) -> u32 {
+        self.by_key.len() as u32
     }
 
-    /// About how much memory the head takes: chunks with the slack of those that grow, and what series and labels
-    /// cost beside them. It only grows.
+    /// Whether a number has a series.
+    pub fn is_occupied(&self, series: SeriesIndex) -> bool {
+        series.0 < self.series_count() && !self.series[series.0].is_vacant()
+    }
+
+    /// Bytes of samples in memory: open chunks, late samples, and closed chunks that are not written yet.
+    pub fn sample_bytes(&self) -> u64 {
+        u64::try_from(self.sample_bytes).unwrap_or(0) + self.log.borrow().pending_bytes()
+    }
+
+    /// About how much memory the head takes: samples with the slack of chunks that grow, the places of closed chunks,
+    /// and what series and labels cost beside them.
     pub fn size_bytes(&self) -> u64 {
         let parts = [
             (self.series.len(), SERIES_OVERHEAD_BYTES),
             (self.series_pairs.len(), SERIES_PAIR_BYTES),
             (self.index.pair_count(), PAIR_BYTES),
             (self.symbols.len(), SYMBOL_BYTES),
+            (self.index.tenants.len(), size_of::<TenantIndex>() as u64 + 16),
         ];
         let labels: u64 = parts.iter().map(|(count, bytes)| *count as u64 * bytes).sum();
-        self.chunk_bytes + self.chunk_bytes / 4 + labels + self.symbols.text_bytes()
+        let samples = self.sample_bytes();
+        let places = self.log.borrow().live_count() * size_of::<ClosedChunk>() as u64 * 3 / 2;
+        samples + samples / 4 + places + labels + self.symbols.text_bytes()
     }
 
-    /// The tenants that have series, with how many they have.
-    pub fn tenants(&self) -> Vec<(Arc<str>, u32)> {
-        let tenants = self.index.tenants.iter().filter(|(_, tenant)| !tenant.series.is_empty());
+    /// Bytes of memory that series and labels take which nobody uses; a rough figure for tests and metrics.
+    pub fn vacant_count(&self) -> u32 {
+        (self.vacant.len() + self.resting.len()) as u32
+    }
+
+    /// Sets whether an image is being made: new things then get new numbers.
+    pub fn set_imaged(&mut self, is_imaged: bool) {
+        self.is_imaged = is_imaged;
+    }
+
+    /// Lets new series have the numbers that rest: no read that began before they were vacated goes on.
+    pub fn end_rest(&mut self) {
+        self.vacant.append(&mut self.resting);
+    }
+
+    /// The tenants that are known, also those without series.
+    pub fn tenants(&self) -> Vec<TenantState> {
+        let tenants = self.index.tenants.iter();
         tenants
-            .map(|(name, tenant)| (Arc::from(self.symbols.text(*name)), tenant.series.len() as u32))
+            .map(|(name, tenant)| TenantState {
+                name: Arc::from(self.symbols.text(*name)),
+                series: tenant.series.len() as u32,
+                samples: tenant.samples,
+                oldest_ms: tenant.oldest_ms,
+                newest_ms: tenant.newest_ms,
+                frozen_ms: tenant.frozen_ms,
+                truncated_ms: tenant.truncated_ms,
+            })
             .collect()
     }
 
@@ -180,27 +426,51 @@ impl Head {
                 chunks: Vec::new(),
             });
         }
-        let overlaps = |first_ms: i64, last_ms: i64| first_ms <= max_ms && last_ms >= min_ms;
-        let mut chunks: Vec<HeadChunk> = stored
-            .closed()
-            .iter()
-            .filter(|chunk| overlaps(chunk.min_ms, chunk.max_ms))
-            .map(|chunk| HeadChunk {
-                min_ms: chunk.min_ms,
-                max_ms: chunk.max_ms,
-                encoding: Encoding::Xor,
-                bytes: Arc::clone(&chunk.bytes),
-            })
-            .collect();
-        if let Some((first_ms, last_ms, bytes)) = stored.open().filter(|open| overlaps(open.0, open.1)) {
-            let bytes = Arc::from(bytes);
-            chunks.push(HeadChunk { min_ms: first_ms, max_ms: last_ms, encoding: Encoding::Xor, bytes });
+        let mut chunks = Vec::new();
+        let log = self.log.borrow();
+        self.read_closed(&log, stored.closed(), min_ms, max_ms, &mut chunks);
+        if let Some((first_ms, last_ms, bytes)) = stored.open()
+            && first_ms <= max_ms
+            && last_ms >= min_ms
+        {
+            chunks.push(HeadChunk::xor(first_ms, last_ms, Bytes::copy_from_slice(bytes)));
+        }
+        if let Some(late) = stored.late() {
+            self.read_closed(&log, late.closed(), min_ms, max_ms, &mut chunks);
+            if let Some((first_ms, last_ms, bytes)) = late.chunk()
+                && first_ms <= max_ms
+                && last_ms >= min_ms
+            {
+                chunks.push(HeadChunk::xor(first_ms, last_ms, Bytes::from(bytes)));
+            }
+            // Stable: at equal times the samples that came in order win.
+            chunks.sort_by_key(|chunk| chunk.min_ms);
         }
         (!chunks.is_empty()).then(|| HeadSeries {
             tenant: Arc::clone(tenant),
             labels: self.labels(series),
             chunks,
         })
+    }
+
+    fn read_closed(
+        &self,
+        log: &ChunkLog,
+        closed: &[ClosedChunk],
+        min_ms: i64,
+        max_ms: i64,
+        out: &mut Vec<HeadChunk>,
+    ) {
+        for chunk in closed.iter().filter(|chunk| chunk.overlaps(min_ms, max_ms)) {
+            let bytes = match log.find(chunk.place) {
+                Found::Memory(bytes) => ChunkBytes::Memory(bytes),
+                Found::Logged(logged) => ChunkBytes::Logged(logged),
+                // The start has reported the files that are missing.
+                Found::Missing => continue,
+            };
+            let encoding: Encoding = chunk.place.encoding();
+            out.push(HeadChunk { min_ms: chunk.min_ms, max_ms: chunk.max_ms(), encoding, bytes });
+        }
     }
 
     /// Whether a series may have samples in the range.
@@ -227,49 +497,31 @@ impl Head {
         names.map(|name| self.symbols.text(*name).to_owned()).collect()
     }
 
-    /// Values of one label of a tenant: at most `max` of them, in the order in which they were first seen, without the
-    /// first `skip`.
-    pub fn tenant_label_values(&self, tenant: &str, name: &str, skip: usize, max: usize) -> Vec<String> {
+    /// Values of one label of a tenant: of the pairs from `skip` on, at most `max`; and how many pairs that were. The
+    /// order is that of the index, which changes with [`Head::index_removals`].
+    pub fn tenant_label_values(
+        &self,
+        tenant: &str,
+        name: &str,
+        skip: usize,
+        max: usize,
+    ) -> (Vec<String>, usize) {
         let pairs = || {
             let tenant = self.index.tenants.get(&self.symbols.find(tenant)?)?;
             tenant.names.get(&self.symbols.find(name)?)?.get(skip..)
         };
-        let pairs = pairs().unwrap_or_default().iter().take(max);
-        pairs.map(|pair| self.symbols.text(self.index.pair(*pair).value).to_owned()).collect()
+        let pairs = pairs().unwrap_or_default();
+        let pairs = &pairs[..pairs.len().min(max)];
+        let used = pairs.iter().filter(|pair| self.index.postings_len(**pair) > 0);
+        let texts = used.map(|pair| self.symbols.text(self.index.pair(*pair).value).to_owned()).collect();
+        (texts, pairs.len())
+    }
+
+    /// Rises whenever positions in lists of values become invalid.
+    pub fn index_removals(&self) -> u64 {
+        self.index.removals()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn series_are_found_by_key_and_read_by_range() {
-        let mut head = Head::default();
-        let key = |number: u128| SeriesKey(number | number << 64);
-        for number in 0..1000u32 {
-            let value = number.to_string();
-            let labels = [("__name__", "up"), ("instance", value.as_str())];
-            let series = head.create(key(number.into()), "team", &labels).unwrap();
-            for step in 0..200 {
-                head.append(series, step * 1000, f64::from(number)).unwrap();
-            }
-        }
-        assert_eq!(head.find(key(77)), Some(SeriesIndex(77)));
-        assert_eq!(head.find(key(1000)), None);
-        let tenant = Arc::from("team");
-        let read = head.read(&tenant, 77, 119_500, 130_000, false).unwrap();
-        assert_eq!(read.labels.get("instance"), Some("77"));
-        assert_eq!(read.chunks.len(), 1);
-        assert_eq!((read.chunks[0].min_ms, read.chunks[0].max_ms), (120_000, 199_000));
-        assert_eq!(head.read(&tenant, 77, 0, 200_000, false).unwrap().chunks.len(), 2);
-        assert!(head.read(&tenant, 77, 200_000, 300_000, false).is_none());
-        assert!(head.read(&tenant, 77, 0, 0, true).unwrap().chunks.is_empty());
-        assert_eq!(head.tenants(), [(tenant, 1000)]);
-        assert_eq!(head.tenant_label_values("team", "instance", 0, 2000).len(), 1000);
-        assert_eq!(head.tenant_label_values("team", "instance", 997, 2), ["997", "998"]);
-        assert!(head.tenant_label_values("team", "instance", 1001, 2).is_empty());
-        assert!(head.tenant_label_values("team", "pod", 0, 2000).is_empty());
-        assert!(head.tenant_label_names("nobody").is_empty());
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
 /// Offset, length and buffer of every direct read or write are multiples of this, whatever the device says.
 pub const BLOCK_BYTES: usize = 4096;
@@ -40,11 +41,21 @@ pub trait AppendFile {
     /// A buffer of exactly `len` bytes (a multiple of [`BLOCK_BYTES`]); its content is undefined.
     fn allocate(&self, len: usize) -> Self::Buffer;
 
-    /// Writes the whole buffer at the end. It is not durable before [`AppendFile::finish`] has returned.
+    /// Writes the whole buffer at the end. It is not durable before [`AppendFile::finish`] has returned, except in a
+    /// file of [`Directory::create_log`]. After an error the next append goes to the same place.
     fn append(&mut self, buffer: Self::Buffer) -> impl Future<Output = io::Result<()>>;
 
     /// Makes everything durable and closes the file.
     fn finish(self) -> impl Future<Output = io::Result<()>>;
+}
+
+/// The written part of a file, for threads that may wait for the disk.
+pub trait ReadAt: Send + Sync {
+    /// Reads exactly `len` bytes at `offset`. Blocks.
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+
+    /// The length that the file has by now, in bytes.
+    fn size_bytes(&self) -> io::Result<u64>;
 }
 
 /// The directory of one shard.
@@ -62,6 +73,13 @@ pub trait Directory {
 
     /// Makes an empty file, in place of one with this name.
     fn create(&self, name: &str) -> impl Future<Output = io::Result<Self::Append>>;
+
+    /// Makes an empty file whose appends are durable one by one, as its name is when this returns. No file with the
+    /// name may be there.
+    fn create_log(&self, name: &str) -> impl Future<Output = io::Result<Self::Append>>;
+
+    /// Opens a file for reading by other threads, also while it grows.
+    fn reader(&self, name: &str) -> impl Future<Output = io::Result<Arc<dyn ReadAt>>>;
 
     /// Gives a finished file its final name, in place of a file with that name. When it returns `Ok`, the name
     /// survives a power cut.

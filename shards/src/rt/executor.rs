@@ -108,6 +108,14 @@ pub fn spawn_critical(what: &'static str, future: impl Future<Output = ()> + 'st
     .detach();
 }
 
+/// Runs work that may wait for the disk on the executor's helper thread. A panic in it is an error: glommio's helper
+/// thread would not survive it.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
+    let caught = move || std::panic::catch_unwind(AssertUnwindSafe(work));
+    let done = glommio::executor().spawn_blocking(caught).await;
+    done.map_err(|_| std::io::Error::other("the work panicked; this is a bug"))
+}
+
 /// Sleeps; zero is raised to the shortest real sleep, because glommio returns from a sleep of zero at once.
 pub async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration.max(REACTOR_YIELD)).await;

@@ -1,11 +1,13 @@
 //! A pre-sized file for direct, synchronous I/O through io_uring.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 
-use super::disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory};
+use super::disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory, ReadAt};
 use super::executor::yield_to_reactor;
 
 /// A file opened with O_DIRECT and O_DSYNC.
@@ -160,14 +162,13 @@ impl ShardDirectory {
         ShardDirectory(path)
     }
 
-    /// Runs system calls that io_uring does not cover here on glommio's helper thread. `work` must not panic:
-    /// that thread would not survive it.
+    /// Runs system calls that io_uring does not cover here on the helper thread.
     async fn off_the_reactor<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let path = self.0.clone();
-        glommio::executor().spawn_blocking(move || work(&path)).await
+        super::executor::blocking(move || work(&path)).await?
     }
 }
 
@@ -202,6 +203,25 @@ impl Directory for ShardDirectory {
         Ok(GrowingFile { file, len: 0 })
     }
 
+    async fn create_log(&self, name: &str) -> io::Result<GrowingFile> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(libc::O_DSYNC)
+            .dma_open(self.0.join(name))
+            .await
+            .map_err(to_io)?;
+        self.off_the_reactor(|path| std::fs::File::open(path)?.sync_all()).await?;
+        Ok(GrowingFile { file, len: 0 })
+    }
+
+    async fn reader(&self, name: &str) -> io::Result<Arc<dyn ReadAt>> {
+        let name = name.to_owned();
+        let file = self.off_the_reactor(move |path| std::fs::File::open(path.join(name))).await?;
+        Ok(Arc::new(SharedFile(file)))
+    }
+
     async fn publish(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
         self.off_the_reactor(move |path| {
@@ -214,6 +234,22 @@ impl Directory for ShardDirectory {
     async fn remove(&self, name: &str) -> io::Result<()> {
         let name = name.to_owned();
         self.off_the_reactor(move |path| std::fs::remove_file(path.join(name))).await
+    }
+}
+
+/// A file for threads that may wait; it stays readable when its name is gone. What direct I/O writes once and never
+/// again, the page cache may keep.
+struct SharedFile(std::fs::File);
+
+impl ReadAt for SharedFile {
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.0.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    fn size_bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
     }
 }
 

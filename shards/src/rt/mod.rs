@@ -12,10 +12,10 @@ mod notify;
 mod nudge;
 mod preflight;
 
-pub use disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory};
+pub use disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory, ReadAt};
 pub use executor::{
-    Executor, Pacer, allowed_cpus, monotonic_now, sleep, spawn, spawn_critical, spawn_shard, timeout,
-    unix_now_ms, yield_to_reactor,
+    Executor, Pacer, allowed_cpus, blocking, monotonic_now, sleep, spawn, spawn_critical, spawn_shard,
+    timeout, unix_now_ms, yield_to_reactor,
 };
 pub use file::{RingFile, ShardDirectory, prepare_directory};
 pub use http::{HyperExecutor, HyperIo, HyperTimer};

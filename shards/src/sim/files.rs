@@ -7,10 +7,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use super::disk::{SimDisk, delay};
 use super::random::Random;
-use crate::rt::{AppendFile, BLOCK_BYTES, Directory};
+use crate::rt::{AppendFile, BLOCK_BYTES, Directory, ReadAt};
 
 /// The directory; clones are the same directory.
 #[derive(Clone)]
@@ -29,8 +30,10 @@ struct State {
 
 #[derive(Clone)]
 struct Content {
-    bytes: Rc<RefCell<Vec<u8>>>,
+    bytes: Arc<Mutex<Vec<u8>>>,
     finished: Rc<Cell<bool>>,
+    /// Every append is durable.
+    is_log: bool,
 }
 
 /// A file that is being written.
@@ -58,7 +61,7 @@ impl SimDirectory {
 
     /// The content of a file.
     pub fn bytes(&self, name: &str) -> Option<Vec<u8>> {
-        self.0.names.borrow().get(name).map(|content| content.bytes.borrow().clone())
+        self.0.names.borrow().get(name).map(|content| content.bytes.lock().unwrap().clone())
     }
 
     /// The names of all files.
@@ -68,7 +71,8 @@ impl SimDirectory {
 
     /// Puts a finished file there.
     pub fn put(&self, name: &str, bytes: Vec<u8>) {
-        let content = Content { bytes: Rc::new(RefCell::new(bytes)), finished: Rc::new(Cell::new(true)) };
+        let content =
+            Content { bytes: Arc::new(Mutex::new(bytes)), finished: Rc::new(Cell::new(true)), is_log: false };
         self.0.names.borrow_mut().insert(name.to_owned(), content);
     }
 
@@ -81,7 +85,7 @@ impl SimDirectory {
     pub fn flip(&self, name: &str, at: usize, flip: u8) {
         let names = self.0.names.borrow();
         let Some(content) = names.get(name) else { return };
-        let mut bytes = content.bytes.borrow_mut();
+        let mut bytes = content.bytes.lock().unwrap();
         if let Some(at) = at.checked_rem(bytes.len()) {
             bytes[at] ^= flip;
         }
@@ -106,10 +110,10 @@ impl SimDirectory {
         }
         let random = &self.0.random;
         self.0.names.borrow_mut().retain(|_, content| {
-            if content.finished.get() {
+            if content.finished.get() || content.is_log {
                 return true;
             }
-            let mut bytes = content.bytes.borrow_mut();
+            let mut bytes = content.bytes.lock().unwrap();
             let blocks = bytes.len() / BLOCK_BYTES;
             bytes.truncate(random.below(blocks as u64 + 1) as usize * BLOCK_BYTES);
             for block in bytes.chunks_mut(BLOCK_BYTES) {
@@ -148,9 +152,23 @@ impl Directory for SimDirectory {
 
     async fn create(&self, name: &str) -> io::Result<SimAppend> {
         delay(&self.0.random).await;
-        let content = Content { bytes: Rc::default(), finished: Rc::default() };
+        let content = Content { bytes: Arc::default(), finished: Rc::default(), is_log: false };
         self.0.names.borrow_mut().insert(name.to_owned(), content.clone());
         Ok(SimAppend { directory: self.clone(), content })
+    }
+
+    async fn create_log(&self, name: &str) -> io::Result<SimAppend> {
+        delay(&self.0.random).await;
+        let content = Content { bytes: Arc::default(), finished: Rc::default(), is_log: true };
+        self.0.names.borrow_mut().insert(name.to_owned(), content.clone());
+        Ok(SimAppend { directory: self.clone(), content })
+    }
+
+    async fn reader(&self, name: &str) -> io::Result<Arc<dyn ReadAt>> {
+        delay(&self.0.random).await;
+        let names = self.0.names.borrow();
+        let content = names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Arc::new(SimReader(Arc::clone(&content.bytes))))
     }
 
     async fn publish(&self, from: &str, to: &str) -> io::Result<()> {
@@ -171,6 +189,21 @@ impl Directory for SimDirectory {
     }
 }
 
+/// Reads a file as it is now.
+struct SimReader(Arc<Mutex<Vec<u8>>>);
+
+impl ReadAt for SimReader {
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let bytes = self.0.lock().unwrap();
+        let range = offset as usize..offset as usize + len;
+        Ok(bytes.get(range).ok_or(io::ErrorKind::UnexpectedEof)?.to_vec())
+    }
+
+    fn size_bytes(&self) -> io::Result<u64> {
+        Ok(self.0.lock().unwrap().len() as u64)
+    }
+}
+
 impl AppendFile for SimAppend {
     type Buffer = Vec<u8>;
 
@@ -186,7 +219,7 @@ impl AppendFile for SimAppend {
             return Err(io::ErrorKind::StorageFull.into());
         };
         state.space_left.set(left);
-        self.content.bytes.borrow_mut().extend_from_slice(&buffer);
+        self.content.bytes.lock().unwrap().extend_from_slice(&buffer);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! What a frame's payload says: series that were created, and samples.
+//! What a frame's payload says: series that were created, samples, and bounds of a tenant's times.
 //!
 //! A payload is a sequence of items without any frame of their own. The first byte of an item says what it is; for
 //! a sample it also carries the length of the value and the two most frequent deltas, so that the next sample of
@@ -9,6 +9,9 @@ const KIND_MASK: u8 = 0x0f;
 
 /// Low half of an item's first byte: a series. The other values are reserved for further kinds.
 const KIND_SERIES: u8 = 0x0f;
+
+/// Low half of an item's first byte: the bounds of a tenant's times.
+const KIND_BOUNDS: u8 = 0x0e;
 
 /// The sample's reference is the previous sample's plus one.
 const NEXT_REFERENCE: u8 = 0x10;
@@ -46,6 +49,9 @@ pub trait RecordVisitor {
 
     /// A sample was accepted for a series.
     fn sample(&mut self, reference: u32, timestamp_ms: i64, value: f64);
+
+    /// A tenant takes no sample before `frozen_ms` any more, and what it had before `truncated_ms` is in a block.
+    fn bounds(&mut self, tenant: &str, frozen_ms: i64, truncated_ms: i64);
 }
 
 /// Why bytes are not a payload. What the visitor received before is right.
@@ -85,6 +91,15 @@ impl Encoder {
         self.bytes.extend_from_slice(tenant.as_bytes());
         self.varint(label_bytes.len() as u64);
         self.bytes.extend_from_slice(label_bytes);
+    }
+
+    /// Appends the bounds of a tenant's times.
+    pub fn bounds(&mut self, tenant: &str, frozen_ms: i64, truncated_ms: i64) {
+        self.bytes.push(KIND_BOUNDS);
+        self.varint(tenant.len() as u64);
+        self.bytes.extend_from_slice(tenant.as_bytes());
+        self.bytes.extend_from_slice(&frozen_ms.to_le_bytes());
+        self.bytes.extend_from_slice(&truncated_ms.to_le_bytes());
     }
 
     /// Appends a sample.
@@ -176,6 +191,7 @@ pub fn decode(payload: &[u8], visitor: &mut impl RecordVisitor) -> Result<(), Re
                 previous = reader.sample(first, usize::from(value_len), previous, visitor)?;
             }
             _ if first == KIND_SERIES => reader.series(visitor)?,
+            _ if first == KIND_BOUNDS => reader.bounds(visitor)?,
             _ => return Err(RecordError::UnknownKind { at: reader.item, kind: first }),
         }
     }
@@ -248,6 +264,19 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    fn bounds(&mut self, visitor: &mut impl RecordVisitor) -> Result<(), RecordError> {
+        let tenant = self.sized()?;
+        let tenant = std::str::from_utf8(tenant).map_err(|_| self.malformed())?;
+        let (frozen_ms, truncated_ms) = (self.time()?, self.time()?);
+        visitor.bounds(tenant, frozen_ms, truncated_ms);
+        Ok(())
+    }
+
+    fn time(&mut self) -> Result<i64, RecordError> {
+        let bytes = self.take(8)?.try_into().map_err(|_| self.malformed())?;
+        Ok(i64::from_le_bytes(bytes))
+    }
+
     fn sized(&mut self) -> Result<&'a [u8], RecordError> {
         let len = usize::try_from(self.varint()?).map_err(|_| self.malformed())?;
         self.take(len)
@@ -292,6 +321,7 @@ mod tests {
     enum Item {
         Series(u32, String, Vec<u8>),
         Sample(u32, i64, u64),
+        Bounds(String, i64, i64),
     }
 
     #[derive(Default)]
@@ -305,6 +335,10 @@ mod tests {
         fn sample(&mut self, reference: u32, timestamp_ms: i64, value: f64) {
             self.0.push(Item::Sample(reference, timestamp_ms, value.to_bits()));
         }
+
+        fn bounds(&mut self, tenant: &str, frozen_ms: i64, truncated_ms: i64) {
+            self.0.push(Item::Bounds(tenant.to_owned(), frozen_ms, truncated_ms));
+        }
     }
 
     fn encoded(items: &[Item]) -> Encoder {
@@ -312,6 +346,9 @@ mod tests {
         for item in items {
             match item {
                 Item::Series(reference, tenant, labels) => encoder.series(*reference, tenant, labels),
+                Item::Bounds(tenant, frozen_ms, truncated_ms) => {
+                    encoder.bounds(tenant, *frozen_ms, *truncated_ms);
+                }
                 Item::Sample(reference, timestamp_ms, bits) => {
                     encoder.sample(*reference, *timestamp_ms, f64::from_bits(*bits));
                 }
@@ -341,6 +378,8 @@ mod tests {
             8 => (reference.clone(), time, bits).prop_map(|(r, t, v)| Item::Sample(r, t, v)),
             1 => (reference, ".{0,20}", proptest::collection::vec(any::<u8>(), 0..300))
                 .prop_map(|(r, tenant, labels)| Item::Series(r, tenant, labels)),
+            1 => (".{0,20}", any::<i64>(), any::<i64>())
+                .prop_map(|(tenant, frozen_ms, truncated_ms)| Item::Bounds(tenant, frozen_ms, truncated_ms)),
         ]
     }
 

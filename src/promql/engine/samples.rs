@@ -110,7 +110,7 @@ mod tests {
             min_ms: samples[0].0,
             max_ms: samples[samples.len() - 1].0,
             encoding: Encoding::Xor,
-            bytes: appender.bytes().into(),
+            bytes: bytes::Bytes::copy_from_slice(appender.bytes()),
         }
     }
 
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_corrupt_chunk_is_an_error_that_names_the_series() {
         let mut bad = chunk(&[(0, 0.0), (10, 1.0)]);
-        bad.bytes = bad.bytes[..8].into();
+        bad.bytes.truncate(8);
         let labels = Labels::from_pairs([("__name__", "broken")]);
         let error = Samples::default().read(&labels, &[bad], (0, 100), true).unwrap_err();
         assert!(error.to_string().contains("broken"), "{error}");

@@ -30,7 +30,12 @@ impl Memory {
                 appender.append(*time_ms, *value);
             }
             let (min_ms, max_ms) = (samples[0].0, samples[samples.len() - 1].0);
-            ChunkRef { min_ms, max_ms, encoding: Encoding::Xor, bytes: appender.bytes().into() }
+            ChunkRef {
+                min_ms,
+                max_ms,
+                encoding: Encoding::Xor,
+                bytes: bytes::Bytes::copy_from_slice(appender.bytes()),
+            }
         };
         let chunks = samples.chunks(7).map(chunk).collect();
         self.series.push(SeriesChunks { labels: Labels::from_pairs(labels.iter().copied()), chunks });
@@ -345,7 +350,7 @@ fn a_long_evaluation_stops_at_its_timeout() {
 fn a_corrupt_chunk_names_its_series() {
     let mut memory = counters();
     let chunk = &mut memory.series[0].chunks[0];
-    chunk.bytes = chunk.bytes[..5].into();
+    chunk.bytes.truncate(5);
     let error = instant_with(memory, "sum(c_total)", 0, &QueryOptions::default()).unwrap_err();
     assert!(
         matches!(&error, QueryError::Source(SourceError::Corrupt(text)) if text.contains("c_total")),

@@ -5,6 +5,7 @@ use std::future::ready;
 
 use annulus_shards::chunk::{Encoding, XorAppender};
 use annulus_shards::{Labels, Matcher};
+use bytes::Bytes;
 
 use crate::source::{ChunkRef, SelectRequest, SeriesChunks, Source, SourceFuture};
 
@@ -105,7 +106,7 @@ fn seal(samples: &[(i64, f64)]) -> Option<ChunkRef> {
         min_ms: first.0,
         max_ms: last.0,
         encoding: Encoding::Xor,
-        bytes: appender.bytes().into(),
+        bytes: Bytes::copy_from_slice(appender.bytes()),
     })
 }
 

@@ -8,7 +8,7 @@ use futures::executor::block_on;
 
 use super::*;
 use crate::chunk::decode;
-use crate::core::{HeadSeries, ReadRequest, Readiness};
+use crate::core::{HeadSeries, ReadRequest, Readiness, load_chunks};
 use crate::matcher::{MatchOp, Matcher};
 use crate::wire::{canonical_label_bytes, put_varint};
 
@@ -33,6 +33,8 @@ fn config(directory: &Path) -> NodeConfig {
         inflight_bytes_max: 64 << 20,
         receive_timeout: Duration::from_secs(2),
         head_bytes_max: 1 << 30,
+        windows: TimeWindows { block_ms: 7_200_000, out_of_order_ms: 0, future_ms: 0 },
+        free_bytes_min: 0,
         tenant_header: "THANOS-TENANT".to_owned(),
         default_tenant: "default-tenant".to_owned(),
     }
@@ -81,11 +83,13 @@ fn read(node: &Node, matchers: Vec<Matcher>) -> Vec<HeadSeries> {
 
 fn samples(node: &Node) -> Vec<(String, i64, u64)> {
     let mut all = Vec::new();
-    for series in read(node, vec![]) {
+    let mut found = read(node, vec![]);
+    load_chunks(&mut found).unwrap();
+    for series in found {
         let instance = series.labels.get("instance").unwrap();
         for chunk in series.chunks {
             let each = |at_ms, value: f64| all.push((instance.to_owned(), at_ms, value.to_bits()));
-            decode(chunk.encoding, &chunk.bytes, each).unwrap();
+            decode(chunk.encoding, chunk.bytes.loaded().unwrap(), each).unwrap();
         }
     }
     all.sort();
@@ -373,8 +377,10 @@ fn unusual_senders_get_an_answer_or_a_closed_connection() {
         let answer = raw(&node, bytes, false);
         assert!(!answer.contains("200 OK"), "{answer}");
     }
-    let extremes = body([i64::MIN, -1, 0, i64::MAX].map(|at_ms| (labels(2), at_ms, f64::NAN)));
-    assert_eq!([write(&node, extremes.clone()), write(&node, extremes)], [200, 200]);
+    assert_eq!(write(&node, body([(labels(1), i64::MIN, 1.0)])), 409);
+    let extremes = body([-1, 0, 5, i64::MAX].map(|at_ms| (labels(2), at_ms, f64::NAN)));
+    // With the newest sample at the end of time, the others are too old to be looked for.
+    assert_eq!([write(&node, extremes.clone()), write(&node, extremes)], [200, 409]);
     assert_eq!(samples(&node).len(), 8);
     node.stop(Duration::from_secs(5)).unwrap();
 }

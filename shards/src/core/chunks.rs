@@ -1,0 +1,138 @@
+//! The chunk log of a running shard: written in the background, flushed for a checkpoint, read for old samples.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::shard::Shard;
+use crate::chunklog::{ChunkBytes, ChunkLogWriter, ChunkPlace, Found, LogWriteError, load};
+use crate::head::ReadChunks;
+use crate::rt::{ShardDirectory, WaitList, blocking, sleep};
+
+/// After a failed write, on a full disk for example, the next one waits this long.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Writes the closed chunks of one shard. One write at a time, whoever asks for it.
+pub struct ChunkWriter {
+    shard: Rc<Shard>,
+    /// Taken while it writes.
+    writer: RefCell<Option<ChunkLogWriter<ShardDirectory>>>,
+    idle: WaitList,
+}
+
+impl ChunkWriter {
+    /// For a shard that has recovered.
+    pub fn new(shard: Rc<Shard>, writer: ChunkLogWriter<ShardDirectory>) -> ChunkWriter {
+        ChunkWriter { shard, writer: RefCell::new(Some(writer)), idle: WaitList::default() }
+    }
+
+    /// Writes chunks as they fill pieces, for as long as the executor lives. What cannot be written stays in memory,
+    /// which has its own limit.
+    pub async fn watch(&self) {
+        loop {
+            self.shard.chunks_pending.wait().await;
+            while let Err(error) = self.with(async |writer, log| writer.write(log).await).await {
+                self.report(&error);
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+
+    /// Writes everything that was closed before the call.
+    pub async fn flush(&self) -> Result<(), LogWriteError> {
+        self.with(async |writer, log| writer.flush(log).await).await
+    }
+
+    /// Removes files that nothing needs any more.
+    pub async fn remove(&self, files: Vec<(u32, i64)>) -> Result<(), LogWriteError> {
+        self.with(async |writer, _| writer.remove(&files).await).await
+    }
+
+    async fn with<T>(
+        &self,
+        work: impl AsyncFnOnce(
+            &mut ChunkLogWriter<ShardDirectory>,
+            &RefCell<crate::chunklog::ChunkLog>,
+        ) -> Result<T, LogWriteError>,
+    ) -> Result<T, LogWriteError> {
+        let mut writer = loop {
+            self.idle.wait_until(|| self.writer.borrow().is_some()).await;
+            if let Some(writer) = self.writer.take() {
+                break writer;
+            }
+        };
+        let log = Rc::clone(self.shard.head.borrow().log());
+        let result = work(&mut writer, &log).await;
+        self.writer.replace(Some(writer));
+        self.idle.wake_all();
+        self.shard.disk_full.set(result.as_ref().is_err_and(LogWriteError::is_disk_full));
+        self.shard.metrics.chunk_log_bytes.set(log.borrow().written_bytes() as i64);
+        result
+    }
+
+    fn report(&self, error: &LogWriteError) {
+        self.shard.metrics.chunk_log_failures.inc();
+        tracing::error!(
+            shard = self.shard.index,
+            %error,
+            "closed chunks cannot be written; they stay in memory, and the write is tried again"
+        );
+    }
+}
+
+/// Chunks that were read for rows of one batch.
+#[derive(Default)]
+pub struct ChunksRead(HashMap<ChunkPlace, Bytes>);
+
+impl ReadChunks for ChunksRead {
+    fn get(&self, place: ChunkPlace) -> Option<&[u8]> {
+        self.0.get(&place).map(|bytes| &**bytes)
+    }
+}
+
+impl ChunksRead {
+    /// Reads chunks. One that cannot be read is taken as empty: what it held is then not known to be stored.
+    pub async fn read(&mut self, shard: &Shard, places: impl Iterator<Item = ChunkPlace>) {
+        let mut wanted = Vec::new();
+        {
+            let head = shard.head.borrow();
+            let log = head.log().borrow();
+            for place in places {
+                if self.0.contains_key(&place) {
+                    continue;
+                }
+                self.0.insert(place, Bytes::new());
+                match log.find(place) {
+                    Found::Memory(bytes) => drop(self.0.insert(place, bytes)),
+                    Found::Logged(logged) => wanted.push((place, ChunkBytes::Logged(logged))),
+                    Found::Missing => {}
+                }
+            }
+        }
+        let reading = blocking(move || {
+            let mut first_error = None;
+            for (_, chunk) in &mut wanted {
+                if let Err(error) = load(std::iter::once(chunk)) {
+                    first_error.get_or_insert(error.to_string());
+                }
+            }
+            (wanted, first_error)
+        });
+        let (read, error) = match reading.await {
+            Ok((read, error)) => (read, error),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        if let Some(error) = error {
+            shard.metrics.chunk_read_failures.inc();
+            tracing::error!(shard = shard.index, error, "a closed chunk cannot be read");
+        }
+        for (place, chunk) in read {
+            if let ChunkBytes::Memory(bytes) = chunk {
+                self.0.insert(place, bytes);
+            }
+        }
+    }
+}
