@@ -25,7 +25,7 @@ pub use meta::{
     ThanosMeta,
 };
 pub use reader::{
-    BlockReader, ChunkBytes, ChunkMeta, ChunkReader, ChunkRef, IndexReader, LocalFile, NamedFile,
+    BlockReader, ChunkBytes, ChunkMeta, ChunkPlace, ChunkReader, IndexReader, LocalFile, NamedFile,
     PostingsOffsets, RangeRead, RawSeries, Series, SeriesReader, SeriesRef, Symbols, Toc, check_index_header,
     check_segment_header, chunk_record_bytes, decode_chunk, decode_postings, decode_series, parse_toc,
     sample_count, series_entry_bytes,

@@ -69,7 +69,7 @@ pub fn read(block: &BlockReader<LocalFile>) -> Content {
         let read = series.read(reference).unwrap();
         let mut of_series = Vec::new();
         for meta in read.chunks {
-            let chunk = chunks.read(meta.reference).unwrap();
+            let chunk = chunks.read(meta.place).unwrap();
             assert_eq!(chunk.encoding, XOR);
             let mut samples = Samples::new();
             decode(Encoding::Xor, chunk.bytes, |time_ms, value| samples.push((time_ms, value))).unwrap();

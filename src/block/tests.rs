@@ -60,10 +60,10 @@ fn use_block(folder: &Path) {
         block.index().all_series().into_iter().flatten().chain([SeriesRef(u32::MAX), SeriesRef(0)])
     {
         for chunk in series.read(reference).into_iter().flat_map(|series| series.chunks) {
-            let _ = chunks.read(chunk.reference);
+            let _ = chunks.read(chunk.place);
         }
     }
-    let _ = chunks.read(ChunkRef::from_number(u64::MAX));
+    let _ = chunks.read(ChunkPlace::from_number(u64::MAX));
 }
 
 proptest! {
@@ -182,13 +182,13 @@ fn every_changed_byte_of_an_index_is_found_or_is_padding() {
 #[test]
 fn many_series_take_long_lists_and_many_runs() {
     let parent = tempfile::tempdir().unwrap();
-    let content: Content = some_content(70_000).into_iter().map(|(l, c)| (l, c[..1].to_vec())).collect();
-    let options = WriterOptions { memory_bytes: 100_000, segment_bytes_max: 100_000 };
+    let content: Content = some_content(20_000).into_iter().map(|(l, c)| (l, c[..1].to_vec())).collect();
+    let options = WriterOptions { memory_bytes: 100_000, segment_bytes_max: 50_000 };
     let meta = write(parent.path(), ulid(1), &content, options).unwrap();
     let folder = parent.path().join(meta.ulid.to_string());
     let report = verify(&folder);
     assert!(report.is_sound(), "{report}");
-    assert_eq!((report.counted.series_count, report.counted.sample_count), (70_000, 140_000));
+    assert_eq!((report.counted.series_count, report.counted.sample_count), (20_000, 40_000));
     let thanos = meta.thanos.unwrap();
     assert!(thanos.files.len() > 10 && thanos.files.is_sorted_by(|a, b| a.path < b.path));
     assert!(thanos.index_stats.series_bytes_max >= 32 && thanos.index_stats.chunk_bytes_max < 40);
@@ -197,7 +197,7 @@ fn many_series_take_long_lists_and_many_runs() {
         |op, value: &str| block.index().postings(&[Matcher::new(op, "pod", value).unwrap()]).unwrap().len();
     assert_eq!(count(MatchOp::Equal, "pod-00777"), 1);
     assert_eq!(count(MatchOp::Regex, "pod-0077."), 10);
-    assert_eq!(count(MatchOp::NotRegex, "pod-0.*"), 60_000);
+    assert_eq!(count(MatchOp::NotRegex, "pod-0.*"), 10_000);
     let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 3, "no spool stays: {names:?}");
 }
@@ -319,6 +319,34 @@ fn verification_finds_what_checksums_do_not_show() {
     for part in ["outside the block", "numSeries 2, there are 1", "numSamples 3, there are 2"] {
         assert!(report.contains(part), "{report}");
     }
+}
+
+#[test]
+fn verification_compares_the_postings_with_the_series() {
+    let parent = tempfile::tempdir().unwrap();
+    let meta = write(parent.path(), ulid(1), &some_content(6), WriterOptions::default()).unwrap();
+    let folder = parent.path().join(meta.ulid.to_string());
+    let block = BlockReader::open(&folder).unwrap();
+    let jobs = |value: &str| {
+        let matchers = [Matcher::new(MatchOp::Equal, "job", value).unwrap()];
+        block
+            .index()
+            .postings(&matchers)
+            .unwrap()
+            .iter()
+            .flat_map(|series| series.0.to_be_bytes())
+            .collect::<Vec<_>>()
+    };
+    let (api, node) = (jobs("api"), jobs("node"));
+    let mut bytes = fs::read(folder.join("index")).unwrap();
+    let at = bytes.windows(api.len()).rposition(|window| window == api).unwrap();
+    // The last series of the one list takes the place of the last of the other; the checksum is right.
+    bytes[at + 8..at + 12].copy_from_slice(&node[8..]);
+    let crc = crc32c::crc32c(&bytes[at - 4..at + 12]);
+    bytes[at + 12..at + 16].copy_from_slice(&crc.to_be_bytes());
+    fs::write(folder.join("index"), bytes).unwrap();
+    let report = verify(&folder);
+    assert!(matches!(&report.findings[..], [Finding::Postings { name }] if name == "job"), "{report}");
 }
 
 #[test]

@@ -158,7 +158,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Checks the block in a folder. It reads everything once, and keeps no more than the symbols in memory.
+/// Checks the block in a folder. It reads everything once; in memory it keeps four bytes for each
+/// series, and a part of the symbols.
 pub fn verify(folder: &Path) -> Report {
     let mut report = Report::default();
     let meta = match read_meta(folder) {
@@ -283,7 +284,7 @@ fn check_chunk(
     chunk: &ChunkMeta,
     last_max_ms: Option<i64>,
 ) {
-    let ChunkMeta { min_ms, max_ms, reference } = *chunk;
+    let ChunkMeta { place, min_ms, max_ms } = *chunk;
     let wrong = |report: &mut Report, fault| {
         report.add(Finding::Chunk { labels: labels.clone(), min_ms, max_ms, fault });
     };
@@ -294,7 +295,7 @@ fn check_chunk(
     if let Some(last_max_ms) = last_max_ms.filter(|last_max_ms| min_ms <= *last_max_ms) {
         wrong(report, ChunkFault::Overlap { last_max_ms });
     }
-    let ChunkBytes { encoding, bytes } = match reader.read(reference) {
+    let ChunkBytes { encoding, bytes } = match reader.read(place) {
         Ok(read) => read,
         Err(error) => return report.add(error),
     };

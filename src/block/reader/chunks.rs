@@ -10,18 +10,18 @@ use crate::block::format::{
 
 /// Where a chunk is: the index of its segment, from 0, and its offset there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChunkRef(u64);
+pub struct ChunkPlace(u64);
 
-impl ChunkRef {
+impl ChunkPlace {
     /// A place in a segment; segments are cut long before an offset exceeds four bytes.
-    pub fn new(segment: u32, offset: u64) -> ChunkRef {
+    pub fn new(segment: u32, offset: u64) -> ChunkPlace {
         let offset = u32::try_from(offset).expect("a chunk begins within the first 4 GiB of its segment");
-        ChunkRef(u64::from(segment) << 32 | u64::from(offset))
+        ChunkPlace(u64::from(segment) << 32 | u64::from(offset))
     }
 
     /// As the index writes it.
-    pub fn from_number(number: u64) -> ChunkRef {
-        ChunkRef(number)
+    pub fn from_number(number: u64) -> ChunkPlace {
+        ChunkPlace(number)
     }
 
     /// As the index writes it.
@@ -108,7 +108,7 @@ pub fn sample_count(encoding: u8, bytes: &[u8]) -> Option<u16> {
 /// The bits of the header that count samples in the histogram encodings with start times.
 const ST_COUNT_MASK: u16 = 0x3fff;
 
-/// Reads chunks of one block, ahead of the questions: chunks are best asked for in the order of their references.
+/// Reads chunks of one block, ahead of the questions: chunks are best asked for in the order of their places.
 pub struct ChunkReader<'a, F> {
     segments: &'a [NamedFile<F>],
     folder: String,
@@ -123,8 +123,8 @@ impl<'a, F: RangeRead> ChunkReader<'a, F> {
     }
 
     /// A chunk; its bytes last until the next call.
-    pub fn read(&mut self, reference: ChunkRef) -> Result<ChunkBytes<'_>, BlockError> {
-        let (segment, offset) = (reference.segment(), reference.offset());
+    pub fn read(&mut self, place: ChunkPlace) -> Result<ChunkBytes<'_>, BlockError> {
+        let (segment, offset) = (place.segment(), place.offset());
         let segments = self.segments;
         let Some(file) = segments.get(segment as usize) else {
             let (file, count) = (self.folder.clone(), segments.len());

@@ -4,7 +4,7 @@
 //! Touches:  its files, through [`RangeRead`].
 //! Runs on:  a thread that may block; readers share nothing that changes, so there can be many at a time.
 //! Promises: bytes that are not a block give an error with file and offset, never a panic, and never an allocation
-//!           beyond the size of the file.
+//!           out of proportion to the file.
 
 mod chunks;
 mod offsets;
@@ -21,7 +21,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 pub use chunks::{
-    ChunkBytes, ChunkReader, ChunkRef, check_segment_header, chunk_record_bytes, decode_chunk, sample_count,
+    ChunkBytes, ChunkPlace, ChunkReader, check_segment_header, chunk_record_bytes, decode_chunk, sample_count,
 };
 pub use offsets::PostingsOffsets;
 pub use postings::decode_postings;
@@ -99,7 +99,7 @@ impl<F: RangeRead> IndexReader<F> {
         let toc = read_toc(&file)?;
         let in_file = |error: DecodeError| error.in_file(&file.name);
         let section = file.read(toc.symbols, toc.series - toc.symbols)?;
-        let symbols = Symbols::parse(&section, toc.symbols, |_, _| {}).map_err(in_file)?;
+        let symbols = Symbols::parse(&section, toc.symbols).map_err(in_file)?;
         let table_end = file.file.size() - TOC_BYTES;
         let section = file.read(toc.postings_table, table_end - toc.postings_table)?;
         let lists = toc.postings..toc.postings_table;

@@ -63,7 +63,7 @@ impl PostingsOffsets {
                 names.push(Name { name: entry.name.into(), value_count: 0, groups: Vec::new(), end: 0 });
             }
             let name = names.last_mut().expect("one was pushed for the first entry");
-            if name.value_count % GROUP == 0 {
+            if name.value_count.is_multiple_of(GROUP) {
                 name.groups.push((entry.value.into(), at));
             }
             name.value_count += 1;
@@ -159,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    fn section(pairs: &BTreeSet<(String, String)>) -> Vec<u8> {
+    fn table(pairs: &BTreeSet<(String, String)>) -> Vec<u8> {
         let mut content = (pairs.len() as u32).to_be_bytes().to_vec();
         for (index, (name, value)) in pairs.iter().enumerate() {
             put_uvarint(&mut content, 2);
@@ -167,9 +167,13 @@ mod tests {
             put_text(&mut content, value);
             put_uvarint(&mut content, index as u64);
         }
+        section(&content)
+    }
+
+    fn section(content: &[u8]) -> Vec<u8> {
         let mut section = (content.len() as u32).to_be_bytes().to_vec();
-        section.extend_from_slice(&content);
-        section.extend_from_slice(&crc32c::crc32c(&content).to_be_bytes());
+        section.extend_from_slice(content);
+        section.extend_from_slice(&crc32c::crc32c(content).to_be_bytes());
         section
     }
 
@@ -179,7 +183,7 @@ mod tests {
             pairs in proptest::collection::btree_set(("[ab]", "[x-z]{1,6}"), 0..300),
             wanted in "[w-z]{0,3}",
         ) {
-            let bytes = section(&pairs);
+            let bytes = table(&pairs);
             let table = PostingsOffsets::parse(&bytes, 100, 0..1000).unwrap();
             for name in ["a", "b", "c"] {
                 let read = |range: Option<Range<u64>>| -> BTreeSet<String> {
@@ -200,11 +204,18 @@ mod tests {
                 prop_assert!(values.iter().filter(|value| value.starts_with(&wanted)).all(|value| found.contains(value)));
             }
         }
+
+        #[test]
+        fn any_content_ends_in_a_result(content in proptest::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..60)) {
+            let _ = PostingsOffsets::parse(&section(&content), 0, 0..1000);
+            let _ = PostingsOffsets::parse(&content, u64::MAX, 0..1000);
+            prop_assert!(OffsetEntries::new(&content, 0).count() <= content.len());
+        }
     }
 
     #[test]
     fn lists_outside_their_section_are_refused() {
-        let bytes = section(&BTreeSet::from([("a".to_owned(), "b".to_owned())]));
+        let bytes = table(&BTreeSet::from([("a".to_owned(), "b".to_owned())]));
         assert!(PostingsOffsets::parse(&bytes, 0, 0..1).is_ok());
         let error = PostingsOffsets::parse(&bytes, 0, 1..9).unwrap_err();
         assert!(matches!(error.fault, Fault::Limit { found: 0, .. }), "{error}");

@@ -5,7 +5,7 @@ use annulus_shards::labels::LABEL_BYTES_MAX;
 use hashbrown::HashMap;
 
 use super::IndexReader;
-use super::chunks::ChunkRef;
+use super::chunks::ChunkPlace;
 use super::range::{RangeRead, ReadAhead};
 use super::symbols::Symbols;
 use crate::block::codec::Cursor;
@@ -27,7 +27,7 @@ impl SeriesRef {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkMeta {
     /// Where its bytes are.
-    pub reference: ChunkRef,
+    pub place: ChunkPlace,
     /// Time of its first sample.
     pub min_ms: i64,
     /// Time of its last sample.
@@ -84,7 +84,7 @@ pub fn decode_series(bytes: &[u8], offset: u64, into: &mut RawSeries) -> Result<
             None => (0, cursor.varint()?),
             Some(last) => {
                 let min_ms = last.max_ms.checked_add_unsigned(cursor.uvarint()?);
-                (last.reference.number(), min_ms.ok_or_else(beyond)?)
+                (last.place.number(), min_ms.ok_or_else(beyond)?)
             }
         };
         let max_ms = min_ms.checked_add_unsigned(cursor.uvarint()?).ok_or_else(beyond)?;
@@ -92,7 +92,7 @@ pub fn decode_series(bytes: &[u8], offset: u64, into: &mut RawSeries) -> Result<
             true => cursor.uvarint()?,
             false => last.wrapping_add_signed(cursor.varint()?),
         };
-        into.chunks.push(ChunkMeta { reference: ChunkRef::from_number(number), min_ms, max_ms });
+        into.chunks.push(ChunkMeta { place: ChunkPlace::from_number(number), min_ms, max_ms });
     }
     if cursor.left() > 0 {
         let what = "the rest of a series entry";
@@ -202,7 +202,7 @@ mod tests {
         decode_series(&bytes, 0, &mut series).unwrap();
         assert_eq!(series.labels, [(1, 2), (3, 4)]);
         let chunk =
-            |number, min_ms, max_ms| ChunkMeta { reference: ChunkRef::from_number(number), min_ms, max_ms };
+            |number, min_ms, max_ms| ChunkMeta { place: ChunkPlace::from_number(number), min_ms, max_ms };
         assert_eq!(series.chunks, [chunk(8, -10, 0), chunk(208, 5, 12)]);
     }
 

@@ -19,12 +19,8 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Reads the whole section, which stands at `offset`, and calls `each` for every symbol.
-    pub fn parse(
-        section: &[u8],
-        offset: u64,
-        mut each: impl FnMut(u32, &str),
-    ) -> Result<Symbols, DecodeError> {
+    /// Reads the whole section, which stands at `offset`.
+    pub fn parse(section: &[u8], offset: u64) -> Result<Symbols, DecodeError> {
         let mut cursor = Cursor::section(section, offset)?;
         let count = cursor.be32()?;
         cursor.count("the count of symbols", count.into(), 1)?;
@@ -33,14 +29,13 @@ impl Symbols {
         let mut last = None;
         for number in 0..count {
             let start = cursor.clone();
-            if number % GROUP == 0 {
+            if number.is_multiple_of(GROUP) {
                 groups.push((start.offset() - offset) as u32);
             }
             let symbol = cursor.text()?;
             if last.is_some_and(|last| symbol <= last) {
                 return Err(start.fault(Fault::Order { what: "symbols" }));
             }
-            each(number, symbol);
             last = Some(symbol);
         }
         groups.push((cursor.offset() - offset) as u32);
@@ -69,5 +64,50 @@ impl Symbols {
             cursor.take(length)?;
         }
         cursor.text()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::codec::put_text;
+    use proptest::prelude::*;
+
+    fn section(content: &[u8]) -> Vec<u8> {
+        let mut section = (content.len() as u32).to_be_bytes().to_vec();
+        section.extend_from_slice(content);
+        section.extend_from_slice(&crc32c::crc32c(content).to_be_bytes());
+        section
+    }
+
+    proptest! {
+        #[test]
+        fn every_symbol_is_found_in_its_range(texts in proptest::collection::btree_set("\\PC{0,10}", 0..200)) {
+            let mut content = (texts.len() as u32).to_be_bytes().to_vec();
+            texts.iter().for_each(|text| put_text(&mut content, text));
+            let bytes = section(&content);
+            let symbols = Symbols::parse(&bytes, 5).unwrap();
+            prop_assert_eq!(symbols.count() as usize, texts.len());
+            for (number, text) in (0..).zip(&texts) {
+                let range = symbols.range(number).unwrap();
+                let slice = &bytes[range.start as usize - 5..range.end as usize - 5];
+                prop_assert_eq!(Symbols::find(number, slice, range.start), Ok(text.as_str()));
+            }
+            prop_assert_eq!(symbols.range(symbols.count()), None);
+        }
+
+        #[test]
+        fn any_content_ends_in_a_result(content in proptest::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..60)) {
+            let _ = Symbols::parse(&section(&content), 5);
+            let _ = Symbols::parse(&content, u64::MAX);
+            let _ = Symbols::find(31, &content, 5);
+        }
+    }
+
+    #[test]
+    fn symbols_out_of_order_are_refused() {
+        let bytes = section(&[0, 0, 0, 2, 1, b'b', 1, b'a']);
+        let error = Symbols::parse(&bytes, 5).unwrap_err();
+        assert_eq!(error, DecodeError { offset: 15, fault: Fault::Order { what: "symbols" } });
     }
 }

@@ -21,7 +21,7 @@ use crate::block::format::{
 use crate::block::reader::{ChunkMeta, Toc};
 
 /// A list of postings longer than this is written before its length is known.
-const LIST_BYTES_MAX: usize = 256 << 10;
+const LIST_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of a copy from a spool to the index.
 const COPY_BYTES: usize = 256 << 10;
@@ -173,9 +173,9 @@ fn encode_chunks(out: &mut Vec<u8>, chunks: &[ChunkMeta]) {
         }
         put_uvarint(out, chunk.max_ms.abs_diff(chunk.min_ms));
         match last {
-            None => put_uvarint(out, chunk.reference.number()),
+            None => put_uvarint(out, chunk.place.number()),
             Some(last) => {
-                put_varint(out, chunk.reference.number().wrapping_sub(last.reference.number()) as i64);
+                put_varint(out, chunk.place.number().wrapping_sub(last.place.number()) as i64);
             }
         }
         last = Some(chunk);

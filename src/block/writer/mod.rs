@@ -192,8 +192,8 @@ impl BlockWriter {
         self.failed = true;
         self.chunks.clear();
         for chunk in chunks {
-            let reference = self.segments.append(chunk)?;
-            self.chunks.push(ChunkMeta { reference, min_ms: chunk.min_ms, max_ms: chunk.max_ms });
+            let place = self.segments.append(chunk)?;
+            self.chunks.push(ChunkMeta { place, min_ms: chunk.min_ms, max_ms: chunk.max_ms });
         }
         self.index.append(labels, &self.chunks)?;
         self.stats = stats;

@@ -11,7 +11,7 @@ use crate::block::format::{
     CHUNKS_FOLDER, CHUNKS_MAGIC, CHUNKS_VERSION, CRC_BYTES, SEGMENT_HEADER_BYTES, segment_name,
 };
 use crate::block::meta::ThanosFile;
-use crate::block::reader::ChunkRef;
+use crate::block::reader::ChunkPlace;
 
 /// Appends chunks, and begins a new segment when one is full.
 pub struct SegmentWriter {
@@ -38,7 +38,7 @@ impl SegmentWriter {
     }
 
     /// Appends a chunk and says where it is.
-    pub fn append(&mut self, chunk: &ChunkIn<'_>) -> io::Result<ChunkRef> {
+    pub fn append(&mut self, chunk: &ChunkIn<'_>) -> io::Result<ChunkPlace> {
         let data_bytes = chunk.bytes.len() as u64;
         let record_bytes = uvarint_bytes(data_bytes) + 1 + data_bytes + CRC_BYTES;
         if let Some(open) = self.open.take_if(|open| {
@@ -67,7 +67,7 @@ impl SegmentWriter {
         let crc = crc32c::crc32c_append(crc32c::crc32c(&[chunk.encoding]), chunk.bytes);
         segment.write(&crc.to_be_bytes())?;
         self.chunk_bytes_max = self.chunk_bytes_max.max(record_bytes);
-        Ok(ChunkRef::new(index as u32, position))
+        Ok(ChunkPlace::new(index as u32, position))
     }
 
     /// Makes the segments durable. Returns them, and the length of the longest chunk with all that belongs to it.

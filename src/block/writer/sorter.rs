@@ -131,18 +131,19 @@ pub struct Merge {
 
 /// The rest of one run.
 struct Run {
+    /// What is not read yet.
     at: u64,
     end: u64,
-    piece: std::vec::IntoIter<PairRecord>,
+    /// What is read, from `next` on.
+    piece: Vec<u8>,
+    next: usize,
 }
 
 impl Merge {
     fn new(spool: OutFile, run_ends: &[u64], piece_records: usize) -> io::Result<Merge> {
         let starts = std::iter::once(0).chain(run_ends.iter().copied());
-        let runs: Vec<_> = starts
-            .zip(run_ends)
-            .map(|(at, end)| Run { at, end: *end, piece: Vec::new().into_iter() })
-            .collect();
+        let run = |(at, end): (u64, &u64)| Run { at, end: *end, piece: Vec::new(), next: 0 };
+        let runs: Vec<_> = starts.zip(run_ends).map(run).collect();
         let mut merge = Merge { spool, heads: BinaryHeap::with_capacity(runs.len()), runs, piece_records };
         for index in 0..merge.runs.len() {
             if let Some(record) = merge.next_of(index)? {
@@ -162,17 +163,16 @@ impl Merge {
 
     fn next_of(&mut self, index: usize) -> io::Result<Option<PairRecord>> {
         let run = &mut self.runs[index];
-        if let Some(record) = run.piece.next() {
-            return Ok(Some(record));
+        if run.next == run.piece.len() {
+            let length = (run.end - run.at).min((self.piece_records * RECORD_BYTES) as u64);
+            run.piece.resize(length as usize, 0);
+            run.next = 0;
+            self.spool.read_back()?.read_exact_at(&mut run.piece, run.at)?;
+            run.at += length;
         }
-        let length = (run.end - run.at).min((self.piece_records * RECORD_BYTES) as u64);
-        let mut bytes = vec![0; length as usize];
-        self.spool.read_back()?.read_exact_at(&mut bytes, run.at)?;
-        run.at += length;
-        let (records, _) = bytes.as_chunks::<RECORD_BYTES>();
-        run.piece =
-            records.iter().map(|bytes| PairRecord::from_bytes(*bytes)).collect::<Vec<_>>().into_iter();
-        Ok(run.piece.next())
+        let record = run.piece[run.next..].first_chunk().map(|bytes| PairRecord::from_bytes(*bytes));
+        run.next += record.map_or(0, |_| RECORD_BYTES);
+        Ok(record)
     }
 }
 
