@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use annulus_shards::matcher::MatchOp;
 use annulus_shards::{Labels, Matcher};
@@ -347,6 +350,56 @@ fn verification_compares_the_postings_with_the_series() {
     fs::write(folder.join("index"), bytes).unwrap();
     let report = verify(&folder);
     assert!(matches!(&report.findings[..], [Finding::Postings { name }] if name == "job"), "{report}");
+}
+
+/// A file in a bucket: it counts requests, and can be cut off.
+struct Remote {
+    bytes: bytes::Bytes,
+    reads: Arc<AtomicUsize>,
+    short: bool,
+}
+
+impl RangeRead for Remote {
+    fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+
+    fn read_range(&self, offset: u64, length: u64) -> io::Result<bytes::Bytes> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.bytes.read_range(offset, length - u64::from(self.short))
+    }
+}
+
+#[test]
+fn a_block_is_read_by_few_ranges_and_a_short_answer_is_an_error() {
+    let parent = tempfile::tempdir().unwrap();
+    let meta = write(parent.path(), ulid(1), &some_content(2_000), WriterOptions::default()).unwrap();
+    let folder = parent.path().join(meta.ulid.to_string());
+    let reads = Arc::new(AtomicUsize::new(0));
+    let open = |short| {
+        let file = |name: &str| NamedFile {
+            name: name.to_owned(),
+            file: Remote {
+                bytes: fs::read(folder.join(name)).unwrap().into(),
+                reads: Arc::clone(&reads),
+                short,
+            },
+        };
+        BlockReader::new(meta.clone(), file("index"), vec![file("chunks/000001")])
+    };
+    let block = open(false).unwrap();
+    assert_eq!(reads.swap(0, Ordering::Relaxed), 5, "two headers, the table of contents, two sections");
+    let (mut series, mut chunks) = (block.index().series_reader(), block.chunk_reader());
+    let mut chunk_count = 0;
+    for reference in block.index().all_series().unwrap() {
+        for chunk in series.read(reference).unwrap().chunks {
+            chunks.read(chunk.place).unwrap();
+            chunk_count += 1;
+        }
+    }
+    assert_eq!(chunk_count, 4_000);
+    assert!(reads.load(Ordering::Relaxed) < 40, "{reads:?} reads");
+    assert!(matches!(open(true), Err(BlockError::Io { .. })));
 }
 
 #[test]
