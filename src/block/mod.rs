@@ -26,12 +26,12 @@ pub use meta::{
 };
 pub use reader::{
     BlockReader, ChunkBytes, ChunkMeta, ChunkPlace, ChunkReader, IndexReader, LocalFile, NamedFile,
-    PostingsOffsets, RangeRead, RawSeries, Series, SeriesReader, SeriesRef, Symbols, Toc, check_index_header,
-    check_segment_header, chunk_record_bytes, decode_chunk, decode_postings, decode_series, parse_toc,
-    sample_count, series_entry_bytes,
+    OffsetEntries, OffsetEntry, PostingsOffsets, RangeRead, RawSeries, Series, SeriesReader, SeriesRef,
+    Symbols, Toc, check_index_header, check_segment_header, chunk_record_bytes, decode_chunk,
+    decode_postings, decode_series, parse_toc, sample_count, series_entry_bytes,
 };
 pub use ulid::{Ulid, UlidError};
-pub use verify::{Finding, Report, verify};
+pub use verify::{ChunkFault, Finding, Report, verify};
 pub use writer::{BlockWriter, ChunkIn, WriteError, WriterOptions, remove_unfinished};
 
 /// The names of the parts of a block and the numbers that its files begin with.

@@ -23,7 +23,7 @@ use std::path::Path;
 pub use chunks::{
     ChunkBytes, ChunkPlace, ChunkReader, check_segment_header, chunk_record_bytes, decode_chunk, sample_count,
 };
-pub use offsets::PostingsOffsets;
+pub use offsets::{OffsetEntries, OffsetEntry, PostingsOffsets};
 pub use postings::decode_postings;
 pub use range::{LocalFile, NamedFile, RangeRead};
 pub use series::{ChunkMeta, RawSeries, Series, SeriesReader, SeriesRef, decode_series, series_entry_bytes};
