@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` at the repository's root has the map.
 
 pub mod api;
+pub mod block;
 pub mod duration;
 pub mod flags;
 pub mod head_source;
