@@ -14,4 +14,5 @@ mod queries;
 mod refusals;
 mod start;
 mod support;
+mod times;
 mod values;
