@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` at the repository's root has the map.
 
 pub mod api;
+pub mod bucket;
 pub mod duration;
 pub mod flags;
 pub mod head_source;
@@ -12,4 +13,5 @@ pub mod promql;
 pub mod rfc3339;
 pub mod roles;
 pub mod self_scrape;
+pub mod shipper;
 pub mod source;
