@@ -269,6 +269,10 @@ impl RawS3 {
                 http.is_some_and(|http| http.expect_continue_timeout.is_some()),
                 "http_config.expect_continue_timeout has no effect: requests do not ask before they send a body",
             ),
+            (
+                http.is_some_and(|http| is_zero(http.response_header_timeout.as_ref())),
+                "http_config.response_header_timeout: 0 has no effect: a server that is silent for 2m is given up",
+            ),
         ]
         .into_iter()
         .filter(|(applies, _)| *applies)
@@ -338,12 +342,15 @@ fn http(raw: RawHttp) -> Result<HttpConfig, ConfigError> {
     duration("expect_continue_timeout", raw.expect_continue_timeout, 1)?;
     // Bodies are never compressed; reading the key keeps the file valid in either case.
     let _ = raw.disable_compression;
-    let idle_conns_max = raw.max_idle_conns.unwrap_or(100);
+    let idle_max = |count: Option<usize>| match count.unwrap_or(100) {
+        0 => usize::MAX,
+        count => count,
+    };
     Ok(HttpConfig {
         idle_conn_timeout: duration("idle_conn_timeout", raw.idle_conn_timeout, 90)?,
         response_header_timeout: duration("response_header_timeout", raw.response_header_timeout, 120)?,
         tls_handshake_timeout: duration("tls_handshake_timeout", raw.tls_handshake_timeout, 10)?,
-        idle_conns_max: raw.max_idle_conns_per_host.unwrap_or(100).min(idle_conns_max),
+        idle_conns_max: idle_max(raw.max_idle_conns).min(idle_max(raw.max_idle_conns_per_host)),
         conns_max: raw.max_conns_per_host.unwrap_or(0),
         insecure_skip_verify: raw.insecure_skip_verify == Some(true)
             || tls.insecure_skip_verify == Some(true),
@@ -357,7 +364,14 @@ fn duration(key: &str, value: Option<String>, default_seconds: u64) -> Result<Du
     let Some(value) = text(value) else { return Ok(Duration::from_secs(default_seconds)) };
     let ms = parse_duration_ms(&value)
         .map_err(|_| ConfigError::value(format!("http_config.{key} is not a duration such as 90s or 2m")))?;
-    Ok(Duration::from_millis(ms.unsigned_abs()))
+    // In Go zero waits for ever, which nothing here does.
+    let default = Duration::from_secs(default_seconds);
+    Ok(Some(Duration::from_millis(ms.unsigned_abs())).filter(|time| !time.is_zero()).unwrap_or(default))
+}
+
+/// Whether a duration is written, and is zero.
+fn is_zero(value: Option<&String>) -> bool {
+    value.is_some_and(|text| parse_duration_ms(text) == Ok(0))
 }
 
 #[cfg(test)]
@@ -432,6 +446,7 @@ mod tests {
             ("  trace: {enable: true}\n", "trace"),
             ("  sts_endpoint: https://sts.lan\n", "sts_endpoint"),
             ("  http_config: {expect_continue_timeout: 2s}\n", "expect_continue_timeout"),
+            ("  http_config: {response_header_timeout: 0s}\n", "response_header_timeout"),
         ] {
             let (_, warnings) = with(lines).unwrap();
             assert!(matches!(warnings.as_slice(), [only] if only.contains(word)), "{lines}: {warnings:?}");

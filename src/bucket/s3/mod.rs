@@ -143,9 +143,12 @@ impl S3 {
         }
     }
 
-    /// Where the next page begins. The first version of the interface only says so when folders are folded.
+    /// Where the next page begins. The first version of the interface says so only when folders are folded, and some
+    /// servers not even then: it is after the last name.
     fn next_page(&self, page: &ListBucketResult) -> Option<String> {
-        let last_key = || self.config.list_v1.then(|| page.contents.last().map(|object| object.key.clone()));
-        page.next_continuation_token.clone().or_else(|| last_key().flatten())
+        let last_key = page.contents.last().map(|object| &object.key);
+        let last_folder = page.common_prefixes.iter().flatten().last().map(|folder| &folder.prefix);
+        let last = last_key.max(last_folder).filter(|_| self.config.list_v1);
+        page.next_continuation_token.as_ref().or(last).cloned()
     }
 }
