@@ -108,7 +108,7 @@ impl BucketError {
     /// Whether the same operation may succeed a little later without anybody doing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
-            BucketError::Transport { .. } | BucketError::Stalled { .. } | BucketError::Answer { .. } => true,
+            BucketError::Transport { .. } | BucketError::Stalled { .. } => true,
             BucketError::Status { status, code, .. } => {
                 matches!(status, 408 | 425 | 429 | 500 | 502..=504)
                     || matches!(code.as_str(), "SlowDown" | "RequestTimeout" | "InternalError" | "BadDigest")
@@ -118,6 +118,7 @@ impl BucketError {
             | BucketError::Range { .. }
             | BucketError::AccessDenied { .. }
             | BucketError::Credentials(_)
+            | BucketError::Answer { .. }
             | BucketError::Io { .. }
             | BucketError::Config(_) => false,
         }

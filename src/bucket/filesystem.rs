@@ -38,7 +38,13 @@ impl Filesystem {
         let staging = directory.join(STAGING);
         fs::create_dir_all(&staging).map_err(|error| BucketError::io(&staging, error))?;
         remove_stale(&staging);
-        Ok(Filesystem { root: directory.to_owned() })
+        let root = std::path::absolute(directory).map_err(|error| BucketError::io(directory, error))?;
+        Ok(Filesystem { root })
+    }
+
+    /// The directory, as an absolute path.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// What a folder holds, in no order; a folder that is not there holds nothing.
@@ -183,6 +189,8 @@ impl Filesystem {
                 Err(error) => return Err(BucketError::io(&item.path(), error)),
             };
             match (metadata.is_dir(), depth) {
+                // A folder without objects is none; it is on its way in or out.
+                (true, Depth::Folder) if is_empty(&item.path()) => {}
                 (true, Depth::Folder) => entries.push(Entry { name: format!("{name}/"), attributes: None }),
                 (true, Depth::Everything) => self.list_into(&name, depth, entries)?,
                 (false, _) => entries.push(Entry { name, attributes: Some(attributes_of(&metadata)) }),
@@ -273,6 +281,10 @@ fn attributes_of(metadata: &fs::Metadata) -> Attributes {
         size_bytes: metadata.len(),
         modified_ms: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
     }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut listing| listing.next().is_none())
 }
 
 /// Another process, or another machine, may write into the same directory.

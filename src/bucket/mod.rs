@@ -91,7 +91,9 @@ impl Bucket {
         let (label, backend) = match &config.storage {
             Storage::S3(s3) => (s3.bucket.clone(), Backend::S3(Box::new(S3::open((**s3).clone())?))),
             Storage::Filesystem { directory } => {
-                (directory.display().to_string(), Backend::Filesystem(Filesystem::open(directory)?))
+                let files = Filesystem::open(directory)?;
+                // As Thanos names such a bucket.
+                (format!("fs: {}", files.root().display()), Backend::Filesystem(files))
             }
         };
         let prefix = if config.prefix.is_empty() { String::new() } else { format!("{}/", config.prefix) };

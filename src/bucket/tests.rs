@@ -147,6 +147,7 @@ async fn operations_are_counted_under_the_names_of_thanos() {
     bucket.put("a", Bytes::from_static(b"abc")).await.unwrap();
     bucket.get("a").await.unwrap();
     bucket.get("missing").await.unwrap_err();
+    assert_eq!(bucket.label(), format!("fs: {}", home.path().display()));
     bucket.get_range("a", 9, 1).await.unwrap_err();
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     let labels = |operation: &str| format!("{{bucket=\"{}\",operation=\"{operation}\"}}", bucket.label());

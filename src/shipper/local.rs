@@ -47,6 +47,8 @@ pub(super) struct Scan {
     pub tenants: Vec<TenantBlocks>,
     /// Tenants whose blocks are all in the bucket.
     pub idle: Vec<String>,
+    /// The first tenant whose folder cannot be read, and why.
+    pub failed: Option<(String, ShipError)>,
 }
 
 /// Reads the directory; `known` are the uploaded blocks of tenants that were looked at before. Only blocks that may
@@ -60,7 +62,13 @@ pub(super) fn scan(
     let mut scan = Scan::default();
     for tenant in names {
         let folder = blocks_dir.join(&tenant);
-        let present = blocks(&folder).map_err(|error| ShipError::local(&folder, error))?;
+        let present = match blocks(&folder) {
+            Ok(present) => present,
+            Err(error) => {
+                scan.failed.get_or_insert((tenant, ShipError::local(folder, error)));
+                continue;
+            }
+        };
         if lock(known).get(&tenant) == Some(&present) {
             scan.idle.push(tenant);
             continue;
@@ -80,9 +88,10 @@ pub(super) fn scan(
     Ok(scan)
 }
 
-/// Names of tenants that have a folder, in order.
+/// Names of tenants that have a folder, in order. Not theirs: hidden folders, and the one that ext4 makes.
 pub(super) fn tenants(blocks_dir: &Path) -> io::Result<Vec<String>> {
     let mut tenants = folders(blocks_dir)?;
+    tenants.retain(|name| !name.starts_with('.') && name != "lost+found");
     tenants.sort_unstable();
     Ok(tenants)
 }

@@ -142,10 +142,14 @@ impl Shipper {
         for tenant in &scan.idle {
             self.metrics.tenant(tenant).synced(true);
         }
+        let failed = scan.failed.map(|(tenant, error)| {
+            self.metrics.tenant(&tenant).synced(false);
+            error
+        });
         let backlog = Backlog::new(&scan.tenants);
         self.metrics.set_backlog(&backlog.totals());
         let backlog = &Mutex::new(backlog);
-        let outcome = &Mutex::new(Outcome::default());
+        let outcome = &Mutex::new(Outcome { failed, uploaded_count: 0 });
         let synced = stream::iter(scan.tenants.into_iter().map(Ok::<_, ShipError>))
             .try_for_each_concurrent(TENANTS_AT_ONCE, |tenant| async move {
                 let metrics = self.metrics.tenant(&tenant.tenant);

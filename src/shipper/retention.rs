@@ -22,9 +22,9 @@ pub struct Retention {
     pub bytes_max: u64,
 }
 
-/// A block whose time has come.
+/// A block in the local directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetiredBlock {
+pub struct LocalBlock {
     /// Whose it was.
     pub tenant: String,
     /// Its ULID.
@@ -35,13 +35,13 @@ pub struct RetiredBlock {
 #[derive(Debug, Default)]
 pub struct Retired {
     /// Blocks that are gone.
-    pub deleted: Vec<RetiredBlock>,
-    /// Blocks that should be gone.
-    pub failed: Vec<(RetiredBlock, io::Error)>,
+    pub deleted: Vec<LocalBlock>,
+    /// Folders of blocks that should be gone, and of tenants that cannot be read.
+    pub failed: Vec<(PathBuf, io::Error)>,
 }
 
 struct Candidate {
-    block: RetiredBlock,
+    block: LocalBlock,
     folder: PathBuf,
     max_time_ms: i64,
     size_bytes: u64,
@@ -50,11 +50,18 @@ struct Candidate {
 impl Retention {
     /// One round. `may_delete` says whether a block is safe elsewhere; without a bucket all are. A block whose
     /// `meta.json` does not parse is left for somebody to look at. The thread waits for the disk meanwhile.
-    pub fn apply(&self, now_ms: i64, may_delete: impl Fn(&RetiredBlock) -> bool) -> io::Result<Retired> {
-        let mut candidates = self.candidates()?;
+    pub fn apply(&self, now_ms: i64, may_delete: impl Fn(&LocalBlock) -> bool) -> io::Result<Retired> {
+        let mut retired = Retired::default();
+        let mut candidates = Vec::new();
+        for tenant in tenants(&self.blocks_dir)? {
+            let folder = self.blocks_dir.join(&tenant);
+            match candidates_of(&tenant, &folder) {
+                Ok(of_tenant) => candidates.extend(of_tenant),
+                Err(error) => retired.failed.push((folder, error)),
+            }
+        }
         candidates.sort_by_key(|candidate| candidate.max_time_ms);
         let mut left_bytes: u64 = candidates.iter().map(|candidate| candidate.size_bytes).sum();
-        let mut retired = Retired::default();
         for candidate in candidates {
             let is_old =
                 self.retention_ms > 0 && candidate.max_time_ms < now_ms.saturating_sub(self.retention_ms);
@@ -67,30 +74,27 @@ impl Retention {
                     left_bytes = left_bytes.saturating_sub(candidate.size_bytes);
                     retired.deleted.push(candidate.block);
                 }
-                Err(error) => retired.failed.push((candidate.block, error)),
+                Err(error) => retired.failed.push((candidate.folder, error)),
             }
         }
         Ok(retired)
     }
+}
 
-    fn candidates(&self) -> io::Result<Vec<Candidate>> {
-        let mut candidates = Vec::new();
-        for tenant in tenants(&self.blocks_dir)? {
-            let tenant_folder = self.blocks_dir.join(&tenant);
-            remove_doomed(&tenant_folder)?;
-            for ulid in blocks(&tenant_folder)? {
-                let folder = tenant_folder.join(&ulid);
-                let Ok(meta) = BlockMeta::read(&folder) else { continue };
-                candidates.push(Candidate {
-                    block: RetiredBlock { tenant: tenant.clone(), ulid },
-                    max_time_ms: meta.max_time_ms,
-                    size_bytes: size_bytes(&folder)?,
-                    folder,
-                });
-            }
-        }
-        Ok(candidates)
+fn candidates_of(tenant: &str, tenant_folder: &Path) -> io::Result<Vec<Candidate>> {
+    remove_doomed(tenant_folder)?;
+    let mut candidates = Vec::new();
+    for ulid in blocks(tenant_folder)? {
+        let folder = tenant_folder.join(&ulid);
+        let Ok(meta) = BlockMeta::read(&folder) else { continue };
+        candidates.push(Candidate {
+            block: LocalBlock { tenant: tenant.to_owned(), ulid },
+            max_time_ms: meta.max_time_ms,
+            size_bytes: size_bytes(&folder)?,
+            folder,
+        });
     }
+    Ok(candidates)
 }
 
 /// Takes the name away first: whoever lists blocks sees this one whole or not at all.
@@ -141,11 +145,11 @@ mod tests {
         home: &Path,
         hours: i64,
         bytes_max: u64,
-        may_delete: impl Fn(&RetiredBlock) -> bool,
+        may_delete: impl Fn(&LocalBlock) -> bool,
     ) -> Vec<String> {
         let retention = Retention { blocks_dir: home.to_owned(), retention_ms: hours * HOUR_MS, bytes_max };
         let retired = retention.apply(4 * HOUR_MS, may_delete).unwrap();
-        assert!(retired.failed.is_empty());
+        assert!(retired.failed.is_empty(), "{retired:?}");
         for block in &retired.deleted {
             assert!(!home.join(&block.tenant).join(&block.ulid).exists());
         }

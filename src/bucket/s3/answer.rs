@@ -41,6 +41,8 @@ impl Answer {
     ) -> Result<Answer, BucketError> {
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
+        // An error may be longer than the few bytes that were asked for.
+        let bytes_max = if status.is_success() { bytes_max } else { XML_BYTES_MAX };
         let announced = response.content_length().unwrap_or(0);
         let mut body = BytesMut::with_capacity(usize::try_from(announced.min(bytes_max)).unwrap_or(0));
         loop {

@@ -70,7 +70,7 @@ impl Content {
     /// The body of one try. `sent_bytes` grows whenever the connection takes something.
     pub(super) async fn body(&self, sent_bytes: Arc<AtomicU64>) -> Result<reqwest::Body, BucketError> {
         match self {
-            Content::Bytes(bytes) if bytes.is_empty() => Ok(reqwest::Body::from(Bytes::new())),
+            _ if self.len() == 0 => Ok(reqwest::Body::from(Bytes::new())),
             Content::Bytes(bytes) => {
                 let pieces = stream::unfold(bytes.clone(), |mut rest| async move {
                     if rest.is_empty() {

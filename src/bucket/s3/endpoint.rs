@@ -2,6 +2,8 @@
 //!
 //! The rules are those of the client that Thanos uses, so that a file that works there means the same here.
 
+use std::net::IpAddr;
+
 use super::config::{Lookup, S3Config};
 
 /// Signatures name a region; servers that have none accept this one.
@@ -49,6 +51,12 @@ pub(super) fn region_in_host(endpoint: &str) -> Option<&str> {
     let rest = rest.strip_prefix("dualstack.").unwrap_or(rest);
     let is_region = rest.contains('-') && !rest.contains('.') && rest != "external-1";
     is_region.then_some(rest)
+}
+
+/// Whether the server runs on this machine, where no proxy leads to.
+pub(super) fn is_loopback(endpoint: &str) -> bool {
+    let host = host(endpoint).trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn is_amazon(host: &str) -> bool {
@@ -111,6 +119,19 @@ mod tests {
             ("minio:9000", None),
         ] {
             assert_eq!(region_in_host(endpoint), expected, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn a_server_on_this_machine_is_recognised() {
+        for (endpoint, expected) in [
+            ("localhost:9000", true),
+            ("127.0.0.1:9000", true),
+            ("[::1]:9000", true),
+            ("localhost.lan", false),
+            ("10.0.0.1:9000", false),
+        ] {
+            assert_eq!(is_loopback(endpoint), expected, "{endpoint}");
         }
     }
 

@@ -11,6 +11,7 @@ mod endpoint;
 mod headers;
 mod send;
 mod session;
+mod sign;
 mod tls;
 mod upload;
 

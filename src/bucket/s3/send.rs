@@ -1,6 +1,6 @@
 //! One request and its tries.
 //!
-//! rust-s3 builds and signs every request. It is sent here, because its client takes no certificate authority, waits
+//! rust-s3 builds every request. It is sent here, because its client takes no certificate authority, waits
 //! for a body without a bound and has the whole of an upload in memory.
 
 use std::future::Future;
@@ -20,7 +20,9 @@ use tokio::time::{sleep, timeout};
 use super::S3;
 use super::answer::{Answer, transport};
 use super::body::Content;
+use super::endpoint::is_loopback;
 use super::session::signing_failed;
+use super::sign;
 use crate::bucket::backoff::Backoff;
 use crate::bucket::error::BucketError;
 
@@ -42,6 +44,10 @@ pub(super) fn http_client(config: &super::config::S3Config) -> Result<reqwest::C
         .user_agent(concat!("annulus/", env!("CARGO_PKG_VERSION")));
     if !config.insecure {
         builder = builder.use_preconfigured_tls(super::tls::client_config(http)?);
+    }
+    // Variables such as HTTPS_PROXY are heeded, as by Thanos, but not for this machine.
+    if is_loopback(&config.endpoint) {
+        builder = builder.no_proxy();
     }
     builder.build().map_err(|error| BucketError::Config(error.to_string()))
 }
@@ -68,8 +74,7 @@ impl S3 {
     ) -> Result<Answer, BucketError> {
         let name = if path.is_empty() { &self.config.bucket } else { path };
         let request = ReqwestRequest::new(bucket, path, command).await.map_err(signing_failed)?;
-        let headers = request.headers().await.map_err(signing_failed)?;
-        let url = request.url().map_err(signing_failed)?;
+        let (url, headers) = sign::in_header(&request).await.map_err(signing_failed)?;
         let method = match request.command.http_verb() {
             HttpMethod::Delete => Method::DELETE,
             HttpMethod::Get => Method::GET,
@@ -86,7 +91,7 @@ impl S3 {
     pub(super) async fn send_once(
         &self,
         name: &str,
-        url: &str,
+        url: reqwest::Url,
         headers: http::HeaderMap,
         content: &Content,
         bytes_max: u64,
@@ -113,7 +118,7 @@ impl S3 {
         }
     }
 
-    /// One request and its whole answer. A status that may pass is an error here, so that it is tried again.
+    /// One request and its whole answer; one that says no is an error.
     async fn exchange(
         &self,
         name: &str,
@@ -133,10 +138,7 @@ impl S3 {
             .ok_or_else(|| BucketError::Stalled { name: name.to_owned(), waited: wait_max })?
             .map_err(|error| transport(name, error))?;
         let answer = Answer::receive(name, response, wait_max, bytes_max).await?;
-        match answer.status.is_success() {
-            true => Ok(answer),
-            false => answer.success(name),
-        }
+        answer.success(name)
     }
 }
 

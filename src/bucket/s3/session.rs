@@ -55,16 +55,20 @@ impl S3 {
 
     /// The configured keys, or those that AWS' own tools would use; these renew themselves when they expire.
     async fn credentials(&self) -> Result<Credentials, BucketError> {
-        let missing = |error: s3::creds::error::CredentialsError| BucketError::Credentials(error.to_string());
-        match &self.config.keys {
+        let credentials = match &self.config.keys {
             Some(keys) => {
                 let token = keys.session_token.as_deref();
-                Credentials::new(Some(&keys.access), Some(&keys.secret), None, token, None).map_err(missing)
+                Credentials::new(Some(&keys.access), Some(&keys.secret), None, token, None)
             }
             None => spawn_blocking(Credentials::default)
                 .await
-                .map_err(|_| BucketError::Credentials("the runtime is stopping".to_owned()))?
-                .map_err(missing),
+                .map_err(|_| BucketError::Credentials("the runtime is stopping".to_owned()))?,
+        };
+        // rust-s3 takes it for granted that what it signs with is complete.
+        match credentials {
+            Ok(found) if found.access_key.is_some() && found.secret_key.is_some() => Ok(found),
+            Ok(_) => Err(BucketError::Credentials("they lack a half".to_owned())),
+            Err(error) => Err(BucketError::Credentials(error.to_string())),
         }
     }
 
@@ -75,7 +79,7 @@ impl S3 {
             .with_extra_query(HashMap::from([("location".to_owned(), String::new())]))
             .map_err(signing_failed)?;
         let asked = self.request(&bucket, "", Command::GetBucketLocation, XML_BYTES_MAX).await;
-        match asked.and_then(|answer| answer.success(&self.config.bucket)) {
+        match asked {
             Ok(answer) => {
                 let named = answer.xml::<BucketLocationResult>(&self.config.bucket);
                 Ok(match named.map(|location| location.region).as_deref() {
@@ -95,5 +99,44 @@ pub(super) fn signing_failed(error: S3Error) -> BucketError {
     match error {
         S3Error::Credentials(error) => BucketError::Credentials(error.to_string()),
         other => BucketError::Config(format!("a request cannot be signed: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::config::{Storage, parse};
+    use super::super::sign;
+    use super::*;
+
+    /// The URL of an upload, without its query, and who has to be dialled for it.
+    async fn url(endpoint: &str, lines: &str) -> String {
+        let yaml = format!(
+            "type: S3\nconfig:\n  bucket: b\n  endpoint: {endpoint}\n  access_key: a\n  secret_key: s\n{lines}"
+        );
+        let Storage::S3(config) = parse(&yaml).unwrap().storage else { panic!("not an S3 bucket") };
+        let s3 = S3::open(*config).unwrap();
+        let plain = &s3.session().await.unwrap().plain;
+        let url = sign::in_url(plain, "x/y", &http::HeaderMap::new(), &HashMap::new()).await.unwrap();
+        url.as_str().split_once('?').unwrap().0.to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_known_region_needs_no_question_to_the_server() {
+        // The certificates of the machine that runs this test are of no interest.
+        let any = "  http_config: {insecure_skip_verify: true}\n";
+        assert_eq!(
+            url("s3.amazonaws.com", &format!("  region: eu-west-1\n{any}")).await,
+            "https://b.s3.dualstack.eu-west-1.amazonaws.com/x/y"
+        );
+        assert_eq!(url("s3.us-west-2.amazonaws.com", any).await, "https://b.s3.us-west-2.amazonaws.com/x/y");
+        assert_eq!(
+            url("minio.lan:9000", "  region: x\n  insecure: true\n").await,
+            "http://minio.lan:9000/b/x/y"
+        );
+        assert_eq!(
+            url("minio.lan:9000", "  region: x\n  insecure: true\n  bucket_lookup_type: virtual-hosted\n")
+                .await,
+            "http://b.minio.lan:9000/x/y"
+        );
     }
 }

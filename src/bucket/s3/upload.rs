@@ -20,11 +20,9 @@ use s3::signing::uri_encode;
 use super::answer::{Answer, XML_BYTES_MAX};
 use super::body::Content;
 use super::session::signing_failed;
+use super::sign;
 use super::{S3, SMALL_ANSWER_BYTES_MAX};
 use crate::bucket::error::BucketError;
-
-/// How long the signature of an upload is valid. The server looks at it when the request begins.
-const SIGNATURE_SECONDS: u32 = 3600;
 
 /// S3's own limit of parts per object.
 const PART_COUNT_MAX: u64 = 10_000;
@@ -69,11 +67,8 @@ impl S3 {
             headers.insert(HeaderName::from_static("content-md5"), digest);
         }
         self.retrying(|| async {
-            let url = bucket
-                .presign_put(name, SIGNATURE_SECONDS, Some(headers.clone()), Some(queries.clone()))
-                .await
-                .map_err(signing_failed)?;
-            self.send_once(name, &url, headers.clone(), content, SMALL_ANSWER_BYTES_MAX).await
+            let url = sign::in_url(bucket, name, &headers, &queries).await.map_err(signing_failed)?;
+            self.send_once(name, url, headers.clone(), content, SMALL_ANSWER_BYTES_MAX).await
         })
         .await
     }
