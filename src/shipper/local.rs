@@ -62,18 +62,18 @@ pub(super) fn scan(
     let mut scan = Scan::default();
     for tenant in names {
         let folder = blocks_dir.join(&tenant);
-        let present = match blocks(&folder) {
+        let remembered = lock(known).get(&tenant).cloned();
+        let present = match blocks(&folder, remembered.as_ref().unwrap_or(&BTreeSet::new())) {
             Ok(present) => present,
             Err(error) => {
                 scan.failed.get_or_insert((tenant, ShipError::local(folder, error)));
                 continue;
             }
         };
-        if lock(known).get(&tenant) == Some(&present) {
+        if remembered.as_ref() == Some(&present) {
             scan.idle.push(tenant);
             continue;
         }
-        let remembered = lock(known).get(&tenant).cloned();
         // A file that does not parse is as good as none: the bucket is asked.
         let written = remembered.or_else(|| state::read(&folder.join(state::FILE_NAME)));
         let uploaded = written.as_ref().map(|uploaded| uploaded & &present);
@@ -96,11 +96,14 @@ pub(super) fn tenants(blocks_dir: &Path) -> io::Result<Vec<String>> {
     Ok(tenants)
 }
 
-/// Blocks of one tenant. A folder without `meta.json` is not a block yet.
-pub(super) fn blocks(tenant_folder: &Path) -> io::Result<BTreeSet<String>> {
+/// Blocks of one tenant. A folder without `meta.json` is not a block yet; those that are known are not looked into.
+pub(super) fn blocks(tenant_folder: &Path, known: &BTreeSet<String>) -> io::Result<BTreeSet<String>> {
     let names = folders(tenant_folder)?;
-    let is_block = |name: &String| is_ulid(name) && tenant_folder.join(name).join(META_JSON).is_file();
-    Ok(names.into_iter().filter(is_block).collect())
+    let is_complete = |name: &str| tenant_folder.join(name).join(META_JSON).is_file();
+    Ok(names
+        .into_iter()
+        .filter(|name| is_ulid(name) && (known.contains(name) || is_complete(name)))
+        .collect())
 }
 
 /// All bytes below a folder.
@@ -136,7 +139,9 @@ fn folders(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for item in listing {
         let item = item?;
-        if let (true, Ok(name)) = (item.path().is_dir(), item.file_name().into_string()) {
+        let kind = item.file_type()?;
+        let is_folder = kind.is_dir() || kind.is_symlink() && item.path().is_dir();
+        if let (true, Ok(name)) = (is_folder, item.file_name().into_string()) {
             names.push(name);
         }
     }

@@ -1,5 +1,6 @@
 //! When local blocks go: after their time, or when they take too much space, but never before the bucket has them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -84,7 +85,7 @@ impl Retention {
 fn candidates_of(tenant: &str, tenant_folder: &Path) -> io::Result<Vec<Candidate>> {
     remove_doomed(tenant_folder)?;
     let mut candidates = Vec::new();
-    for ulid in blocks(tenant_folder)? {
+    for ulid in blocks(tenant_folder, &BTreeSet::new())? {
         let folder = tenant_folder.join(&ulid);
         let Ok(meta) = BlockMeta::read(&folder) else { continue };
         candidates.push(Candidate {

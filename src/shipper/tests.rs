@@ -263,3 +263,16 @@ fn waits_while_uploads_fail_are_between_half_a_minute_and_five() {
         assert!(wait >= Duration::from_secs(30) && wait <= Duration::from_secs(300), "{wait:?}");
     }
 }
+
+#[tokio::test]
+async fn a_tenant_that_cannot_be_read_does_not_stop_the_others() {
+    let node = Node::new();
+    node.block("b", SECOND);
+    let blocks_dir = node.home.path().join("blocks");
+    fs::create_dir(blocks_dir.join("lost+found")).unwrap();
+    fs::create_dir(blocks_dir.join("a")).unwrap();
+    // A link to itself cannot be followed, by nobody.
+    std::os::unix::fs::symlink("01HXYZ00000000000000000001", node.folder("a", FIRST)).unwrap();
+    assert_eq!(node.shipper.sync().await.unwrap(), 1);
+    assert_eq!(node.objects().await, files_of_block(SECOND));
+}

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -20,8 +20,8 @@ pub enum Fault {
     CutDown(usize),
     /// It takes nothing and says nothing.
     Stall,
-    /// Its bytes trickle towards the server.
-    Slow,
+    /// For so long its bytes trickle towards the server.
+    Slow(Duration),
 }
 
 /// The proxy; it ends with the test's runtime.
@@ -94,10 +94,13 @@ async fn connection(mut client: TcpStream, server: SocketAddr, fault: Option<Fau
         Some(Fault::CutDown(bytes)) => (usize::MAX, bytes),
         _ => (usize::MAX, usize::MAX),
     };
-    let is_slow = matches!(fault, Some(Fault::Slow));
+    let slow_until = match fault {
+        Some(Fault::Slow(time)) => Instant::now() + time,
+        _ => Instant::now(),
+    };
     tokio::select! {
-        () = pump(&mut client_read, &mut server_write, up_max, is_slow) => {}
-        () = pump(&mut server_read, &mut client_write, down_max, false) => {}
+        () = pump(&mut client_read, &mut server_write, up_max, slow_until) => {}
+        () = pump(&mut server_read, &mut client_write, down_max, Instant::now()) => {}
     }
 }
 
@@ -106,16 +109,16 @@ async fn pump(
     from: &mut (impl AsyncReadExt + Unpin),
     to: &mut (impl AsyncWriteExt + Unpin),
     bytes_max: usize,
-    is_slow: bool,
+    slow_until: Instant,
 ) {
     let mut buffer = vec![0; 64 << 10];
     let mut left = bytes_max;
     while left > 0 {
         let wanted = buffer.len().min(left);
         let Ok(count @ 1..) = from.read(&mut buffer[..wanted]).await else { return };
-        if is_slow {
+        if Instant::now() < slow_until {
             // The pause is the fault itself; nothing is synchronised by it.
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(8)).await;
         }
         if to.write_all(&buffer[..count]).await.is_err() {
             return;

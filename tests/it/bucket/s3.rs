@@ -184,11 +184,11 @@ async fn an_upload_survives_what_a_network_can_do() {
 async fn a_slow_upload_that_moves_is_not_a_stalled_one() {
     let server = S3Server::start().await;
     let proxy = FaultProxy::start(server.address).await;
-    let bucket = open(proxy.address, "  http_config: {response_header_timeout: 1s}\n");
-    // At least a second and a half at 64 KiB every 5 ms.
-    let content = Bytes::from(bytes(20 << 20));
+    let bucket = open(proxy.address, "  http_config: {response_header_timeout: 1500ms}\n");
+    // More than trickles through in the slow time.
+    let content = Bytes::from(bytes(32 << 20));
     bucket.exists("x").await.unwrap();
-    proxy.plan([Fault::Slow], Some(Fault::Unavailable));
+    proxy.plan([Fault::Slow(Duration::from_secs(3))], Some(Fault::Unavailable));
     bucket.put("x", content.clone()).await.unwrap();
     assert!(std::fs::read(server.file("x")).unwrap() == content);
 }
