@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod block;
+pub mod bucket;
 pub mod duration;
 pub mod flags;
 pub mod head_source;
@@ -13,4 +14,5 @@ pub mod promql;
 pub mod rfc3339;
 pub mod roles;
 pub mod self_scrape;
+pub mod shipper;
 pub mod source;
