@@ -11,7 +11,7 @@ use super::run::{RunError, run};
 use super::setup::setup;
 use crate::measure::progress::{Progress, ProgressLine};
 use crate::measure::usage::allowed_cpus;
-use crate::quantity::{parse_duration, parse_positive_duration, parse_rate, parse_share, short};
+use crate::quantity::{count, parse_duration, parse_positive_duration, parse_rate, parse_share};
 use crate::report::{Report, command_line};
 use crate::result::RunResult;
 use crate::send::endpoint::EndpointOptions;
@@ -130,8 +130,8 @@ impl Limits {
         if result.achieved_rate < result.offered_rate * SUSTAINED_SHARE {
             crossed.push(format!(
                 "{} of {} samples/s were acknowledged",
-                short(result.achieved_rate),
-                short(result.offered_rate)
+                count(result.achieved_rate),
+                count(result.offered_rate)
             ));
         }
         if let (Some(cost), Some(cpus)) = (&result.cost, self.receiver_cpus) {
@@ -231,7 +231,7 @@ pub async fn ramp(
         }
         // Nothing is learnt from it, not even that it was too much: the lateness may be all the generator's own.
         if let Some(bottleneck) = bottleneck {
-            ramp.ended_by = Some(format!("the generator was the limit at {}: {bottleneck}", short(rate)));
+            ramp.ended_by = Some(format!("the generator was the limit at {}: {bottleneck}", count(rate)));
             ramp.is_generator_limit = true;
             break;
         }
@@ -239,11 +239,11 @@ pub async fn ramp(
         if crossed.is_empty() {
             ramp.highest_sustained = Some(ramp.steps.len() - 1);
         } else {
-            ramp.ended_by = Some(format!("at {} samples/s: {}", short(rate), crossed.join("; ")));
+            ramp.ended_by = Some(format!("at {} samples/s: {}", count(rate), crossed.join("; ")));
         }
     }
     if ramp.ended_by.is_none() {
-        ramp.ended_by = Some(format!("the highest rate to try, {}, was sustained", short(to)));
+        ramp.ended_by = Some(format!("the highest rate to try, {}, was sustained", count(to)));
     }
     Ok(ramp)
 }
@@ -300,7 +300,7 @@ async fn execute(args: &RampArgs) -> Result<ExitCode, Box<dyn std::error::Error>
             None if crossed.is_empty() => "sustained".to_owned(),
             None => crossed.join("; "),
         };
-        eprintln!("{:>8} samples/s: p99 {:.1} ms, {verdict}", short(rate), result.p99_ms);
+        eprintln!("{:>8} samples/s: p99 {:.1} ms, {verdict}", count(rate), result.p99_ms);
     };
     let begin_ms = super::now_ms();
     let ramp = ramp(args, &stop, &|progress| locked().show(progress), &on_step).await?;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::quantity::short;
+use crate::quantity::count;
 
 /// Time between two looks of a line that is overwritten.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -57,7 +57,7 @@ impl std::fmt::Display for Progress {
             "{phase} {:>4}/{} s  {:>7} samples/s  p50 {}  p99 {}  errors {}  retries {}  {} s to go",
             self.elapsed.as_secs(),
             self.total.as_secs(),
-            short(self.rate),
+            count(self.rate),
             ms(self.p50_ms),
             ms(self.p99_ms),
             self.errors,
@@ -123,7 +123,7 @@ mod tests {
             retries: 2,
         };
         let text = progress.to_string();
-        for part in ["measuring", "12/70 s", "1.23M samples/s", "p50 1.2 ms", "p99 -", "58 s to go"] {
+        for part in ["measuring", "12/70 s", "1.235 M samples/s", "p50 1.2 ms", "p99 -", "58 s to go"] {
             assert!(text.contains(part), "{text}");
         }
     }

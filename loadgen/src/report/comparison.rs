@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::quantity;
+use crate::quantity;
 use crate::result::RunResult;
 
 /// Which direction of a figure is the better one.

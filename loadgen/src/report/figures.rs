@@ -1,7 +1,7 @@
 //! What is said about one run: warnings, the headline, and every figure with its name. Text and HTML both show these.
 
 use crate::report::comparison::{share, written_per_sample};
-use crate::report::quantity::{NONE, bytes, count, exact, milliseconds, number, percent, seconds};
+use crate::quantity::{NONE, bytes, count, exact, milliseconds, number, percent, seconds};
 use crate::result::{RunResult, Verification};
 
 /// How bad a warning is.

@@ -3,7 +3,7 @@
 use crate::report::comparison::{Better, Compared, FIGURES, Figure};
 use crate::report::document::{Kind, Report};
 use crate::report::figures::{Severity, headline, latency_of, printable, sections, warnings};
-use crate::report::quantity::{NONE, bytes, count, number, ratio, seconds, utc};
+use crate::quantity::{NONE, bytes, count, number, ratio, seconds, utc};
 use crate::report::table::{Table, name_value_lines};
 use crate::result::RunResult;
 

@@ -15,6 +15,9 @@ mod mix;
 mod names;
 mod profile;
 mod proto;
+#[cfg(test)]
+#[path = "../../tests/it/remote_write.rs"]
+mod remote_write;
 mod template;
 #[cfg(test)]
 mod tests;

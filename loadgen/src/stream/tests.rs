@@ -5,100 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::prelude::*;
 use prost::Message;
 
+use super::remote_write::{Histogram, Sample, v1, v2};
 use super::*;
 
 const BEGIN_MS: i64 = 1_770_000_000_000;
 const PROTOCOLS: [Protocol; 2] = [Protocol::RemoteWrite1, Protocol::RemoteWrite2];
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Span {
-    #[prost(sint32, tag = "1")]
-    offset: i32,
-    #[prost(uint32, tag = "2")]
-    length: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Histogram {
-    #[prost(uint64, optional, tag = "1")]
-    count: Option<u64>,
-    #[prost(double, tag = "3")]
-    sum: f64,
-    #[prost(sint32, tag = "4")]
-    schema: i32,
-    #[prost(double, tag = "5")]
-    zero_threshold: f64,
-    #[prost(uint64, optional, tag = "6")]
-    zero_count: Option<u64>,
-    #[prost(message, repeated, tag = "11")]
-    positive_spans: Vec<Span>,
-    #[prost(sint64, repeated, tag = "12")]
-    positive_deltas: Vec<i64>,
-    #[prost(int64, tag = "15")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Series1 {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-    #[prost(message, repeated, tag = "4")]
-    histograms: Vec<Histogram>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Request1 {
-    #[prost(message, repeated, tag = "1")]
-    series: Vec<Series1>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Metadata {
-    #[prost(int32, tag = "1")]
-    metric_type: i32,
-    #[prost(uint32, tag = "3")]
-    help: u32,
-    #[prost(uint32, tag = "4")]
-    unit: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Series2 {
-    #[prost(uint32, repeated, tag = "1")]
-    label_refs: Vec<u32>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-    #[prost(message, repeated, tag = "3")]
-    histograms: Vec<Histogram>,
-    #[prost(message, optional, tag = "5")]
-    metadata: Option<Metadata>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Request2 {
-    #[prost(string, repeated, tag = "4")]
-    symbols: Vec<String>,
-    #[prost(message, repeated, tag = "5")]
-    series: Vec<Series2>,
-}
 
 type Labels = Vec<(String, String)>;
 
@@ -190,7 +101,7 @@ fn decode(encoded: &Encoded, protocol: Protocol) -> Vec<Decoded> {
     let mut all = Vec::new();
     match protocol {
         Protocol::RemoteWrite1 => {
-            for series in Request1::decode(&bytes[..]).unwrap().series {
+            for series in v1::Request::decode(&bytes[..]).unwrap().series {
                 counts.samples += series.samples.len() as u64;
                 counts.histograms += series.histograms.len() as u64;
                 let labels = series.labels.into_iter().map(|label| (label.name, label.value)).collect();
@@ -198,7 +109,7 @@ fn decode(encoded: &Encoded, protocol: Protocol) -> Vec<Decoded> {
             }
         }
         Protocol::RemoteWrite2 => {
-            let request = Request2::decode(&bytes[..]).unwrap();
+            let request = v2::Request::decode(&bytes[..]).unwrap();
             assert_eq!(request.symbols[0], "");
             let unique: HashSet<_> = request.symbols.iter().collect();
             assert_eq!(unique.len(), request.symbols.len(), "a symbol occurs twice");

@@ -14,7 +14,7 @@ use super::receiver_labels::ReceiverLabels;
 use super::score::{EXAMPLES_MAX, Score};
 use super::target::{self, Checked};
 use crate::ledger::Ledger;
-use crate::quantity::short;
+use crate::quantity::count;
 use crate::result::Verification;
 use crate::stream::Stream;
 
@@ -74,7 +74,7 @@ impl fmt::Display for Progress {
             "verifying  {}/{} targets  {} samples  {} differences  {} s to go",
             self.targets_done,
             self.targets,
-            short(self.samples_checked as f64),
+            count(self.samples_checked as f64),
             self.differences,
             left_s.ceil()
         )

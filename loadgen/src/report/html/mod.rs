@@ -10,7 +10,7 @@ use crate::report::figures::{Severity, headline, sections, warnings};
 use crate::report::html::axis::Scale;
 use crate::report::html::chart::{Bar, Chart, Line, bars};
 use crate::report::html::markup::Html;
-use crate::report::quantity::{count, milliseconds, number, seconds, utc};
+use crate::quantity::{count, milliseconds, number, seconds, utc};
 use crate::report::table::Table;
 use crate::report::text::{direction, measured_figures, medians_table, ratios_table, steps_table};
 use crate::result::RunResult;

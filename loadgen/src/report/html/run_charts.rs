@@ -2,7 +2,7 @@
 
 use crate::report::html::axis::Scale;
 use crate::report::html::chart::{Chart, Line, Show};
-use crate::report::quantity::{bytes, count, milliseconds, number};
+use crate::quantity::{bytes, count, milliseconds, number};
 use crate::result::{RunResult, Second};
 
 /// Points per line at most: more cannot be told apart, and make the file large.
