@@ -114,7 +114,8 @@ pub fn parse_ratio(text: &str) -> Result<f64, String> {
     let malformed = || format!("{text:?} is not a share such as 5% or 0.05");
     match text.trim_end().strip_suffix('%') {
         Some(percent) => with_unit(percent, &[("", 0.01)]).ok_or_else(malformed),
-        None => with_unit(text, &[("", 1.0)]).filter(|share| *share <= 1.0).ok_or_else(malformed),
+        // Tolerances are so small that people write them as 1e-11.
+        None => text.trim().parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(malformed),
     }
 }
 
@@ -176,6 +177,7 @@ mod tests {
     #[test]
     fn shares_are_fractions_or_percentages() {
         assert_eq!((parse_share("1%"), parse_share("0.7")), (Ok(0.01), Ok(0.7)));
+        assert_eq!(parse_share("1e-11"), Ok(1e-11));
         assert_eq!((parse_ratio("150%"), parse_ratio("1")), (Ok(1.5), Ok(1.0)));
         for text in ["", "%", "101%", "-1", "nan", "30", "half"] {
             assert!(parse_share(text).is_err(), "{text}");

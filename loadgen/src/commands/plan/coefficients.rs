@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::commands::plan::PlanError;
 use crate::commands::plan::worksheet::{Term, Unit};
+use crate::quantity;
 use crate::report::Report;
 use crate::report::comparison::{share, written_per_sample};
-use crate::quantity;
 use crate::result::RunResult;
 
 /// The field's rule: a receiver whose p95 is above two seconds is overloaded.
