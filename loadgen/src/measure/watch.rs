@@ -97,6 +97,8 @@ pub async fn watch(
 ) -> Watched {
     let clock = load.clock();
     let mut watched = Watched::default();
+    // What happened before is not of its first second.
+    recorder.look();
     let (mut cpu_begin, mut wait_begin) = (own_cpu(), own_cpu_wait());
     let mut cpu_before = cpu_begin;
     let mut at_us = 0;

@@ -172,7 +172,7 @@ async fn a_closed_loop_ends_with_its_last_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_loop_makes_all_series_before_it_measures() {
     let receiver = Receiver::start(|_, seen| {
-        let after = Duration::from_millis(if seen.request < 20 { 100 } else { 0 });
+        let after = Duration::from_millis(if seen.request < 20 { 400 } else { 0 });
         Reply { status: 200, after, ..Reply::default() }
     })
     .await;
@@ -182,7 +182,7 @@ async fn a_closed_loop_makes_all_series_before_it_measures() {
     assert_eq!(fates(&ledger), (60, 0, 0));
     assert_eq!(result.acknowledged_samples, 60 * SAMPLES);
     assert_eq!((result.achieved_rate * result.duration_s).round() as u64, 40 * SAMPLES);
-    assert!(result.max_ms < 100.0, "the first round is not measured: {} ms", result.max_ms);
+    assert!(result.max_ms < 400.0, "the first round is not measured: {} ms", result.max_ms);
     let seen = receiver.seen();
     assert!(seen[..20].iter().all(|seen| seen.request < 20), "no later request came before the first round");
 }
@@ -237,13 +237,13 @@ async fn metadata_is_sent_beside_the_samples_and_its_refusal_is_no_loss() {
     let mut case = Case::new(&receiver.url());
     case.plan.metadata_every = Some(Duration::from_millis(100));
     let (result, _) = case.run().await;
-    assert!(receiver.seen().iter().filter(|seen| seen.request == METADATA).count() >= 5);
+    assert!(receiver.seen().iter().filter(|seen| seen.request == METADATA).count() >= 2);
     assert_eq!((result.acknowledged_samples, result.metadata_messages), (100 * SAMPLES, 0));
     assert!(result.errors[0].0.starts_with("metadata: answered 400"), "{:?}", result.errors);
     let receiver = Receiver::start(|_, _| Reply::status(200)).await;
     let mut case = Case::new(&receiver.url());
     case.plan.metadata_every = Some(Duration::from_millis(100));
-    assert!(case.run().await.0.metadata_messages >= 5);
+    assert!(case.run().await.0.metadata_messages >= 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
