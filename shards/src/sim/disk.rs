@@ -153,11 +153,20 @@ impl State {
 
 /// Stays pending for a random number of polls.
 pub(super) async fn delay(random: &Random) {
-    poll_fn(|_| if random.one_in(2) { Poll::Ready(()) } else { Poll::Pending }).await;
+    poll_fn(|context| {
+        if random.one_in(2) {
+            return Poll::Ready(());
+        }
+        // A collection of futures polls only those that were woken.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl DirectFile for SimDisk {
     type Buffer = Vec<u8>;
+    type Read = Vec<u8>;
 
     fn size_bytes(&self) -> u64 {
         self.0.durable.borrow().len() as u64

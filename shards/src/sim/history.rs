@@ -131,8 +131,9 @@ struct Watched<'a, D> {
     model: &'a Model,
 }
 
-impl<D: DirectFile<Buffer = Vec<u8>>> DirectFile for Watched<'_, D> {
+impl<D: DirectFile<Buffer = Vec<u8>, Read = Vec<u8>>> DirectFile for Watched<'_, D> {
     type Buffer = Vec<u8>;
+    type Read = Vec<u8>;
 
     fn size_bytes(&self) -> u64 {
         self.inner.size_bytes()
@@ -181,7 +182,7 @@ impl<D: DirectFile<Buffer = Vec<u8>>> DirectFile for Watched<'_, D> {
 /// One history: several openings of the same disk. The error says what was violated.
 fn history<D, W>(seed: u64, wrap: W) -> Result<Met, String>
 where
-    D: DirectFile<Buffer = Vec<u8>>,
+    D: DirectFile<Buffer = Vec<u8>, Read = Vec<u8>>,
     W: Fn(SimDisk) -> D,
 {
     let random = Random::new(seed);
@@ -450,6 +451,7 @@ struct LostSuperblocks {
 macro_rules! forward_to_disk {
     () => {
         type Buffer = Vec<u8>;
+        type Read = Vec<u8>;
 
         fn size_bytes(&self) -> u64 {
             self.disk.size_bytes()
@@ -498,7 +500,7 @@ impl DirectFile for LostSuperblocks {
 /// Runs a history; a panic in it is a violation as well.
 fn checked_history<D, W>(seed: u64, wrap: W) -> Result<Met, String>
 where
-    D: DirectFile<Buffer = Vec<u8>>,
+    D: DirectFile<Buffer = Vec<u8>, Read = Vec<u8>>,
     W: Fn(SimDisk) -> D,
 {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| history(seed, wrap)))
