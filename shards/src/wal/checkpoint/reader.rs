@@ -10,10 +10,10 @@ use crate::rt::{BLOCK_BYTES, DirectFile, Directory};
 use crate::wal::frame::{SEQ_MAX, array};
 use crate::wal::read_ahead::ReadAhead;
 
-/// A checkpoint that was passed over.
+/// A checkpoint that was passed over; `.damaged` was added to its name.
 #[derive(Debug)]
 pub struct Invalid {
-    /// The file.
+    /// What the file was called.
     pub name: String,
     /// What is wrong with it.
     pub reason: InvalidReason,
