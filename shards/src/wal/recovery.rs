@@ -79,6 +79,8 @@ pub struct Damage {
 /// Where the writing goes on.
 pub(super) struct Recovered {
     pub recovery: Recovery,
+    /// The newest opening that any frame or the superblock tells of.
+    pub last_epoch: u64,
     /// Frames that stay needed, in order.
     pub live: Vec<Live>,
     /// The last frame of the history, accepted or released.
@@ -112,6 +114,7 @@ where
         first_seq: superblock.tail_seq,
         restarted: false,
         last: None,
+        last_epoch: superblock.fence.epoch,
         live: Vec::new(),
         next: u64::from(superblock.tail_block),
         payload: Vec::new(),
@@ -130,6 +133,7 @@ where
     Ok(Recovered {
         last_seq,
         next_seq: used_seq.max().unwrap_or(0) + 1,
+        last_epoch: walk.last_epoch,
         live: walk.live,
         next: walk.next,
         recovery: walk.recovery,
@@ -149,6 +153,8 @@ struct Walk<'a, D: DirectFile, F> {
     restarted: bool,
     /// The last accepted frame.
     last: Option<Header>,
+    /// The newest opening that was heard of.
+    last_epoch: u64,
     live: Vec<Live>,
     /// The position where the next frame is looked for first.
     next: u64,
@@ -189,7 +195,7 @@ where
         let mut bad = None;
         for position in self.places() {
             match frame::inspect(self.window.block(position).await?) {
-                BlockKind::First(header) if self.follows(&header) => {
+                BlockKind::First(header) if self.follows(&header) && self.belongs(position, &header) => {
                     match self.window.read_frame(position, header, &mut self.payload).await? {
                         Ok(()) => return Ok(Step::Frame(position, header)),
                         Err(reason) => bad = Some((position, reason)),
@@ -214,6 +220,13 @@ where
             .into_iter()
             .take(if begin == self.next { 1 } else { 2 })
             .filter(move |at| *at < end)
+    }
+
+    /// Whether a frame of this length, as the next one, is in its place. Another one is where a disk wrote it by mistake:
+    /// with it the history would leave out what comes after the right place.
+    fn belongs(&self, position: u64, header: &Header) -> bool {
+        let begin = self.next.next_multiple_of(self.blocks);
+        position == if header.blocks() <= begin - self.next { self.next } else { begin }
     }
 
     /// Where the first accepted frame would be met again, a lap later.
@@ -254,6 +267,7 @@ where
         self.next = position + header.blocks();
         self.live.push(Live { seq, begin: position, end: self.next });
         self.last = Some(header);
+        self.last_epoch = self.last_epoch.max(header.epoch);
         Ok(())
     }
 
@@ -274,7 +288,7 @@ where
             .settle(self.superblock.durable_seq)
             .max(fence.settle(self.covered.end_seq))
             .max(fence.prev_seq);
-        if self.superblock.clean && durable_seq <= last_seq {
+        if self.superblock.clean && durable_seq <= last_seq && !self.is_superblock_stale() {
             return Ok(None);
         }
         let later = self.find_later_frames().await?;
@@ -322,28 +336,38 @@ where
     async fn find_later_frames(&mut self) -> Result<Vec<(u64, Header)>, WalError> {
         let last_seq = self.last_seq();
         let last_epoch = self.last.map_or(0, |last| last.epoch);
-        let end = self.search_end();
+        let (begin, end) = (self.next, self.search_end());
         let mut later = Vec::new();
-        for position in self.next..end {
+        for position in begin..end {
             if let BlockKind::First(header) = frame::inspect(self.window.block(position).await?)
                 && header.prev_seq >= last_seq
                 && header.epoch >= last_epoch
                 && header.shard == self.superblock.shard
                 && self.superblock.fence.admits(&header)
-                && (header.prev_seq > last_seq || !self.places().any(|place| place == position))
+                && (header.prev_seq > last_seq || !self.belongs(position, &header))
             {
+                self.last_epoch = self.last_epoch.max(header.epoch);
                 later.push((position, header));
             }
         }
-        self.recovery.searched_bytes += end.saturating_sub(self.next) * BLOCK_BYTES as u64;
+        self.recovery.searched_bytes += end.saturating_sub(begin) * BLOCK_BYTES as u64;
         Ok(later)
     }
 
-    /// Where the search for later frames ends. An accepted frame beyond the superblock's limit proves that the limit is
-    /// not the newest one, so that the whole ring has to be searched.
+    /// Where the search for later frames ends.
     fn search_end(&self) -> u64 {
-        let reach = self.superblock.reach_blocks;
-        let limit = u64::from(self.superblock.tail_block) + reach;
-        if reach == 0 || self.next > limit { self.end() } else { limit.min(self.end()) }
+        let limit = self.limit().filter(|_| !self.is_superblock_stale());
+        limit.map_or(self.end(), |limit| limit.min(self.end()))
+    }
+
+    /// The position that no frame lies beyond, if the superblock knows.
+    fn limit(&self) -> Option<u64> {
+        let Superblock { tail_block, reach_blocks, .. } = *self.superblock;
+        (reach_blocks != 0).then(|| u64::from(tail_block) + reach_blocks)
+    }
+
+    /// Whether accepted frames prove that the disk has lost a newer superblock: it would be durable before them.
+    fn is_superblock_stale(&self) -> bool {
+        self.last_epoch > self.superblock.fence.epoch || self.limit().is_some_and(|limit| self.next > limit)
     }
 }

@@ -26,6 +26,9 @@ use crate::rt::{BLOCK_BYTES, DirectFile, Directory};
 /// for nothing, and a commit waits for one more write each time that this much was written.
 const LIMIT_STEP_BYTES: u64 = 32 << 20;
 
+const _: () =
+    assert!(RING_BYTES_MIN / BLOCK_BYTES as u64 - COPIES >= 4, "a quarter of a region is a block or more");
+
 /// The log of one shard, open for writing.
 ///
 /// Shared by the tasks of one executor: one of them commits, one releases, all may ask. Its state is in cells
@@ -57,34 +60,22 @@ pub(super) struct Live {
     pub end: u64,
 }
 
+/// The oldest frame that is needed, or the next one if none is.
+#[derive(Clone, Copy)]
+struct Tail {
+    seq: u64,
+    position: u64,
+}
+
 /// What the disk says about the ring as a whole.
 #[derive(Clone, Copy)]
 struct Anchor {
     superblock: Superblock,
     /// Which copy has it; the other one may have the limit before.
     newest: u64,
-    /// The position of the superblock's tail.
-    tail: u64,
+    tail: Tail,
     /// The position that no frame goes beyond.
     limit: u64,
-}
-
-impl Anchor {
-    /// What the superblock is to say next: the tail, and a limit ahead of the next frame.
-    fn moved(&self, tail_seq: u64, tail: u64, next: u64, durable_seq: u64) -> Anchor {
-        let blocks = self.superblock.region_blocks();
-        let step = (LIMIT_STEP_BYTES / BLOCK_BYTES as u64).min(blocks / 4);
-        let limit = self.limit.max(next + step);
-        let superblock = Superblock {
-            generation: self.superblock.generation + 1,
-            tail_seq,
-            tail_block: (tail % blocks) as u32,
-            durable_seq,
-            reach_blocks: limit - tail,
-            ..self.superblock
-        };
-        Anchor { superblock, tail, limit, ..*self }
-    }
 }
 
 impl<D: DirectFile> Wal<D> {
@@ -110,7 +101,7 @@ impl<D: DirectFile> Wal<D> {
         let io = |what| move |source| WalError::Io { what, source };
         let (old, newest) = read_superblock(&disk, shard).await?;
         let mut recovered = recovery::recover(&disk, &old, covered, visit).await?;
-        let epoch = old.fence.epoch + 1;
+        let epoch = recovered.last_epoch + 1;
         recovered.recovery.epoch = epoch;
         for found in recovered.recovery.damage.iter_mut().filter(|found| found.lost.is_some()) {
             let copied = damage::set_aside(&disk, directory, epoch, shard, found).await;
@@ -125,15 +116,11 @@ impl<D: DirectFile> Wal<D> {
                 .map_err(io("writing the last frame again"))?;
         }
         let fence = Fence { epoch, prev_seq: recovered.last_seq, seq: recovered.next_seq };
-        let tail = recovered
-            .live
-            .first()
-            .map_or((recovered.next_seq, recovered.next), |live| (live.seq, live.begin));
-        let anchor =
-            Anchor { superblock: Superblock { clean: false, fence, ..old }, newest, tail: 0, limit: 0 };
-        let anchor = anchor.moved(tail.0, tail.1, recovered.next, recovered.last_seq);
-        anchor.superblock.write(&disk, newest).await.map_err(io("writing the superblock of the WAL"))?;
-
+        let tail = match recovered.live.first() {
+            Some(first) => Tail { seq: first.seq, position: first.begin },
+            None => Tail { seq: recovered.next_seq, position: recovered.next },
+        };
+        let superblock = Superblock { clean: false, fence, ..old };
         let wal = Wal {
             disk,
             blocks,
@@ -142,11 +129,15 @@ impl<D: DirectFile> Wal<D> {
             next_seq: Cell::new(recovered.next_seq),
             next: Cell::new(recovered.next),
             durable_seq: Cell::new(recovered.next_seq - 1),
-            anchor: Cell::new(anchor),
+            anchor: Cell::new(Anchor { superblock, newest, tail, limit: 0 }),
             poisoned: Cell::new(false),
             commits: Gate::default(),
             anchoring: Gate::default(),
         };
+        let anchor = wal.anchor_with(tail);
+        let written = anchor.superblock.write(&wal.disk, newest).await;
+        written.map_err(io("writing the superblock of the WAL"))?;
+        wal.anchor.set(anchor);
         Ok((wal, recovered.recovery))
     }
 
@@ -194,8 +185,7 @@ impl<D: DirectFile> Wal<D> {
         }
         let old = self.anchor.get();
         if end > old.limit {
-            let Superblock { tail_seq, .. } = old.superblock;
-            let new = old.moved(tail_seq, old.tail, self.next.get(), self.durable_seq.get());
+            let new = self.anchor_with(old.tail);
             let older = 1 - old.newest;
             new.superblock.write_copy(&self.disk, older).await.map_err(CommitError::Io)?;
             self.anchor.set(Anchor { newest: older, ..new });
@@ -220,19 +210,21 @@ impl<D: DirectFile> Wal<D> {
         if self.poisoned.get() {
             return Err(ReleaseError::Poisoned);
         }
-        let (tail_seq, tail) = {
+        let tail = {
             let live = self.live.borrow();
-            let first = live.get(live.partition_point(|live| live.seq < below_seq));
-            first.map_or((self.next_seq.get(), self.next.get()), |live| (live.seq, live.begin))
+            match live.get(live.partition_point(|live| live.seq < below_seq)) {
+                Some(first) => Tail { seq: first.seq, position: first.begin },
+                None => Tail { seq: self.next_seq.get(), position: self.next.get() },
+            }
         };
         let old = self.anchor.get();
-        if tail_seq > old.superblock.tail_seq {
-            let new = old.moved(tail_seq, tail, self.next.get(), self.durable_seq.get());
+        if tail.seq > old.tail.seq {
+            let new = self.anchor_with(tail);
             // Commits go on meanwhile, up to the old limit, which either copy allows.
             new.superblock.write(&self.disk, old.newest).await.map_err(ReleaseError::Io)?;
             self.anchor.set(new);
             let mut live = self.live.borrow_mut();
-            while live.front().is_some_and(|live| live.seq < tail_seq) {
+            while live.front().is_some_and(|live| live.seq < tail.seq) {
                 live.pop_front();
             }
         }
@@ -255,8 +247,9 @@ impl<D: DirectFile> Wal<D> {
             return Ok(());
         }
         let old = self.anchor.get();
-        let new = old.moved(old.superblock.tail_seq, old.tail, self.next.get(), self.durable_seq.get());
-        Superblock { clean: true, ..new.superblock }.write(&self.disk, old.newest).await
+        Superblock { clean: true, ..self.anchor_with(old.tail).superblock }
+            .write(&self.disk, old.newest)
+            .await
     }
 
     /// The number that the next commit gets. It rises when a commit begins.
@@ -271,7 +264,7 @@ impl<D: DirectFile> Wal<D> {
 
     /// The number of the oldest frame that was not released, or of the next one.
     pub fn tail_seq(&self) -> u64 {
-        self.anchor.get().superblock.tail_seq
+        self.anchor.get().tail.seq
     }
 
     /// Whether a commit of this many bytes would find room.
@@ -294,6 +287,22 @@ impl<D: DirectFile> Wal<D> {
     /// Bytes of the region that frames go to.
     pub fn size_bytes(&self) -> u64 {
         self.blocks * BLOCK_BYTES as u64
+    }
+
+    /// What the superblock is to say next: this tail, and a limit ahead of the next frame.
+    fn anchor_with(&self, tail: Tail) -> Anchor {
+        let old = self.anchor.get();
+        let step = (LIMIT_STEP_BYTES / BLOCK_BYTES as u64).min(self.blocks / 4);
+        let limit = old.limit.max(self.next.get() + step);
+        let superblock = Superblock {
+            generation: old.superblock.generation + 1,
+            tail_seq: tail.seq,
+            tail_block: (tail.position % self.blocks) as u32,
+            durable_seq: self.durable_seq.get(),
+            reach_blocks: limit - tail.position,
+            ..old.superblock
+        };
+        Anchor { superblock, tail, limit, ..old }
     }
 
     /// Where a frame goes: right after the last one, or at the region's begin if it would not fit before the end.

@@ -56,10 +56,11 @@ pub(super) struct Fence {
 }
 
 impl Fence {
-    /// Whether a frame belongs to the ring's history, as far as its numbers tell.
+    /// Whether a frame belongs to the ring's history, as far as its numbers tell. A later epoch than this one proves that
+    /// the disk has lost the superblocks of an opening whose frames it has.
     pub fn admits(&self, header: &Header) -> bool {
         if header.seq >= self.seq {
-            header.epoch == self.epoch
+            header.epoch >= self.epoch
         } else {
             header.seq <= self.prev_seq && header.epoch < self.epoch
         }
@@ -209,9 +210,15 @@ mod tests {
     fn the_fence_keeps_abandoned_frames_out() {
         let fence = sample().fence;
         let header = |seq, epoch| Header { epoch, ..Header::new(seq, seq - 1, 0, 5, b"") };
-        for (seq, epoch, admitted) in
-            [(10, 3, true), (10, 4, false), (11, 3, false), (14, 4, false), (15, 4, true), (15, 3, false)]
-        {
+        for (seq, epoch, admitted) in [
+            (10, 3, true),
+            (10, 4, false),
+            (11, 3, false),
+            (14, 4, false),
+            (15, 4, true),
+            (15, 3, false),
+            (15, 5, true),
+        ] {
             assert_eq!(fence.admits(&header(seq, epoch)), admitted, "{seq} of epoch {epoch}");
         }
         assert_eq!([9, 10, 11, 14, 15].map(|seq| fence.settle(seq)), [9, 10, 10, 10, 15]);
