@@ -551,6 +551,49 @@ fn a_recovery_searches_as_far_as_the_limit_and_the_whole_ring_if_it_knows_of_non
 }
 
 #[test]
+fn frames_of_an_opening_whose_superblocks_the_disk_has_lost_come_back() {
+    for closed in [false, true] {
+        let (disk, directory) = ring(40);
+        let (wal, ..) = open(&disk, &directory);
+        commit(&wal, b"one");
+        if closed {
+            run_to_end(wal.close()).unwrap();
+        }
+        let superblocks = disk.bytes()[..REGION].to_vec();
+        let (wal, ..) = open(&disk, &directory);
+        for payload in [b"two", b"six"] {
+            commit(&wal, payload);
+        }
+        disk.rot(0, &superblocks);
+        let (wal, recovery, frames) = open(&disk, &directory);
+        assert_eq!((frames.len(), recovery.epoch, recovery.damage.len()), (3, 3, 0));
+        assert_eq!(commit(&wal, b"four"), 4);
+        assert_eq!(open(&disk, &directory).2.len(), 4);
+    }
+}
+
+#[test]
+fn a_frame_in_a_wrong_place_is_damage_and_not_the_next_one() {
+    for place in [9, 12] {
+        let (disk, directory) = ring(40);
+        let (wal, ..) = open(&disk, &directory);
+        for number in 0..8u8 {
+            commit(&wal, &[number]);
+        }
+        run_to_end(wal.release(4)).unwrap();
+        commit(&wal, b"nine");
+        let offset = frames_in(&disk.bytes())[&9].0;
+        let frame = disk.bytes()[offset..offset + BLOCK_BYTES].to_vec();
+        disk.rot(offset, &[0; BLOCK_BYTES]);
+        disk.rot(REGION + place * BLOCK_BYTES, &frame);
+        let (_, recovery, frames) = open(&disk, &directory);
+        assert_eq!((frames.len(), recovery.damage.len()), (5, 1));
+        assert_eq!((recovery.damage[0].seq, recovery.damage[0].reason), (9, BadFrame::Gone));
+        assert_eq!(recovery.damage[0].lost, Some(9..=9));
+    }
+}
+
+#[test]
 fn a_limit_is_durable_before_a_frame_goes_beyond_it() {
     for (writes, limit_blocks) in [(0, None), (1, Some(4 + 20 + 10))] {
         let (disk, directory) = ring(40);
