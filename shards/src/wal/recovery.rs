@@ -311,10 +311,15 @@ where
         }
 
         let begin_seq = self.covered.begin_seq;
+        // With a later frame before it, this one is in a wrong place, and going on there would leave that one out.
+        let is_in_order = |(position, header): &&(u64, Header)| {
+            !later.iter().any(|(other, after)| other < position && after.seq > header.seq)
+        };
         let resume = later
             .iter()
             .filter(|(_, header)| header.seq >= begin_seq && header.prev_seq < begin_seq)
             .max_by_key(|(_, header)| header.epoch)
+            .filter(is_in_order)
             .filter(|_| seq < begin_seq && !self.restarted)
             .copied();
         let lost_seq = seq.max(begin_seq);
