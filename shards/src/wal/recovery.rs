@@ -124,12 +124,13 @@ where
     walk.run().await?;
     let last_seq = walk.last_seq();
     let fence = superblock.fence;
-    if last_seq == fence.prev_seq && walk.recovery.damage.is_empty() {
-        walk.miss(last_seq + 1, fence.seq.max(superblock.tail_seq));
-    }
+    let lost_seq =
+        walk.recovery.damage.iter().filter_map(|damage| damage.lost.as_ref()).map(|lost| *lost.end()).max();
+    // What an earlier opening has lost, unless the history goes on behind it.
+    let told_seq = last_seq.max(fence.prev_seq).max(lost_seq.unwrap_or(0));
+    walk.miss(told_seq + 1, fence.seq);
     let used_seq =
-        walk.recovery.damage.iter().filter_map(|damage| damage.lost.as_ref()).map(|lost| *lost.end());
-    let used_seq = used_seq.chain([last_seq, superblock.durable_seq, fence.seq - 1, covered.end_seq]);
+        lost_seq.into_iter().chain([last_seq, superblock.durable_seq, fence.seq - 1, covered.end_seq]);
     Ok(Recovered {
         last_seq,
         next_seq: used_seq.max().unwrap_or(0) + 1,
