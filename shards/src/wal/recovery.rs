@@ -307,7 +307,8 @@ where
         let (position, reason) = bad.unwrap_or((self.next, BadFrame::Gone));
         let offset = file_offset(position, self.blocks);
         if end_seq <= last_seq {
-            self.recovery.torn = bad.map(|_| Torn { seq, offset, reason });
+            // The void before the fence has no frames.
+            self.recovery.torn = bad.map(|_| Torn { seq: seq.max(fence.seq), offset, reason });
             return Ok(None);
         }
 
