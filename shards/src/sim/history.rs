@@ -97,8 +97,9 @@ fn some_rates(random: &Random) -> FaultRates {
 /// Perhaps changes one place of the ring, and one of a checkpoint; never of two checkpoints that exist at once.
 /// Returns whether the ring was changed.
 fn rot(disk: &SimDisk, directory: &SimDirectory, model: &Model, random: &Random) -> bool {
-    // A ring that was never opened must be all zeros.
-    let ring_rots = random.one_in(8) && model.count("openings") > 0;
+    // A ring that was never opened must be all zeros; and one that rotted is opened before it rots in a second place.
+    let may_rot = model.count("openings") > 0 && model.rot.get() == Rot::None;
+    let ring_rots = random.one_in(8) && may_rot;
     if ring_rots {
         // Half of the time it hits one of the newest frames, where it hurts.
         let place = if random.one_in(2) { model.recent_place(random.below(6)) } else { None };
