@@ -145,6 +145,7 @@ impl Cutter {
     /// Cuts one window. Each step can be repeated.
     fn cut(&mut self, due: &DueWindow, failures: u32) -> Result<(), CutFailure> {
         let began = Instant::now();
+        // Also what is frozen: whether that is durable is known only when it has answered.
         ask(&self.stop, self.head.freeze(&due.tenant, due.below_ms))?;
         let labels = self.labels_of(&due.tenant);
         let folder = self.folders.of(&due.tenant);

@@ -25,6 +25,8 @@ mod losses;
 mod merge;
 mod metrics;
 mod policy;
+#[cfg(test)]
+mod shard_tests;
 mod sorter;
 mod spool;
 mod stop;

@@ -85,17 +85,19 @@ impl CutPolicy {
 
     fn due(&self, tenant: &TenantState, now: Now) -> Option<DueWindow> {
         let block_ms = self.windows.block_ms;
-        let (from_ms, end_ms) = {
-            let window = window_of(tenant.oldest_ms?.max(tenant.truncated_ms), block_ms);
-            (window.start.max(tenant.truncated_ms), window.end)
-        };
+        let (begin_ms, newest_ms) = (tenant.oldest_ms?.max(tenant.truncated_ms), tenant.newest_ms?);
+        let window = window_of(begin_ms, block_ms);
+        let (from_ms, end_ms) = (window.start.max(tenant.truncated_ms), window.end);
         // A range of blocks that was changed between a freeze and its block: what was frozen stays one block.
         let is_split = from_ms < tenant.frozen_ms && tenant.frozen_ms < end_ms;
         let below_ms = if is_split { tenant.frozen_ms } else { end_ms };
-        let settled_ms = window_of(self.settled(tenant, now), block_ms).start;
+        // Nothing is after the newest sample, and a clock that is wrong must not freeze the years to come.
+        let settled_ms =
+            window_of(self.settled(tenant, now), block_ms).start.min(window_of(newest_ms, block_ms).end);
         let is_frozen = below_ms <= tenant.frozen_ms;
         // At the end of time a window can be empty.
-        let is_due = from_ms < below_ms && (is_frozen || below_ms <= settled_ms);
+        let has_samples = begin_ms <= newest_ms && from_ms < below_ms;
+        let is_due = has_samples && (is_frozen || below_ms <= settled_ms);
         is_due.then(|| DueWindow {
             tenant: Arc::clone(&tenant.name),
             from_ms,
@@ -173,6 +175,15 @@ mod tests {
         assert_eq!(ranges(&policy.plan(&[state.clone()], at(200 + LAG_MS, LAG_MS))), [("a", 100, 200)]);
         state.samples += 1;
         assert!(policy.plan(&[state], at(1_000, LAG_MS)).is_empty(), "it is not idle any more");
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_settles_nothing_after_the_newest_sample() {
+        let mut policy = CutPolicy::new(WINDOWS);
+        let state = tenant("a", 110, 320);
+        policy.plan(std::slice::from_ref(&state), at(0, 0));
+        let due = policy.plan(&[state], at(i64::MAX, LAG_MS));
+        assert_eq!(due[0].settled_ms, 400);
     }
 
     #[test]

@@ -113,15 +113,16 @@ impl SeriesSorter {
 
     /// Begins to give the series back, in order.
     pub fn finish(mut self, stop: &StopSignal) -> Result<SortedSeries, CutFailure> {
-        if self.spool.is_none() {
+        if self.spool.is_some() {
+            self.spill().map_err(CutFailure::Sort)?;
+        }
+        let Some(mut spool) = self.spool.take() else {
             self.sort();
             return Ok(SortedSeries::Memory {
                 entries: self.entries.into_iter().peekable(),
                 lists: self.lists,
             });
-        }
-        self.spill().map_err(CutFailure::Sort)?;
-        let Some(mut spool) = self.spool else { unreachable!("there was a spool above") };
+        };
         // The merge has the memory to itself.
         drop((self.entries, self.lists));
         loop {

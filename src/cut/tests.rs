@@ -103,17 +103,7 @@ impl World {
     fn content(&self, tenant: &str) -> Vec<(Labels, i64, u64)> {
         let mut content = self.head.content(tenant);
         for block in self.blocks(tenant) {
-            let reader = BlockReader::open(&block.folder).unwrap();
-            let (mut series, mut chunks) = (reader.index().series_reader(), reader.chunk_reader());
-            for reference in reader.index().all_series().unwrap() {
-                let read = series.read(reference).unwrap();
-                for chunk in read.chunks {
-                    let chunk = chunks.read(chunk.place).unwrap();
-                    let mut add =
-                        |time_ms, value: f64| content.push((read.labels.clone(), time_ms, value.to_bits()));
-                    decode(Encoding::from_byte(chunk.encoding).unwrap(), chunk.bytes, &mut add).unwrap();
-                }
-            }
+            content.extend(samples_of(&block.folder));
         }
         content.sort();
         content
@@ -122,6 +112,22 @@ impl World {
     fn ranges(&self, tenant: &str) -> Vec<(i64, i64)> {
         self.blocks(tenant).iter().map(|block| (block.meta.min_ms, block.meta.max_ms)).collect()
     }
+}
+
+/// Every sample in a block.
+pub fn samples_of(block: &Path) -> Vec<(Labels, i64, u64)> {
+    let reader = BlockReader::open(block).unwrap();
+    let (mut series, mut chunks) = (reader.index().series_reader(), reader.chunk_reader());
+    let mut samples = Vec::new();
+    for reference in reader.index().all_series().unwrap() {
+        let read = series.read(reference).unwrap();
+        for chunk in read.chunks {
+            let chunk = chunks.read(chunk.place).unwrap();
+            let add = |time_ms, value: f64| samples.push((read.labels.clone(), time_ms, value.to_bits()));
+            decode(Encoding::from_byte(chunk.encoding).unwrap(), chunk.bytes, add).unwrap();
+        }
+    }
+    samples
 }
 
 /// Runs rounds until one says that there is nothing more to do.
