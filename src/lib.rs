@@ -5,6 +5,7 @@
 pub mod api;
 pub mod block;
 pub mod bucket;
+pub mod cut;
 pub mod duration;
 pub mod flags;
 pub mod head_source;
