@@ -106,7 +106,7 @@ impl SimDirectory {
     pub fn rot(&self, name: &str, at: usize, run: &[u8]) {
         let names = self.0.names.borrow();
         let Some(content) = names.get(name) else { return };
-        let mut bytes = content.bytes.borrow_mut();
+        let mut bytes = content.bytes.lock().unwrap();
         bytes.iter_mut().skip(at).zip(run).for_each(|(byte, new)| *byte = *new);
     }
 
