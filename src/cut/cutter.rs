@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annulus_shards::core::CutError;
+use annulus_shards::core::{CutError, Failure};
 use annulus_shards::head::{TimeWindows, window_of};
 
 use super::description::{describe, find_finished};
@@ -27,6 +27,9 @@ const ROUND_CUTS_MAX: usize = 256;
 /// The pause after a first failure; it doubles with each further one in a row.
 const PAUSE_MIN_MS: i64 = 30_000;
 const PAUSE_MAX_MS: i64 = 300_000;
+
+/// How often to look whether the shards have read their logs after a start.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A window that failed so often is cut without the chunks that the disk does not give.
 const TRIES_FOR_ALL_CHUNKS: u32 = 5;
@@ -258,8 +261,11 @@ impl Cutter {
 
     /// Notes a failure that each tenant would meet, and answers how long to wait.
     fn fail_all(&mut self, error: &CutFailure) -> Duration {
-        if let CutFailure::Stopped = error {
-            return Duration::ZERO;
+        match error {
+            CutFailure::Stopped => return Duration::ZERO,
+            // So begins every start, and it is over soon.
+            CutFailure::Head(CutError::Shard { failure: Failure::Recovering, .. }) => return RECOVERY_PAUSE,
+            _ => {}
         }
         self.failures = self.failures.saturating_add(1);
         self.metrics.failures.inc();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use annulus_shards::Labels;
 use annulus_shards::chunk::XorAppender;
-use annulus_shards::core::{CutError, HeadChunk, HeadSeries, ReadError};
+use annulus_shards::core::{CutError, Failure, HeadChunk, HeadSeries, ReadError};
 use annulus_shards::head::{Rules, TenantState, TimeWindows, window_of};
 use bytes::Bytes;
 
@@ -27,6 +27,8 @@ pub struct State {
     tenants: BTreeMap<Arc<str>, Tenant>,
     /// What was asked, in order.
     pub calls: Vec<String>,
+    /// It answers as a head does that reads its log.
+    pub is_recovering: bool,
     /// What happens at a call, by its number.
     pub crash: Option<Crash>,
     /// Runs when a page is taken.
@@ -56,6 +58,7 @@ impl FakeHead {
             windows,
             tenants: BTreeMap::new(),
             calls: Vec::new(),
+            is_recovering: false,
             crash: None,
             on_page: None,
             extra_chunk: None,
@@ -107,6 +110,9 @@ impl FakeHead {
     /// One call: crashes if it is its turn.
     fn call<T>(&self, name: String, work: impl FnOnce(&mut State) -> T) -> Result<T, CutError> {
         let mut state = self.state();
+        if state.is_recovering {
+            return Err(CutError::Shard { shard: 0, failure: Failure::Recovering });
+        }
         state.calls.push(name);
         let crash = state.crash.filter(|crash| crash.call == state.calls.len());
         match crash {

@@ -327,6 +327,18 @@ fn a_shard_that_does_not_answer_pauses_all() {
 }
 
 #[test]
+fn a_head_that_reads_its_log_is_waited_for() {
+    let world = World::new();
+    fill(&world, "a");
+    let (_stopper, mut cutter) = world.start();
+    world.head.state().is_recovering = true;
+    assert_eq!(cutter.round().as_secs(), 1);
+    assert_eq!(world.metrics.failures.get(), 0);
+    world.head.state().is_recovering = false;
+    assert!(cutter.round().is_zero());
+}
+
+#[test]
 fn a_broken_chunk_is_counted_and_does_not_stop_the_block() {
     let world = World::new();
     fill(&world, "a");
