@@ -100,11 +100,15 @@ pub fn metric(registry: &Registry, name: &str) -> f64 {
     family.map_or(0.0, |family| family.get_metric().iter().map(value).sum())
 }
 
-/// A head that is a list, whose answers can be followed by something else.
+/// Happens once.
+type Event = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+
+/// A head that is a list. Something can happen just before or just after it answers.
 #[derive(Default)]
 pub struct FakeHead {
     series: Mutex<Vec<HeadSeries>>,
-    after_answer: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    before_answer: Event,
+    after_answer: Event,
 }
 
 impl FakeHead {
@@ -134,6 +138,11 @@ impl FakeHead {
         all.retain(|one| !one.chunks.is_empty());
     }
 
+    /// Does something when the head was asked and has not answered.
+    pub fn before_next_answer(&self, first: impl FnOnce() + Send + 'static) {
+        *self.before_answer.lock().unwrap() = Some(Box::new(first));
+    }
+
     /// Does something as soon as the head has given its next answer.
     pub fn after_next_answer(&self, then: impl FnOnce() + Send + 'static) {
         *self.after_answer.lock().unwrap() = Some(Box::new(then));
@@ -144,6 +153,7 @@ impl FakeHead {
             request.tenants.iter().all(|matcher| matcher.matches(&one.tenant))
                 && request.matchers.iter().all(|m| m.matches(one.labels.get(&m.name).unwrap_or("")))
         };
+        happen(&self.before_answer);
         let mut found: Vec<HeadSeries> =
             self.series.lock().unwrap().iter().filter(|one| holds(one)).cloned().collect();
         for one in &mut found {
@@ -151,15 +161,20 @@ impl FakeHead {
             one.chunks.sort_by_key(|chunk| chunk.min_ms);
         }
         found.retain(|one| !one.chunks.is_empty());
-        if let Some(then) = self.after_answer.lock().unwrap().take() {
-            then();
-        }
+        happen(&self.after_answer);
         found
     }
 
     fn texts(&self, request: &ReadRequest, pick: impl Fn(&Labels) -> Vec<String>) -> Vec<TenantTexts> {
         let found = self.answer(request).into_iter();
         found.map(|one| TenantTexts { tenant: one.tenant, texts: pick(&one.labels) }).collect()
+    }
+}
+
+fn happen(event: &Event) {
+    let event = event.lock().unwrap().take();
+    if let Some(event) = event {
+        event();
     }
 }
 

@@ -96,22 +96,28 @@ fn every_sample_counts_once_at_each_step_of_a_cut() {
 }
 
 #[test]
-fn a_cut_between_the_answers_of_head_and_blocks_hides_nothing() {
-    let node = Node::new();
-    let before = content(&select(&node.joined(), vec![], (0, 300_000)), (0, 300_000));
-    for window in 0..3 {
-        let (head, blocks, root) =
-            (Arc::clone(&node.head), Arc::clone(&node.blocks), node.root.path().to_owned());
-        node.head.after_next_answer(move || {
-            for tenant in ["a", "b"] {
-                blocks.add(&cut(&root, tenant, window, 30)).unwrap();
-                head.truncate(tenant, (window + 1) * WINDOW_MS);
+fn a_cut_just_before_or_after_the_head_answers_hides_nothing() {
+    for is_before in [true, false] {
+        let node = Node::new();
+        let times = (0, 3 * WINDOW_MS);
+        let before = content(&select(&node.joined(), vec![], times), times);
+        for window in 0..3 {
+            let (head, blocks) = (Arc::clone(&node.head), Arc::clone(&node.blocks));
+            let root = node.root.path().to_owned();
+            let cut_window = move || {
+                for tenant in ["a", "b"] {
+                    blocks.add(&cut(&root, tenant, window, 30)).unwrap();
+                    head.truncate(tenant, (window + 1) * WINDOW_MS);
+                }
+            };
+            match is_before {
+                true => node.head.before_next_answer(cut_window),
+                false => node.head.after_next_answer(cut_window),
             }
-        });
-        let found = select(&node.joined(), vec![], (0, 300_000));
-        assert_eq!(content(&found, (0, 300_000)), before);
+            assert_eq!(content(&select(&node.joined(), vec![], times), times), before);
+        }
+        assert_eq!(content(&select(&node.joined(), vec![], times), times), before);
     }
-    assert_eq!(content(&select(&node.joined(), vec![], (0, 300_000)), (0, 300_000)), before);
 }
 
 #[test]
