@@ -75,7 +75,7 @@ fn final_labels(one: &Written) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
     fn head_and_blocks_give_what_was_written(

@@ -10,10 +10,9 @@ use super::block::LocalBlock;
 use super::chunk_copies::ChunkCopies;
 use super::error::ReadFailure;
 use super::merge::merge;
-use super::readers::Reader;
 use super::scope::{Scope, frame_bytes};
 use super::set::LocalBlocks;
-use crate::block::{Series, SeriesRef};
+use crate::block::{ChunkReader, LocalFile, Series, SeriesReader, SeriesRef};
 use crate::head_source::sorted_and_joined;
 use crate::source::{SelectRequest, SeriesChunks, SourceError};
 
@@ -43,8 +42,12 @@ fn select_block(
     let Some(matchers) = block.own_matchers(&request.matchers) else { return Ok(Vec::new()) };
     let found = blocks.read(block, |reader| {
         let postings = reader.index().postings(&matchers)?;
+        // Readers know the symbols and read ahead: units that one thread reads in a row share them.
+        let readers = || (reader.index().series_reader(), reader.chunk_reader());
         let units = postings.par_chunks(UNIT_SERIES);
-        let read = units.map(|unit| select_unit(block, reader, unit, request, scope));
+        let read = units.map_init(readers, |(entries, chunks), unit| {
+            select_unit(block, entries, chunks, unit, request, scope)
+        });
         Ok(read.collect::<Result<Vec<_>, ReadFailure>>()?.into_iter().flatten().collect())
     })?;
     Ok(sorted_and_joined(found.unwrap_or_default()))
@@ -52,13 +55,13 @@ fn select_block(
 
 fn select_unit(
     block: &LocalBlock,
-    reader: &Reader,
+    entries: &mut SeriesReader<'_, LocalFile>,
+    chunks: &mut ChunkReader<'_, LocalFile>,
     unit: &[SeriesRef],
     request: &SelectRequest,
     scope: &Scope,
 ) -> Result<Vec<SeriesChunks>, ReadFailure> {
     scope.check()?;
-    let mut entries = reader.index().series_reader();
     let mut series: Vec<Series> = Vec::with_capacity(unit.len());
     for reference in unit {
         let mut one = entries.read(*reference)?;
@@ -79,7 +82,6 @@ fn select_unit(
         labels.push(final_labels);
     }
     // Places rise with the labels, so the segments are read forwards.
-    let mut chunks = reader.chunk_reader();
     let mut copies = ChunkCopies::default();
     for meta in series.iter().flat_map(|one| &one.chunks) {
         let chunk = chunks.read(meta.place)?;

@@ -146,6 +146,10 @@ impl LocalBlocks {
             }
         }
         report.broken = self.read_list().broken.len();
+        if report.added + report.removed > 0 {
+            let ScanReport { added, removed, broken } = report;
+            tracing::info!(added, removed, broken, "the local blocks on the disk changed");
+        }
         Ok(report)
     }
 
