@@ -10,6 +10,7 @@ pub mod duration;
 pub mod flags;
 pub mod head_source;
 pub mod host;
+pub mod local_blocks;
 pub mod logging;
 pub mod promql;
 pub mod rfc3339;

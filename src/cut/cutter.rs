@@ -52,8 +52,8 @@ pub struct CutConfig {
 }
 
 /// Told of every block that is there, before the head drops what is in it: what serves queries has to know the block
-/// by then. A block can be told again.
-pub type OnBlock = Box<dyn FnMut(&Path) + Send>;
+/// by then. A block can be told again. An error keeps the head from dropping it.
+pub type OnBlock = Box<dyn FnMut(&Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send>;
 
 /// The time, by the system's clocks or by those of a test.
 pub type Clock = Box<dyn Fn() -> Now + Send>;
@@ -160,12 +160,12 @@ impl Cutter {
                     block = %block.display(),
                     "the block was finished before, and is only dropped from the head"
                 );
-                (self.on_block)(&block);
+                (self.on_block)(&block).map_err(CutFailure::Serve)?;
                 due.below_ms
             }
             None => match self.write(due, labels, failures, began)? {
                 Some(block) => {
-                    (self.on_block)(&block);
+                    (self.on_block)(&block).map_err(CutFailure::Serve)?;
                     due.below_ms
                 }
                 None => self.skip(due)?,

@@ -33,6 +33,9 @@ pub enum CutFailure {
     /// The system gives no random numbers for the name of the block.
     #[error("naming a block: {0}")]
     Name(#[source] io::Error),
+    /// The block is written, and cannot be served.
+    #[error("opening the new block: {0}")]
+    Serve(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The process ends.
     #[error("the process ends")]
     Stopped,
@@ -53,7 +56,7 @@ impl CutFailure {
             | CutFailure::Sort(error)
             | CutFailure::Folder { source: error, .. }
             | CutFailure::Name(error) => is_full(error),
-            CutFailure::Write(_) => false,
+            CutFailure::Write(_) | CutFailure::Serve(_) => false,
         }
     }
 }

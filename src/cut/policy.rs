@@ -111,7 +111,9 @@ impl CutPolicy {
     /// by the lag. Of an idle tenant the newest stays where it is, so there the clock counts.
     fn settled(&self, tenant: &TenantState, now: Now) -> i64 {
         let lag_ms = self.windows.lag_ms();
-        let by_samples_ms = tenant.newest_ms.map_or(i64::MIN, |newest_ms| newest_ms.saturating_sub(lag_ms));
+        // As for the shards, a sample counts only up to the clock: one from the future does not end the present.
+        let behind = |newest_ms: i64| newest_ms.min(now.wall_ms).saturating_sub(lag_ms);
+        let by_samples_ms = tenant.newest_ms.map_or(i64::MIN, behind);
         let is_idle = self
             .seen
             .get(&tenant.name)
@@ -155,7 +157,7 @@ mod tests {
     #[test]
     fn a_window_is_due_when_the_newest_sample_is_past_it_by_the_lag() {
         let mut policy = CutPolicy::new(WINDOWS);
-        let now = at(0, 0);
+        let now = at(1_000_000, 0);
         assert!(policy.plan(&[tenant("a", 110, 200 + LAG_MS - 1)], now).is_empty());
         let due = policy.plan(&[tenant("a", 110, 200 + LAG_MS)], now);
         assert_eq!(ranges(&due), [("a", 100, 200)]);
@@ -191,7 +193,8 @@ mod tests {
         let mut policy = CutPolicy::new(WINDOWS);
         let state =
             |frozen_ms, truncated_ms| TenantState { frozen_ms, truncated_ms, ..tenant("a", 110, 310) };
-        let mut plan = |frozen_ms, truncated_ms| policy.plan(&[state(frozen_ms, truncated_ms)], at(0, 0));
+        let mut plan =
+            |frozen_ms, truncated_ms| policy.plan(&[state(frozen_ms, truncated_ms)], at(1_000_000, 0));
         assert!(plan(200, 200).is_empty());
         let due = plan(300, 200);
         assert_eq!(ranges(&due), [("a", 200, 300)]);
@@ -208,7 +211,11 @@ mod tests {
         let tenants = ["c", "a", "b"].map(|name| tenant(name, 0, 1_000));
         let mut order = |served: &str| {
             policy.served(&Arc::from(served));
-            policy.plan(&tenants, at(0, 0)).iter().map(|window| window.tenant.to_string()).collect::<String>()
+            policy
+                .plan(&tenants, at(1_000_000, 0))
+                .iter()
+                .map(|window| window.tenant.to_string())
+                .collect::<String>()
         };
         assert_eq!(["", "a", "bb", "c"].map(&mut order), ["abc", "bca", "cab", "abc"]);
     }
@@ -259,7 +266,7 @@ mod tests {
             let mut policy = CutPolicy::new(windows);
             let mut state = TenantState { oldest_ms: None, newest_ms: None, samples: 0, ..tenant("a", 0, 0) };
             let (mut head, mut blocks) = (BTreeMap::<i64, u32>::new(), Vec::<Range<i64>>::new());
-            let mut now = at(0, 0);
+            let mut now = at(1_000_000, 0);
             for event in events {
                 match event {
                     Event::Sample { ahead_ms } => {

@@ -135,7 +135,7 @@ fn cut_three_windows(node: &Node, data_dir: &Path) -> (CutMetrics, Vec<PathBuf>)
         memory_bytes: 16 << 10,
     };
     let (tell, told) = flume::unbounded::<PathBuf>();
-    let on_block = Box::new(move |block: &Path| tell.send(block.to_owned()).unwrap());
+    let on_block = Box::new(move |block: &Path| Ok(tell.send(block.to_owned())?));
     let metrics = CutMetrics::register(&Registry::new());
     let cutter = CutThread::start(config, node.handle(), on_block, metrics.clone()).unwrap();
     let blocks: Vec<PathBuf> = (0..3).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();

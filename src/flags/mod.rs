@@ -6,7 +6,7 @@ mod hashrings;
 mod kingpin;
 mod resolve;
 mod thanos;
-mod values;
+pub mod values;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
