@@ -106,6 +106,24 @@ impl DataDir {
         Ok(DataDir { path: path.to_owned(), shards: format.shards, secret: format.secret, _lock: lock })
     }
 
+    /// Number of shards and secret of a directory, which is left as it is.
+    ///
+    /// # Errors
+    /// When it is no data directory, or one of a newer version.
+    pub fn look(path: &Path) -> Result<(usize, [u8; 16]), DataDirError> {
+        let format_path = path.join(FORMAT_FILE);
+        let text = fs::read_to_string(&format_path)
+            .map_err(|source| DataDirError::Io { path: format_path.clone(), source })?;
+        let format = Format::parse(&text, path, &format_path)?;
+        Ok((format.shards, format.secret))
+    }
+
+    /// Whether a process works in a directory. It may begin to at any time.
+    pub fn is_in_use(path: &Path) -> bool {
+        let Ok(lock) = File::open(path.join("lock")) else { return false };
+        flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
     /// Where the files of one shard are.
     pub fn shard_path(&self, shard: usize) -> PathBuf {
         shard_path(&self.path, shard)

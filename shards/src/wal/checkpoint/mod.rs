@@ -12,7 +12,7 @@ mod writer;
 
 use std::io;
 
-pub use reader::{Invalid, InvalidReason};
+pub use reader::{Invalid, InvalidReason, read as read_checkpoint};
 pub use writer::{Finished, Writer};
 
 use crate::rt::Directory;
@@ -181,7 +181,8 @@ fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(".new").and_then(parse_name).is_some()
 }
 
-fn parse_name(name: &str) -> Option<u64> {
+/// The frame at which a checkpoint begins, from the name of its file.
+pub fn parse_name(name: &str) -> Option<u64> {
     let begin_seq = name.strip_prefix("checkpoint-")?.parse().ok()?;
     (file_name(begin_seq) == name).then_some(begin_seq)
 }
