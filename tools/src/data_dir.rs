@@ -50,7 +50,8 @@ impl Found {
         let absolute = fs::canonicalize(path).map_err(|error| Failure::about(path.display(), error))?;
         let parent = absolute.parent().filter(|parent| is_data_dir(parent)).map(Path::to_owned);
         // Without the directory's secret the keys differ from those of checkpoints, which nobody here looks at.
-        let secret = parent.as_deref().and_then(|parent| DataDir::look(parent).ok()).map_or([0; 16], |found| found.1);
+        let secret =
+            parent.as_deref().and_then(|parent| DataDir::look(parent).ok()).map_or([0; 16], |found| found.1);
         let named = absolute.file_name().and_then(|name| name.to_str()?.strip_prefix("shard-")?.parse().ok());
         let shard = named.or_else(|| stated_shard(path)).unwrap_or(0);
         let shards = vec![ShardDir { path: path.to_owned(), shard }];

@@ -122,7 +122,8 @@ impl Table {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
                 let gap = widths.get(column).map_or(0, |width| width - cell.chars().count().min(*width));
-                let (before, after) = if self.is_number.get(column) == Some(&true) { (gap, 0) } else { (0, gap) };
+                let (before, after) =
+                    if self.is_number.get(column) == Some(&true) { (gap, 0) } else { (0, gap) };
                 line.push_str(&" ".repeat(before));
                 line.push_str(cell);
                 line.push_str(&" ".repeat(after + 2));
@@ -164,7 +165,8 @@ pub fn time(ms: Option<i64>) -> String {
 /// A length of time for people.
 pub fn duration(ms: i64) -> String {
     let seconds = ms / 1000;
-    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let parts =
+        [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
     let text: String =
         parts.iter().filter(|(count, _)| *count != 0).map(|(count, unit)| format!("{count}{unit}")).collect();
     if text.is_empty() { format!("{ms}ms") } else { text }
@@ -187,7 +189,10 @@ mod tests {
 
     #[test]
     fn sizes_times_and_durations_are_readable() {
-        assert_eq!([0, 1023, 1536, 5 << 30, u64::MAX].map(bytes), ["0 B", "1023 B", "1.5 KiB", "5.0 GiB", "16777216.0 TiB"]);
+        assert_eq!(
+            [0, 1023, 1536, 5 << 30, u64::MAX].map(bytes),
+            ["0 B", "1023 B", "1.5 KiB", "5.0 GiB", "16777216.0 TiB"]
+        );
         assert_eq!([0, 999, 7_200_000, 90_061_000].map(duration), ["0ms", "999ms", "2h", "1d1h1m1s"]);
         assert_eq!(time(None), "-");
         assert_eq!(time(Some(i64::MIN)), "-9223372036854775808 ms");

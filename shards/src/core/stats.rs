@@ -138,6 +138,8 @@ pub struct StatsGather {
 struct Group {
     stats: HeadStats,
     tenants: Vec<Arc<str>>,
+    /// Its labels, each with about how many values it has.
+    listed: BTreeMap<Arc<str>, u64>,
     /// Values and bytes of each label so far.
     labels: BTreeMap<Arc<str>, (u64, u64)>,
     metrics: Top,
@@ -147,34 +149,24 @@ struct Group {
 impl StatsGather {
     /// From the totals of all shards; each list will have `limit` entries.
     pub fn new(scope: &StatsScope, limit: usize, shards: Vec<Vec<TenantTotals>>) -> StatsGather {
-        let mut by_tenant: BTreeMap<Arc<str>, (Group, BTreeMap<Arc<str>, u64>)> = BTreeMap::new();
+        let mut by_tenant: BTreeMap<Arc<str>, Group> = BTreeMap::new();
         if *scope == StatsScope::Together {
             by_tenant.entry("".into()).or_default();
         }
         for totals in shards.into_iter().flatten() {
             let key = if *scope == StatsScope::Together { "".into() } else { Arc::clone(&totals.tenant) };
-            let (group, labels) = by_tenant.entry(key).or_default();
-            group.add(&totals, *scope != StatsScope::Together);
-            for (name, values) in totals.labels {
-                *labels.entry(name).or_default() += values;
-            }
+            by_tenant.entry(key).or_default().add(totals, *scope != StatsScope::Together);
         }
         let hasher = RandomState::new();
         let (mut groups, mut requests) = (Vec::new(), Vec::new());
-        for (mut group, labels) in by_tenant.into_values() {
+        for mut group in by_tenant.into_values() {
             (group.metrics, group.pairs) = (Top::new(limit), Top::new(limit));
             group.tenants.sort_unstable();
             group.tenants.dedup();
             let tenants: Arc<[Arc<str>]> = group.tenants.iter().cloned().collect();
-            let planned = plan(&labels).into_iter().map(|(labels, part, parts)| {
-                let request = ValuesRequest {
-                    tenants: Arc::clone(&tenants),
-                    labels,
-                    part,
-                    parts,
-                    hasher: hasher.clone(),
-                };
-                (groups.len(), request)
+            let planned = plan(&group.listed).into_iter().map(|Planned { labels, part, parts }| {
+                let (tenants, hasher) = (Arc::clone(&tenants), hasher.clone());
+                (groups.len(), ValuesRequest { tenants, labels: labels.into(), part, parts, hasher })
             });
             requests.extend(planned);
             groups.push(group);
@@ -225,7 +217,7 @@ impl StatsGather {
 }
 
 impl Group {
-    fn add(&mut self, totals: &TenantTotals, is_one_tenant: bool) {
+    fn add(&mut self, totals: TenantTotals, is_one_tenant: bool) {
         let stats = &mut self.stats;
         stats.tenant = is_one_tenant.then(|| Arc::clone(&totals.tenant));
         stats.series += totals.series;
@@ -234,7 +226,10 @@ impl Group {
             let (known_min_ms, known_max_ms) = stats.times_ms.unwrap_or((min_ms, max_ms));
             stats.times_ms = Some((known_min_ms.min(min_ms), known_max_ms.max(max_ms)));
         }
-        self.tenants.push(Arc::clone(&totals.tenant));
+        for (name, values) in totals.labels {
+            *self.listed.entry(name).or_default() += values;
+        }
+        self.tenants.push(totals.tenant);
     }
 
     fn finish(mut self, limit: usize) -> HeadStats {
@@ -254,26 +249,34 @@ impl Group {
     }
 }
 
-/// Which labels to ask for at once, and which part of their values.
-fn plan(labels: &BTreeMap<Arc<str>, u64>) -> Vec<(Arc<[Arc<str>]>, u64, u64)> {
+/// What to ask for at once.
+#[derive(Debug, PartialEq, Eq)]
+struct Planned {
+    labels: Vec<Arc<str>>,
+    part: u64,
+    parts: u64,
+}
+
+/// Small labels together, and large ones in parts.
+fn plan(labels: &BTreeMap<Arc<str>, u64>) -> Vec<Planned> {
     let mut planned = Vec::new();
-    let mut together: Vec<Arc<str>> = Vec::new();
+    let mut together = Vec::new();
     let mut together_values = 0;
     for (name, values) in labels {
         if *values > REQUEST_VALUES {
             let parts = values.div_ceil(REQUEST_VALUES);
-            planned.extend((0..parts).map(|part| (Arc::from([Arc::clone(name)]), part, parts)));
+            planned.extend((0..parts).map(|part| Planned { labels: vec![Arc::clone(name)], part, parts }));
             continue;
         }
         if together_values + values > REQUEST_VALUES {
-            planned.push((std::mem::take(&mut together).into(), 0, 1));
+            planned.push(Planned { labels: std::mem::take(&mut together), part: 0, parts: 1 });
             together_values = 0;
         }
         together.push(Arc::clone(name));
         together_values += values;
     }
     if !together.is_empty() {
-        planned.push((together.into(), 0, 1));
+        planned.push(Planned { labels: together, part: 0, parts: 1 });
     }
     planned
 }

@@ -174,7 +174,10 @@ fn read_frames(
     report.first_seq = frames.first().map(|frame| frame.seq);
     report.last_seq = frames.last().map(|frame| frame.seq);
     let torn = ring.recovery.torn.map(|torn| {
-        format!("frame {} at {} was never finished, and so never acknowledged: {}", torn.seq, torn.offset, torn.reason)
+        format!(
+            "frame {} at {} was never finished, and so never acknowledged: {}",
+            torn.seq, torn.offset, torn.reason
+        )
     });
     let damage = ring.recovery.damage.first().map(|damage| {
         format!("frame {} at {} is damaged: {}; see wal verify", damage.seq, damage.offset, damage.reason)
@@ -209,7 +212,8 @@ fn empty(shard: &ShardDir) -> Report {
 }
 
 fn superblock(copy: &SuperblockCopy) -> Superblock {
-    let state = |state| Superblock { state, generation: None, tail_seq: None, durable_seq: None, epoch: None };
+    let state =
+        |state| Superblock { state, generation: None, tail_seq: None, durable_seq: None, epoch: None };
     match copy {
         SuperblockCopy::Unreadable => state("unreadable"),
         SuperblockCopy::Newer(_) => state("newer"),
@@ -226,7 +230,14 @@ fn superblock(copy: &SuperblockCopy) -> Superblock {
 fn write_text(out: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(out, "shard {}  {}", report.shard, printable(&report.directory))?;
     for (index, copy) in report.superblocks.iter().enumerate() {
-        let Superblock { state, generation: Some(generation), tail_seq: Some(tail), durable_seq: Some(durable), epoch: Some(epoch) } = copy else {
+        let Superblock {
+            state,
+            generation: Some(generation),
+            tail_seq: Some(tail),
+            durable_seq: Some(durable),
+            epoch: Some(epoch),
+        } = copy
+        else {
             writeln!(out, "  superblock {index}   {}", copy.state)?;
             continue;
         };
@@ -239,12 +250,24 @@ fn write_text(out: &mut impl Write, report: &Report) -> io::Result<()> {
         return writeln!(out, "  {}\n", printable(error));
     }
     let percent = report.used_bytes as f64 * 100.0 / report.ring_bytes.max(1) as f64;
-    let closed = if report.is_closed_in_order { "closed in order" } else { "not closed in order: a crash, or it runs" };
+    let closed = if report.is_closed_in_order {
+        "closed in order"
+    } else {
+        "not closed in order: a crash, or it runs"
+    };
     let Counts { series, samples, bounds, min_ms, max_ms } = report.records;
-    writeln!(out, "  ring           {} of {} used ({percent:.1}%), {closed}", bytes(report.used_bytes), bytes(report.ring_bytes))?;
+    writeln!(
+        out,
+        "  ring           {} of {} used ({percent:.1}%), {closed}",
+        bytes(report.used_bytes),
+        bytes(report.ring_bytes)
+    )?;
     let checkpoint = report.checkpoint.as_deref().unwrap_or("none");
     writeln!(out, "  checkpoint     {checkpoint}; a start replays from frame {}", report.replay_from_seq)?;
-    let numbers = report.first_seq.zip(report.last_seq).map_or(String::new(), |(first, last)| format!(", {first} to {last}"));
+    let numbers = report
+        .first_seq
+        .zip(report.last_seq)
+        .map_or(String::new(), |(first, last)| format!(", {first} to {last}"));
     writeln!(out, "  frames         {}{numbers}", report.frame_count)?;
     writeln!(out, "  records        {series} series, {samples} samples, {bounds} bounds")?;
     writeln!(out, "  times          {} to {}", time(min_ms), time(max_ms))?;
@@ -267,7 +290,8 @@ fn write_text(out: &mut impl Write, report: &Report) -> io::Result<()> {
 }
 
 fn write_frames(out: &mut impl Write, frames: &[Frame]) -> io::Result<()> {
-    let mut table = Table::new(&["  frame", ">offset", ">bytes", ">series", ">samples", ">bounds", "from", "to", ""]);
+    let mut table =
+        Table::new(&["  frame", ">offset", ">bytes", ">series", ">samples", ">bounds", "from", "to", ""]);
     for frame in frames {
         let Counts { series, samples, bounds, min_ms, max_ms } = frame.records;
         table.row([

@@ -179,7 +179,7 @@ mod tests {
         encoder.sample(0, 50, f64::NAN);
         encoder.sample(7, -3, 1.5);
         encoder.bounds("a", 10, i64::MIN);
-        let mut read = |is_json| {
+        let read = |is_json| {
             let (mut out, mut tenants, head) = (Vec::new(), TenantSamples::new(), Head::default());
             let print = Print { out: &mut out, place: (2, 9), is_json, result: Ok(()) };
             let mut visit =
@@ -195,8 +195,12 @@ mod tests {
         assert!(text.contains(r#"         9  series 0 tenant a {__name__="up", x="\"\n"}"#), "{text}");
         assert!(text.contains("labels that cannot be read") && text.contains("sample 0 50 NaN"), "{text}");
         let (_, lines) = read(true);
-        let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!((lines.len(), &lines[2]["value"], &lines[4]["truncatedMs"]), (5, &json!("NaN"), &json!(i64::MIN)));
+        let lines: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            (lines.len(), &lines[2]["value"], &lines[4]["truncatedMs"]),
+            (5, &json!("NaN"), &json!(i64::MIN))
+        );
         assert_eq!((&lines[0]["shard"], &lines[0]["seq"]), (&json!(2), &json!(9)));
     }
 }

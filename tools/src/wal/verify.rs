@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use annulus_shards::core::{
-    ShardSurvey, survey_chunks, survey_content, survey_shard, survey_superblocks,
-};
+use annulus_shards::core::{ShardSurvey, survey_chunks, survey_content, survey_shard, survey_superblocks};
 use annulus_shards::wal::{Recovery, SuperblockCopy};
 use annulus_shards::wire::SeriesHasher;
 use serde::Serialize;
@@ -155,7 +153,8 @@ fn add_ring(report: &mut Report, shard: &ShardDir, survey: &ShardSurvey) {
         add_superblocks(report, shard);
     }
     report.summary.frames = ring.frames.len() as u64;
-    let state = if ring.superblock.is_clean { "it was closed in order" } else { "it was not closed in order" };
+    let state =
+        if ring.superblock.is_clean { "it was closed in order" } else { "it was not closed in order" };
     report.notes.push(format!(
         "the log has {} frames in {} of {}; {state}; a start replays {} of them with {} samples",
         ring.frames.len(),
@@ -174,7 +173,9 @@ fn add_superblocks(report: &mut Report, shard: &ShardDir) {
     let Ok(copies) = survey_superblocks(&shard.path) else { return };
     for (index, copy) in copies.iter().enumerate() {
         if *copy == SuperblockCopy::Unreadable {
-            report.damage.push(format!("copy {index} of the superblock cannot be read; the other one is enough"));
+            report
+                .damage
+                .push(format!("copy {index} of the superblock cannot be read; the other one is enough"));
         }
     }
 }
@@ -225,7 +226,9 @@ fn add_chunks(
 ) -> Result<(), annulus_shards::core::SurveyError> {
     let (files, lost) = &survey.missing_files;
     if *lost > 0 {
-        report.damage.push(format!("chunk files {files:?} are not there, and {lost} chunks in them are needed"));
+        report
+            .damage
+            .push(format!("chunk files {files:?} are not there, and {lost} chunks in them are needed"));
         report.loss.chunks += lost;
     }
     let mut chunks = HashMap::new();
@@ -237,7 +240,9 @@ fn add_chunks(
         summary.chunk_files += 1;
         summary.chunk_file_bytes += file.size_bytes;
         summary.chunks += file.chunks.len() as u64;
-        unread.extend(file.damaged.iter().map(|(offset, damage)| format!("{} at offset {offset}: {damage}", file.name)));
+        unread.extend(
+            file.damaged.iter().map(|(offset, damage)| format!("{} at offset {offset}: {damage}", file.name)),
+        );
         chunks.extend(file.chunks);
         for (place, error) in &file.malformed {
             unread.push(format!("{} at offset {}: {error}", file.name, place.offset));
@@ -254,7 +259,9 @@ fn add_chunks(
     if report.loss.chunks > *lost {
         report.damage.append(&mut unread);
         let count = report.loss.chunks - lost;
-        report.damage.push(format!("{count} chunks that series refer to cannot be read: queries that need them fail"));
+        report
+            .damage
+            .push(format!("{count} chunks that series refer to cannot be read: queries that need them fail"));
     } else {
         report.notes.extend(unread.into_iter().map(|text| format!("{text}; nothing needs what was there")));
     }
@@ -282,7 +289,8 @@ fn loss_text(loss: &Loss) -> String {
     }
     let mut parts = Vec::new();
     for (first, last) in &loss.frames {
-        let frames = if first == last { format!("frame {first}") } else { format!("frames {first} to {last}") };
+        let frames =
+            if first == last { format!("frame {first}") } else { format!("frames {first} to {last}") };
         parts.push(format!("the samples of {frames}"));
     }
     if loss.chunks > 0 {

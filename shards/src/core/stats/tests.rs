@@ -105,7 +105,7 @@ fn large_labels_are_counted_in_parts_and_small_ones_together() {
     ]);
     let planned: Vec<(Vec<String>, u64, u64)> = plan(&labels)
         .into_iter()
-        .map(|(names, part, parts)| (names.iter().map(|name| name.to_string()).collect(), part, parts))
+        .map(|one| (one.labels.iter().map(ToString::to_string).collect(), one.part, one.parts))
         .collect();
     let names = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
     assert_eq!(
