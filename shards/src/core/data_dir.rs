@@ -118,10 +118,16 @@ impl DataDir {
         Ok((format.shards, format.secret))
     }
 
-    /// Whether a process works in a directory. It may begin to at any time.
+    /// Whether a process works in a directory; one may begin to at any time. Waits for some seconds for the kernel to
+    /// close the files of a killed one.
     pub fn is_in_use(path: &Path) -> bool {
         let Ok(lock) = File::open(path.join("lock")) else { return false };
-        flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+        // It is let go of at once: a process that starts meanwhile tries again.
+        let locked = crate::rt::retry_at_start(
+            || flock(&lock, FlockOperation::NonBlockingLockShared),
+            |error| *error == rustix::io::Errno::WOULDBLOCK,
+        );
+        locked == Err(rustix::io::Errno::WOULDBLOCK)
     }
 
     /// Where the files of one shard are.
