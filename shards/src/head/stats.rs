@@ -9,7 +9,7 @@ use ahash::RandomState;
 use super::store::Head;
 
 /// Series or values that one step looks at: some 100 µs of work.
-const STEP_COUNT: usize = 500;
+const STEP_COUNT: usize = 250;
 
 /// Tenants whose label names one step copies.
 const STEP_TENANTS: usize = 10;

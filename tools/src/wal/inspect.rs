@@ -23,7 +23,8 @@ pub struct Arguments {
     /// Lists every frame.
     #[arg(long)]
     frames: bool,
-    /// Prints every record of every frame. With --json: one object per line, and nothing else.
+    /// Prints every record of every frame, after the numbers of its shard and frame. With --json: one object per line,
+    /// and nothing else.
     #[arg(long)]
     records: bool,
     /// Prints JSON.

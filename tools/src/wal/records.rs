@@ -97,7 +97,7 @@ impl<W: Write> Print<'_, W> {
                 json["seq"] = seq.into();
                 writeln!(self.out, "{json}")
             } else {
-                writeln!(self.out, "{seq:>10}  {}", printable(text))
+                writeln!(self.out, "{:>10}  {}", format!("{shard}/{seq}"), printable(text))
             };
         }
     }
@@ -192,7 +192,7 @@ mod tests {
         let (counts, text) = read(false);
         let expected = Counts { series: 2, samples: 2, bounds: 1, min_ms: Some(-3), max_ms: Some(50) };
         assert_eq!(counts, expected);
-        assert!(text.contains(r#"         9  series 0 tenant a {__name__="up", x="\"\n"}"#), "{text}");
+        assert!(text.contains(r#"       2/9  series 0 tenant a {__name__="up", x="\"\n"}"#), "{text}");
         assert!(text.contains("labels that cannot be read") && text.contains("sample 0 50 NaN"), "{text}");
         let (_, lines) = read(true);
         let lines: Vec<serde_json::Value> =

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+use proptest::sample::Index;
+
 use super::*;
 use crate::chunk::{Encoding, XorAppender};
 use crate::chunklog::ChunkLog;
@@ -108,6 +111,68 @@ fn a_checkpoint_that_is_whole_counts_and_a_damaged_one_gives_its_reason() {
     let found = survey();
     assert!(matches!(found.checkpoints[0].content, Err(InvalidReason::Page { page: 0 })));
     assert_eq!((found.used_checkpoint().unwrap().covered.begin_seq, found.head.live_series_count()), (3, 4));
+}
+
+/// What a start of a shard with two checkpoints, a log and chunk files reads: names and bytes.
+fn whole_shard() -> Vec<(String, Vec<u8>)> {
+    let temp = shard_with_frames(6);
+    let head = survey_shard(temp.path(), SHARD, &hasher(), WINDOW_MS, false).unwrap().head;
+    let directory = SimDirectory::new(Random::new(6));
+    let log = RefCell::new(ChunkLog::default());
+    for number in 0..40u8 {
+        let mut appender = XorAppender::default();
+        (0..50).for_each(|at| appender.append(at * 1000, f64::from(number)));
+        log.borrow_mut().append(0, Encoding::Xor, appender.bytes());
+    }
+    run_to_end(ChunkLogWriter::new(directory.clone()).flush(&log)).unwrap();
+    let checkpoints =
+        run_to_end(Checkpoints::load(directory.clone(), SHARD, &mut Image::new(Rc::default()))).unwrap().0;
+    for begin_seq in [2, 4] {
+        let mut writer = run_to_end(checkpoints.create(begin_seq)).unwrap();
+        let mut page = Vec::new();
+        crate::head::ImageWriter::default().page(&head, &mut page);
+        run_to_end(writer.page(4, &page)).unwrap();
+        run_to_end(writer.finish(4)).unwrap();
+    }
+    let mut files: Vec<(String, Vec<u8>)> =
+        directory.names().into_iter().map(|name| (name.clone(), directory.bytes(&name).unwrap())).collect();
+    files.push(("wal".to_owned(), std::fs::read(temp.path().join("wal")).unwrap()));
+    files
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_change_of_the_files_makes_a_survey_panic(
+        changes in proptest::collection::vec(
+            (any::<Index>(), any::<Index>(), proptest::option::weighted(0.9, 1u8..)),
+            1..5,
+        ),
+    ) {
+        let mut files = whole_shard();
+        for (file, at, flip) in changes {
+            let bytes = &mut file.get_mut(&mut files).1;
+            // A file that an earlier change has emptied has nothing to change.
+            if let Some(at) = (!bytes.is_empty()).then(|| at.index(bytes.len())) {
+                match flip {
+                    Some(flip) => bytes[at] ^= flip,
+                    None => bytes.truncate(at),
+                }
+            }
+        }
+        let temp = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            std::fs::write(temp.path().join(name), bytes).unwrap();
+        }
+        let _ = survey_superblocks(temp.path());
+        let _ = survey_ring(temp.path(), SHARD, |_, _| Ok::<_, io::Error>(()));
+        let mut chunks = HashMap::new();
+        survey_chunks(temp.path(), true, |file| chunks.extend(file.chunks)).unwrap();
+        // A header that says a newer version with the right checksum is the only refusal, and no flip makes one.
+        let found = survey_shard(temp.path(), SHARD, &hasher(), WINDOW_MS, true).unwrap();
+        survey_content(&found.head, &chunks);
+    }
 }
 
 #[test]
