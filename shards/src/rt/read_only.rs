@@ -33,6 +33,7 @@ fn read_only<T>() -> io::Result<T> {
 
 impl DirectFile for ReadOnlyFile {
     type Buffer = Vec<u8>;
+    type Read = Vec<u8>;
 
     fn size_bytes(&self) -> u64 {
         self.size_bytes

@@ -6,7 +6,7 @@ use super::recovery::{self, Recovery};
 use super::ring::read_superblock;
 use super::superblock::{self, Copy, Superblock};
 use super::window::file_offset;
-use crate::rt::DirectFile;
+use crate::rt::{BLOCK_BYTES, DirectFile};
 
 /// What a copy of the superblock says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,15 +85,12 @@ where
 {
     let (superblock, _) = read_superblock(disk, shard).await?;
     let recovered = recovery::recover(disk, &superblock, covered, visit).await?;
-    let size_bytes = disk.size_bytes() - file_offset(0);
-    let frames: Vec<(u64, u64)> =
-        recovered.live.iter().map(|live| (live.seq, file_offset(live.block))).collect();
-    // Equal means full: with no frame at all there is no first one.
-    let used_bytes = frames.first().map_or(0, |(_, begin)| {
-        let end = file_offset(recovered.next_block);
-        if end > *begin { end - begin } else { size_bytes - begin + end }
-    });
-    let recovery = Recovery { epoch: superblock.fence.epoch + 1, ..recovered.recovery };
+    let blocks = superblock.region_blocks();
+    let frames = recovered.live.iter().map(|live| (live.seq, file_offset(live.begin, blocks))).collect();
+    let used_blocks = recovered.live.first().map_or(0, |live| recovered.next - live.begin);
+    let size_bytes = blocks * BLOCK_BYTES as u64;
+    let used_bytes = used_blocks * BLOCK_BYTES as u64;
+    let recovery = Recovery { epoch: recovered.last_epoch + 1, ..recovered.recovery };
     Ok(RingSurvey { superblock: fields(&superblock), size_bytes, used_bytes, frames, recovery })
 }
 

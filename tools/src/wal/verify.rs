@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use annulus_shards::core::{ShardSurvey, survey_chunks, survey_content, survey_shard, survey_superblocks};
-use annulus_shards::wal::{Recovery, SuperblockCopy};
+use annulus_shards::wal::{InvalidReason, Recovery, SuperblockCopy};
 use annulus_shards::wire::SeriesHasher;
 use serde::Serialize;
 
@@ -122,6 +122,9 @@ fn add_checkpoints(report: &mut Report, survey: &ShardSurvey) {
                 content.pages,
                 bytes(content.bytes),
                 content.covered.begin_seq,
+            )),
+            Err(reason @ InvalidReason::Io(_)) => report.damage.push(format!(
+                "{name} cannot be used: {reason}; the fault may pass, and a start refuses if it needs this one"
             )),
             Err(reason) => report.damage.push(format!("{name} cannot be used: {reason}")),
         }
