@@ -16,6 +16,7 @@ mod params;
 mod probes;
 mod query;
 mod status;
+mod status_tsdb;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use tower_http::compression::CompressionLayer;
 
 pub use evaluate::{AnswerFuture, Evaluate};
 pub use params::Steps;
+pub use status_tsdb::{CountFuture, HeadCounts};
 
 use crate::promql::value::QueryOptions;
 use crate::source::Source;
@@ -69,6 +71,8 @@ pub struct Api {
     gate: Gate,
     registry: Registry,
     readiness: ReadinessCheck,
+    /// Counts what is in memory, in roles that ingest.
+    head: Option<Arc<dyn HeadCounts>>,
 }
 
 impl Api {
@@ -84,7 +88,12 @@ impl Api {
     ) -> Api {
         let metrics = ApiMetrics::register(&registry, http);
         let gate = Gate::new(config.concurrent_max, &metrics);
-        Api { evaluator, source, config, metrics, gate, registry, readiness }
+        Api { evaluator, source, config, metrics, gate, registry, readiness, head: None }
+    }
+
+    /// With `/api/v1/status/tsdb` over `head`.
+    pub fn with_head(self, head: Arc<dyn HeadCounts>) -> Api {
+        Api { head: Some(head), ..self }
     }
 
     /// The routes of the query address.
@@ -100,6 +109,7 @@ impl Api {
             .route("/api/v1/status/buildinfo", page(&api, "status_build", status::build_info))
             .route("/api/v1/status/runtimeinfo", page(&api, "status_runtime", status::runtime_info))
             .route("/api/v1/status/flags", page(&api, "status_flags", status::flags))
+            .route("/api/v1/status/tsdb", page(&api, "status_tsdb", status_tsdb::head_stats))
             .route("/api/v1/metadata", page(&api, "metadata", status::no_metadata))
             .route("/api/v1/rules", page(&api, "rules", status::no_rules))
             .route("/api/v1/alerts", page(&api, "alerts", status::no_alerts))

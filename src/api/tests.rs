@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use annulus_shards::core::{Count, HeadStats, ReadError, StatsScope};
 use annulus_shards::{Labels, MatchOp, Matcher};
 use axum::body::Body;
 use http::{Request, StatusCode, header};
@@ -25,6 +26,31 @@ impl FakeEngine {
             "panic" => panic!("planted"),
             _ => Ok(QueryAnswer { value, warnings: vec![], infos: vec!["PromQL info: x".to_owned()] }),
         }
+    }
+}
+
+/// Counts as many series as the name of the scope has letters.
+struct FakeHead;
+
+impl HeadCounts for FakeHead {
+    fn head_stats(&self, scope: StatsScope, limit: usize) -> CountFuture<'_> {
+        Box::pin(async move {
+            let metrics = vec![Count { name: "up".to_owned(), count: limit as u64 }];
+            let stats = |tenant, series| HeadStats {
+                tenant,
+                series,
+                series_by_metric: metrics,
+                ..HeadStats::default()
+            };
+            match scope {
+                StatsScope::Together => Ok(vec![stats(None, 8)]),
+                StatsScope::Each => Ok(vec![stats(Some("a".into()), 4)]),
+                StatsScope::Tenant(tenant) if *tenant == *"gone" => {
+                    Err(ReadError::Unavailable { shard: 1, reason: "it has stopped" })
+                }
+                StatsScope::Tenant(tenant) => Ok(vec![stats(Some(tenant), 6)]),
+            }
+        })
     }
 }
 
@@ -131,7 +157,7 @@ fn router_and_registry(readiness: Readiness) -> (Router, Registry) {
     let readiness: ReadinessCheck = Arc::new(move || readiness.clone());
     let api =
         Api::new(Arc::new(FakeEngine), Arc::new(FakeSource), config, registry.clone(), metrics, readiness);
-    (api.router(), registry)
+    (api.with_head(Arc::new(FakeHead)).router(), registry)
 }
 
 async fn send(request: Request<Body>) -> Response {
@@ -353,4 +379,37 @@ async fn browsers_and_compressing_clients_are_served() {
     let response = send(options).await;
     assert_eq!(response.status(), StatusCode::NO_CONTENT);
     assert!(response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_METHODS));
+}
+
+#[tokio::test]
+async fn the_head_is_counted_as_one_or_by_tenant() {
+    let ask = async |target: &str, tenant: Option<&str>| {
+        let mut request = Request::get(target);
+        if let Some(tenant) = tenant {
+            request = request.header("THANOS-TENANT", tenant);
+        }
+        let (status, text) = read(send(request.body(Body::empty()).unwrap()).await).await;
+        (status, serde_json::from_str::<serde_json::Value>(&text).unwrap())
+    };
+    let (status, all) = ask("/api/v1/status/tsdb", None).await;
+    assert_eq!((status, &all["data"]["headStats"]["numSeries"]), (200, &serde_json::json!(8)));
+    assert_eq!(all["data"]["seriesCountByMetricName"], serde_json::json!([{"name": "up", "value": 10}]));
+    let (_, each) = ask("/api/v1/status/tsdb?all_tenants=true&limit=3", None).await;
+    assert_eq!(
+        (&each["data"][0]["tenant"], &each["data"][0]["headStats"]["numSeries"]),
+        (&"a".into(), &4.into())
+    );
+    assert_eq!(each["data"][0]["seriesCountByMetricName"][0]["value"], 3);
+    let (_, one) = ask("/api/v1/status/tsdb", Some("team")).await;
+    assert_eq!(one["data"][0]["tenant"], "team");
+    let (status, gone) = ask("/api/v1/status/tsdb", Some("gone")).await;
+    assert_eq!((status, &gone["errorType"]), (503, &"unavailable".into()));
+    for (target, tenant) in [
+        ("/api/v1/status/tsdb?limit=0", None),
+        ("/api/v1/status/tsdb?limit=x", None),
+        ("/api/v1/status/tsdb?all_tenants=true", Some("team")),
+    ] {
+        let (status, wrong) = ask(target, tenant).await;
+        assert_eq!((status, &wrong["errorType"]), (400, &"bad_data".into()), "{target}");
+    }
 }

@@ -226,7 +226,9 @@ fn query_router(
     let handle = node.handle();
     let readiness = Arc::new(move || handle.readiness());
     let engine = Arc::new(Engine::new(query.threads).with_queries_max(query.concurrent_max));
-    Api::new(engine, Arc::new(source), config, registry.clone(), node.metrics().clone(), readiness).router()
+    Api::new(engine, Arc::new(source), config, registry.clone(), node.metrics().clone(), readiness)
+        .with_head(Arc::new(node.handle()))
+        .router()
 }
 
 /// SIGTERM and SIGINT.

@@ -16,4 +16,5 @@ mod refusals;
 mod start;
 mod support;
 mod times;
+mod tools;
 mod values;

@@ -56,17 +56,21 @@ pub fn parse_record(file: u32, offset: u32, bytes: &[u8]) -> Result<(ChunkPlace,
     Ok((place, chunk))
 }
 
-/// The records of a whole file, for tools. Zeros up to the next block follow where a write was padded.
+/// The records of a part of a file, for tools. Zeros up to the next block follow where a write was padded.
 pub struct Scan<'a> {
     file: u32,
+    /// The bytes from `begin` on.
     bytes: &'a [u8],
+    /// Where the part begins in the file.
+    begin: usize,
+    /// Where the next record is looked for, in the file.
     offset: usize,
 }
 
 impl<'a> Scan<'a> {
-    /// Scans a file's bytes.
-    pub fn new(file: u32, bytes: &'a [u8]) -> Scan<'a> {
-        Scan { file, bytes, offset: 0 }
+    /// Scans bytes of a file from `begin` on, where a record or padding begins.
+    pub fn new(file: u32, begin: u32, bytes: &'a [u8]) -> Scan<'a> {
+        Scan { file, bytes, begin: begin as usize, offset: begin as usize }
     }
 }
 
@@ -75,8 +79,7 @@ impl<'a> Iterator for Scan<'a> {
 
     /// The next record, or where and why there is none; the scan goes on behind it.
     fn next(&mut self) -> Option<Self::Item> {
-        while self.offset < self.bytes.len() {
-            let rest = &self.bytes[self.offset..];
+        while let Some(rest) = self.bytes.get(self.offset - self.begin..).filter(|rest| !rest.is_empty()) {
             let next_block = (self.offset + 1).next_multiple_of(BLOCK_BYTES);
             // No chunk is empty, and no encoding is 0: zeros are padding.
             if rest.iter().take(4).all(|byte| *byte == 0) {

@@ -120,7 +120,7 @@ fn damage_is_told_from_what_was_written() {
     let name = file_name(0, 0);
     directory.flip(&name, places[50].offset as usize + RECORD_HEADER_BYTES + 7, 4);
     let bytes = directory.bytes(&name).unwrap();
-    let scanned: Vec<_> = Scan::new(0, &bytes).collect();
+    let scanned: Vec<_> = Scan::new(0, 0, &bytes).collect();
     let damaged = Err((places[50].offset, RecordDamage::Checksum));
     assert_eq!(scanned.iter().filter(|record| record.is_err()).collect::<Vec<_>>(), [&damaged]);
     let Found::Logged(logged) = log.borrow().find(places[50]) else { panic!("it was written") };
@@ -146,7 +146,7 @@ proptest! {
         chunks in proptest::collection::vec(1usize..200, 0..40),
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..5),
     ) {
-        prop_assert!(Scan::new(1, &bytes).all(|record| record.is_err()));
+        prop_assert!(Scan::new(1, 0, &bytes).all(|record| record.is_err()));
         bytes.clear();
         let mut places = BTreeMap::new();
         for (number, len) in chunks.iter().enumerate() {
@@ -160,7 +160,7 @@ proptest! {
                 bytes[at] = byte;
             }
         }
-        for (place, chunk) in Scan::new(1, &bytes).flatten() {
+        for (place, chunk) in Scan::new(1, 0, &bytes).flatten() {
             prop_assert_eq!(places.get(&place).map(Vec::as_slice), Some(chunk));
         }
     }

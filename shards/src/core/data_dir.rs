@@ -118,6 +118,30 @@ impl DataDir {
         Ok(DataDir { path: path.to_owned(), shards: format.shards, secret: format.secret, _lock: lock })
     }
 
+    /// Number of shards and secret of a directory, which is left as it is.
+    ///
+    /// # Errors
+    /// When it is no data directory, or one of a newer version.
+    pub fn look(path: &Path) -> Result<(usize, [u8; 16]), DataDirError> {
+        let format_path = path.join(FORMAT_FILE);
+        let text = fs::read_to_string(&format_path)
+            .map_err(|source| DataDirError::Io { path: format_path.clone(), source })?;
+        let format = Format::parse(&text, path, &format_path)?;
+        Ok((format.shards, format.secret))
+    }
+
+    /// Whether a process works in a directory; one may begin to at any time. Waits for some seconds for the kernel to
+    /// close the files of a killed one.
+    pub fn is_in_use(path: &Path) -> bool {
+        let Ok(lock) = File::open(path.join("lock")) else { return false };
+        // It is let go of at once: a process that starts meanwhile tries again.
+        let locked = crate::rt::retry_at_start(
+            || flock(&lock, FlockOperation::NonBlockingLockShared),
+            |error| *error == rustix::io::Errno::WOULDBLOCK,
+        );
+        locked == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
     /// Where the files of one shard are.
     pub fn shard_path(&self, shard: usize) -> PathBuf {
         shard_path(&self.path, shard)

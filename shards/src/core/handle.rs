@@ -12,6 +12,7 @@ use futures::future::try_join_all;
 use super::cut::CutError;
 use super::read::{Page, ReadJob, Reply};
 use super::state::{ShardState, SharedState};
+use super::stats::{HeadStats, StatsGather, StatsJob, StatsReply, StatsScope};
 use crate::chunk::Encoding;
 use crate::chunklog::{ChunkBytes, LogReadError, load};
 use crate::edge::Answer;
@@ -138,6 +139,8 @@ pub enum Job {
     },
     /// A part of cutting a block.
     Cut(CutJob),
+    /// A count of what the head has.
+    Stats(StatsJob),
 }
 
 /// What cutting a block asks of a shard.
@@ -197,11 +200,13 @@ pub struct ShardHandle {
     jobs: Arc<[flume::Sender<Job>]>,
     state: SharedState,
     next_writer: Arc<AtomicUsize>,
+    /// Held while heads are counted: one count at a time takes memory and a share of every shard.
+    counting: Arc<futures::lock::Mutex<()>>,
 }
 
 impl ShardHandle {
     pub(super) fn new(jobs: Vec<flume::Sender<Job>>, state: SharedState) -> ShardHandle {
-        ShardHandle { jobs: jobs.into(), state, next_writer: Arc::default() }
+        ShardHandle { jobs: jobs.into(), state, next_writer: Arc::default(), counting: Arc::default() }
     }
 
     /// Series that match, of all shards, in no order. The limit is for all of them together.
@@ -292,6 +297,36 @@ impl ShardHandle {
             all.push(SeriesPages { shard, pages });
         }
         Ok(all)
+    }
+
+    /// Counts what the heads of all shards have; each list of the answer has `limit` entries.
+    pub async fn head_stats(&self, scope: StatsScope, limit: usize) -> Result<Vec<HeadStats>, ReadError> {
+        let _counting = self.counting.lock().await;
+        let only = match &scope {
+            StatsScope::Tenant(tenant) => Some(Arc::clone(tenant)),
+            StatsScope::Together | StatsScope::Each => None,
+        };
+        let totals = self.count(|reply| StatsJob::Totals { only: only.clone(), reply }).await?;
+        let mut gather = StatsGather::new(&scope, limit, totals);
+        while let Some(request) = gather.next_request() {
+            let answers = self.count(|reply| StatsJob::Values { request: request.clone(), reply }).await?;
+            gather.add(&answers);
+        }
+        Ok(gather.finish())
+    }
+
+    /// Asks all shards to count.
+    async fn count<T>(&self, make: impl Fn(StatsReply<T>) -> StatsJob) -> Result<Vec<T>, ReadError> {
+        let asked = self.jobs.iter().enumerate().map(|(shard, jobs)| {
+            let (reply, answer) = oneshot::channel();
+            let job = Job::Stats(make(reply));
+            async move {
+                let unavailable = |reason| ReadError::Unavailable { shard, reason };
+                jobs.send_async(job).await.map_err(|_| unavailable("it has stopped"))?;
+                answer.await.unwrap_or_else(|_| Err(unavailable("it broke off the count")))
+            }
+        });
+        try_join_all(asked).await
     }
 
     /// Asks all shards for their part of a cut.

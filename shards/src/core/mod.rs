@@ -15,6 +15,8 @@ mod recover;
 mod run;
 mod shard;
 mod state;
+mod stats;
+mod survey;
 
 pub use batch::{Gather, WriteBatch, split};
 pub use cut::CutError;
@@ -28,3 +30,8 @@ pub use handle::{
 pub use node::{Node, NodeConfig, RING_BYTES_MIN, StartError};
 pub use outcome::{Failure, Outcome, Reason, Refusal};
 pub use state::{ShardState, SharedState};
+pub use stats::{Count, HeadStats, StatsGather, StatsScope};
+pub use survey::{
+    CheckpointContent, CheckpointSurvey, ChunkFileSurvey, ShardSurvey, SurveyError, TenantContent,
+    survey_chunks, survey_content, survey_ring, survey_shard, survey_superblocks,
+};

@@ -16,7 +16,7 @@ use super::handle::ShardHandle;
 use super::run::{Control, ShardSeed, run_shard};
 use super::shard::HeadBudget;
 use super::state::{ShardState, SharedState};
-use crate::edge::{EdgeLimits, RenderJob, render_thread};
+use crate::edge::{EdgeLimits, RenderJob, StatsRequest, render_thread, stats_thread};
 use crate::head::TimeWindows;
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
@@ -34,6 +34,9 @@ pub const RING_BYTES_MIN: u64 = 1 << 20;
 
 /// Clients that may wait for `/metrics` at once.
 const RENDERS_QUEUED: usize = 16;
+
+/// Clients of the ingest plane that may wait for statistics of the head at once.
+const STATS_QUEUED: usize = 16;
 
 /// How often the watchdog looks whether the shards turn.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -167,6 +170,7 @@ impl Node {
             default_tenant: config.default_tenant.clone(),
         };
         let (mut executors, mut control, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
+        let (stats, stats_requests) = flume::bounded(STATS_QUEUED);
         let ends = mesh::<WriteBatch>(count, MESH_CAPACITY);
         for (shard, ((outbox, inbox), sockets)) in ends.into_iter().zip(sockets).enumerate() {
             let (jobs_in, jobs_out) = flume::bounded(JOBS_QUEUED);
@@ -189,6 +193,7 @@ impl Node {
                 jobs: jobs_out,
                 control: control_out,
                 render: render.clone(),
+                stats: stats.clone(),
                 failure: Arc::clone(&failure),
             };
             let name = format!("shard-{shard}");
@@ -198,17 +203,19 @@ impl Node {
             control.push(control_in);
             jobs.push(jobs_in);
         }
+        let handle = ShardHandle::new(jobs, state.clone());
+        start_stats(handle.clone(), stats_requests)?;
         let disk = DiskWatch {
             path: data_dir.path().to_owned(),
             free_bytes_min: config.free_bytes_min,
             is_low: disk_is_low,
             free_bytes: metrics.disk_free_bytes.clone(),
         };
-        let watchdog = start_watchdog(&metrics, state.clone(), count, disk)?;
+        let watchdog = start_watchdog(&metrics, state, count, disk)?;
         Ok(Node {
             executors,
             control,
-            handle: ShardHandle::new(jobs, state),
+            handle,
             addresses,
             metrics,
             failure,
@@ -323,6 +330,15 @@ fn start_renderer(registry: Registry) -> Result<flume::Sender<RenderJob>, StartE
         reason: error.to_string(),
     })?;
     Ok(sender)
+}
+
+fn start_stats(handle: ShardHandle, requests: flume::Receiver<StatsRequest>) -> Result<(), StartError> {
+    let thread = std::thread::Builder::new().name("head stats".to_owned());
+    let started = thread.spawn(move || stats_thread(handle, requests));
+    started.map(drop).map_err(|error| StartError::Thread {
+        what: "the thread of head statistics".to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// Notices a disk that is nearly full, before a write fails.

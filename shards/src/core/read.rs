@@ -210,14 +210,19 @@ async fn label_values(
     Ok(())
 }
 
+/// Whether a shard answers reads.
+pub fn readable(shard: &Shard) -> Result<(), ReadError> {
+    let unavailable = |reason| Err(ReadError::Unavailable { shard: shard.index, reason });
+    match shard.state() {
+        ShardState::Serving | ShardState::Poisoned | ShardState::Stopping => Ok(()),
+        ShardState::Recovering => unavailable("it replays its write-ahead log"),
+        ShardState::Failed => unavailable("it could not start"),
+    }
+}
+
 /// The tenants asked for, in order of their names.
 fn tenants(shard: &Shard, request: &ReadRequest) -> Result<Vec<Arc<str>>, ReadError> {
-    let unavailable = |reason| ReadError::Unavailable { shard: shard.index, reason };
-    match shard.state() {
-        ShardState::Serving | ShardState::Poisoned | ShardState::Stopping => {}
-        ShardState::Recovering => return Err(unavailable("it replays its write-ahead log")),
-        ShardState::Failed => return Err(unavailable("it could not start")),
-    }
+    readable(shard)?;
     let known = shard.head.borrow().tenants();
     let mut tenants: Vec<Arc<str>> =
         known.into_iter().filter(|tenant| tenant.series > 0).map(|tenant| tenant.name).collect();

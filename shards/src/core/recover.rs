@@ -90,7 +90,7 @@ where
 {
     let log = Rc::new(RefCell::new(ChunkLog::default()));
     list_chunks(&files, &log).await?;
-    let mut image = Image { head: Head::new(Rc::clone(&log)), loader: ImageLoader::default() };
+    let mut image = Image::new(Rc::clone(&log));
     let (checkpoints, loaded) = Checkpoints::load(files.clone(), shard, &mut image).await?;
     let mut report = Report { invalid: loaded.invalid, ..Report::default() };
     report.checkpoint = loaded.covered.map(|_| (image.head.series_count(), loaded.bytes));
@@ -113,7 +113,10 @@ where
 }
 
 /// Adds the chunk files that are there.
-async fn list_chunks<D: Directory>(files: &D, log: &RefCell<ChunkLog>) -> Result<(), RecoverError> {
+pub(super) async fn list_chunks<D: Directory>(
+    files: &D,
+    log: &RefCell<ChunkLog>,
+) -> Result<(), RecoverError> {
     let io = |name: &str| {
         let path = std::path::PathBuf::from(name);
         move |source| RecoverError::Io { what: "opening", path, source }
@@ -233,16 +236,25 @@ fn tell(shard: &Shard, report: &Report) {
 }
 
 /// The head that a checkpoint brings.
-struct Image {
-    head: Head,
-    loader: ImageLoader,
+pub(super) struct Image {
+    /// What its pages had.
+    pub head: Head,
+    /// Which frames the pages include.
+    pub loader: ImageLoader,
+}
+
+impl Image {
+    /// An empty head; its chunks are in `log`.
+    pub fn new(log: Rc<RefCell<ChunkLog>>) -> Image {
+        Image { head: Head::new(log), loader: ImageLoader::default() }
+    }
 }
 
 impl PageVisitor for Image {
     fn reset(&mut self) {
         let log = Rc::clone(self.head.log());
         log.borrow_mut().forget_live();
-        *self = Image { head: Head::new(log), loader: ImageLoader::default() };
+        *self = Image::new(log);
     }
 
     fn page(&mut self, seq: u64, bytes: &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

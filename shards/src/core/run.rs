@@ -23,7 +23,10 @@ use super::read;
 use super::recover::{RecoverError, recover};
 use super::shard::{HeadBudget, Shard};
 use super::state::{ShardState, SharedState};
-use crate::edge::{Admission, Answer, Connections, EdgeLimits, RenderJob, Router, WriteHandler, accept_loop};
+use super::stats;
+use crate::edge::{
+    Admission, Answer, Connections, EdgeLimits, RenderJob, Router, StatsRequest, WriteHandler, accept_loop,
+};
 use crate::head::TimeWindows;
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
@@ -55,6 +58,7 @@ pub struct ShardSeed {
     pub jobs: flume::Receiver<Job>,
     pub control: flume::Receiver<Control>,
     pub render: flume::Sender<RenderJob>,
+    pub stats: flume::Sender<StatsRequest>,
     pub failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -88,7 +92,7 @@ pub async fn run_shard(seed: ShardSeed) {
     let connections = Connections::new(connections_gauge, stop, seed.limits.receive_timeout);
     let http_metrics = HttpMetrics::new(families.clone());
     let handler = WriteHandler::new(Rc::clone(&dispatcher), admission, seed.limits, http_metrics);
-    let router = Router::new(handler, state, seed.render);
+    let router = Router::new(handler, state, seed.render, seed.stats);
 
     let beat = heartbeat(Rc::clone(&shard), Rc::clone(&dispatcher), families, seed.jobs.clone());
     spawn_critical("heartbeat", beat);
@@ -218,6 +222,15 @@ async fn job_loop(own: Rc<Jobs>, jobs: flume::Receiver<Job>) {
                         Err(error) => Answer::of(&error),
                     };
                     let _ = reply.send(answer);
+                });
+            }
+            Job::Stats(job) => {
+                reads.ended.wait_until(|| reads.running.get() < READS_MAX).await;
+                let running = RunningRead::new(&reads);
+                let shard = Rc::clone(&own.shard);
+                spawn("count", async move {
+                    stats::run(shard, job).await;
+                    drop(running);
                 });
             }
             Job::Cut(job) => {

@@ -9,6 +9,7 @@
 mod activity;
 mod admission;
 mod connection;
+mod head_stats;
 mod render;
 mod router;
 mod status;
@@ -16,6 +17,7 @@ mod write;
 
 pub use admission::Admission;
 pub use connection::{Connections, accept_loop};
+pub use head_stats::{StatsAnswer, StatsQuery, StatsRequest, stats_thread};
 pub use render::{RenderJob, render_thread};
 pub use router::Router;
 pub use status::{Answer, TENANT_BYTES_MAX, WriteError};

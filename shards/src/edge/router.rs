@@ -5,10 +5,12 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures::channel::oneshot;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Body;
 
+use super::head_stats::{StatsAnswer, StatsRequest};
 use super::render::RenderJob;
 use super::status::{Answer, WriteError};
 use super::write::{WriteHandler, discard};
@@ -22,12 +24,18 @@ pub struct Router {
     write: WriteHandler,
     state: SharedState,
     render: flume::Sender<RenderJob>,
+    stats: flume::Sender<StatsRequest>,
 }
 
 impl Router {
     /// The router of one shard.
-    pub fn new(write: WriteHandler, state: SharedState, render: flume::Sender<RenderJob>) -> Rc<Router> {
-        Rc::new(Router { write, state, render })
+    pub fn new(
+        write: WriteHandler,
+        state: SharedState,
+        render: flume::Sender<RenderJob>,
+        stats: flume::Sender<StatsRequest>,
+    ) -> Rc<Router> {
+        Rc::new(Router { write, state, render, stats })
     }
 
     /// Answers one request.
@@ -56,7 +64,8 @@ impl Router {
                 }
             },
             "/metrics" if reads => self.metrics().await,
-            "/-/healthy" | "/-/ready" | "/metrics" => {
+            "/api/v1/status/tsdb" if reads => json(self.head_stats(&head).await),
+            "/-/healthy" | "/-/ready" | "/metrics" | "/api/v1/status/tsdb" => {
                 let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
                 response
@@ -66,6 +75,19 @@ impl Router {
                 text(StatusCode::NOT_FOUND, "404 page not found\n")
             }
         }
+    }
+
+    /// What the head has of the tenant that the header names, of the default tenant without a header, or of each.
+    async fn head_stats(&self, head: &Parts) -> StatsAnswer {
+        let query = match self.write.stats_query(&head.headers, head.uri.query().unwrap_or("")) {
+            Ok(query) => query,
+            Err(text) => return StatsAnswer::bad_request(&text),
+        };
+        let (reply, answer) = oneshot::channel();
+        if self.stats.try_send((query, reply)).is_err() {
+            return StatsAnswer::unavailable("too many requests for statistics at once");
+        }
+        answer.await.unwrap_or_else(|_| StatsAnswer::unavailable("the node is stopping"))
     }
 
     async fn metrics(&self) -> Response<Full<Bytes>> {
@@ -82,6 +104,13 @@ impl Router {
             Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "the node is stopping\n"),
         }
     }
+}
+
+fn json(answer: StatsAnswer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(answer.body));
+    *response.status_mut() = answer.status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -12,8 +12,9 @@ use hyper::body::Body;
 use prometheus::IntGauge;
 
 use super::admission::{Admission, Permit};
+use super::head_stats::StatsQuery;
 use super::status::{Answer, TENANT_BYTES_MAX, WriteError};
-use crate::core::{Dispatcher, Held, Outcome};
+use crate::core::{Dispatcher, Held, Outcome, StatsScope};
 use crate::metrics::HttpMetrics;
 use crate::rt::{monotonic_now, timeout};
 use crate::wire::{Skimmed, decompress};
@@ -166,14 +167,25 @@ impl WriteHandler {
         Ok(if joined.is_empty() { first } else { Bytes::from(joined) })
     }
 
+    /// What a request for the statistics of the head is about.
+    pub fn stats_query(&self, headers: &HeaderMap, parameters: &str) -> Result<StatsQuery, String> {
+        let tenant = self.named_tenant(headers).map_err(|error| error.to_string())?;
+        let otherwise = StatsScope::Tenant(self.limits.default_tenant.as_str().into());
+        // Neither a number nor a truth value is ever escaped.
+        let parameters = parameters.split('&').filter_map(|pair| pair.split_once('='));
+        StatsQuery::new(tenant, otherwise, parameters)
+    }
+
     fn tenant<'a>(&'a self, headers: &'a HeaderMap) -> Result<&'a str, WriteError> {
+        Ok(self.named_tenant(headers)?.unwrap_or(&self.limits.default_tenant))
+    }
+
+    fn named_tenant<'a>(&self, headers: &'a HeaderMap) -> Result<Option<&'a str>, WriteError> {
         let named = headers.get(&self.limits.tenant_header).or_else(|| headers.get(DEFAULT_TENANT_HEADER));
-        let Some(value) = named.filter(|value| !value.is_empty()) else {
-            return Ok(&self.limits.default_tenant);
-        };
+        let Some(value) = named.filter(|value| !value.is_empty()) else { return Ok(None) };
         let wrong = || WriteError::Tenant { tenant: String::from_utf8_lossy(value.as_bytes()).into_owned() };
         let tenant = value.to_str().map_err(|_| wrong())?;
-        if is_tenant_name(tenant) { Ok(tenant) } else { Err(wrong()) }
+        if is_tenant_name(tenant) { Ok(Some(tenant)) } else { Err(wrong()) }
     }
 }
 

@@ -226,8 +226,8 @@ impl Directory for ShardDirectory {
 
     async fn reader(&self, name: &str) -> io::Result<Arc<dyn ReadAt>> {
         let name = name.to_owned();
-        let file = self.off_the_reactor(move |path| std::fs::File::open(path.join(name))).await?;
-        Ok(Arc::new(SharedFile(file)))
+        let file = self.off_the_reactor(move |path| SharedFile::open(&path.join(name))).await?;
+        Ok(Arc::new(file))
     }
 
     async fn publish(&self, from: &str, to: &str) -> io::Result<()> {
@@ -247,7 +247,14 @@ impl Directory for ShardDirectory {
 
 /// A file for threads that may wait; it stays readable when its name is gone. What direct I/O writes once and never
 /// again, the page cache may keep.
-struct SharedFile(std::fs::File);
+pub(super) struct SharedFile(std::fs::File);
+
+impl SharedFile {
+    /// Opens a file for reading.
+    pub fn open(path: &Path) -> io::Result<SharedFile> {
+        std::fs::File::open(path).map(SharedFile)
+    }
+}
 
 impl ReadAt for SharedFile {
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {

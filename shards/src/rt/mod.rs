@@ -11,6 +11,7 @@ mod net;
 mod notify;
 mod nudge;
 mod preflight;
+mod read_only;
 
 pub use disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory, ReadAt};
 pub use executor::{
@@ -23,3 +24,4 @@ pub use net::{Listener, Stream, bind_all, retry_at_start};
 pub use notify::{Notify, WaitList};
 pub use nudge::nudge_count;
 pub use preflight::{PreflightError, preflight};
+pub use read_only::{NoFile, ReadOnlyDirectory, ReadOnlyFile};

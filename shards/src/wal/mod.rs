@@ -18,17 +18,19 @@ mod record;
 mod recovery;
 mod ring;
 mod superblock;
+mod survey;
 mod window;
 
 pub use checkpoint::{
     CheckpointError, Checkpoints, Covered, Finished, Invalid, InvalidReason, Loaded, PAGE_BYTES_MAX,
-    PageVisitor, Writer,
+    PageVisitor, Writer, parse_name as parse_checkpoint_name, read_checkpoint,
 };
 pub use error::{CommitError, RING_BYTES_MIN, ReleaseError, WalError};
 pub use frame::{BadFrame, frame_bytes};
 pub use record::{Encoder, RecordError, RecordVisitor, decode};
 pub use recovery::{Damage, Recovery, Torn};
 pub use ring::Wal;
+pub use survey::{RingSurvey, SuperblockCopy, SuperblockFields, superblocks, survey};
 
 #[cfg(test)]
 mod on_disk;

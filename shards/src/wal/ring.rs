@@ -330,7 +330,10 @@ impl<D: DirectFile> Wal<D> {
 }
 
 /// The superblock that counts, and which copy it is.
-async fn read_superblock(disk: &impl DirectFile, shard: u32) -> Result<(Superblock, u64), WalError> {
+pub(super) async fn read_superblock(
+    disk: &impl DirectFile,
+    shard: u32,
+) -> Result<(Superblock, u64), WalError> {
     let file_bytes = disk.size_bytes();
     let blocks = file_bytes / BLOCK_BYTES as u64;
     if file_bytes < RING_BYTES_MIN

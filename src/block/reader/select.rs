@@ -92,10 +92,7 @@ impl<F: RangeRead> IndexReader<F> {
     }
 
     /// Calls `each` with every label pair and its list of postings.
-    pub(in crate::block) fn each_list(
-        &self,
-        mut each: impl FnMut(&str, &str, &[SeriesRef]),
-    ) -> Result<(), BlockError> {
+    pub fn each_list(&self, mut each: impl FnMut(&str, &str, &[SeriesRef])) -> Result<(), BlockError> {
         let (mut ahead, mut list) = (ReadAhead::new(), Vec::new());
         for name in self.offsets.names() {
             self.walk(name, |value, offset| {

@@ -12,7 +12,7 @@ mod writer;
 
 use std::io;
 
-pub use reader::{Invalid, InvalidReason};
+pub use reader::{Invalid, InvalidReason, read as read_checkpoint};
 pub use writer::{Finished, Writer};
 
 use crate::rt::Directory;
@@ -214,7 +214,8 @@ fn was_passed_over(name: &str) -> bool {
     name.strip_suffix(PASSED_OVER).and_then(parse_name).is_some()
 }
 
-fn parse_name(name: &str) -> Option<u64> {
+/// The frame at which a checkpoint begins, from the name of its file.
+pub fn parse_name(name: &str) -> Option<u64> {
     let begin_seq = name.strip_prefix("checkpoint-")?.parse().ok()?;
     (file_name(begin_seq) == name).then_some(begin_seq)
 }

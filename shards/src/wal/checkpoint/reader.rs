@@ -65,8 +65,11 @@ pub enum InvalidReason {
     },
 }
 
-/// Reads a checkpoint and hands its pages over as they come.
-pub(super) async fn read<D: Directory>(
+/// Reads the checkpoint that begins at a frame, and hands its pages over as they come.
+///
+/// # Errors
+/// When a newer version wrote it. The inner error says why it cannot be used.
+pub async fn read<D: Directory>(
     directory: &D,
     shard: u32,
     begin_seq: u64,
