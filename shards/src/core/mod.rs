@@ -28,3 +28,15 @@ pub use handle::{
 pub use node::{Node, NodeConfig, RING_BYTES_MIN, StartError};
 pub use outcome::{Failure, Outcome, Reason, Refusal};
 pub use state::{ShardState, SharedState};
+
+/// What the simulation of a whole shard drives.
+#[cfg(test)]
+pub(crate) mod parts {
+    pub use super::checkpoint::Checkpointer;
+    pub use super::chunks::ChunkWriter;
+    pub use super::cut::Sweeper;
+    pub use super::read::{Page, ReadJob, run as run_read};
+    pub use super::recover::{RecoverError, Recovered, Report, recover_files};
+    pub use super::run::{Reads, RunningRead};
+    pub use super::shard::{HeadBudget, Shard, ShardPlace};
+}

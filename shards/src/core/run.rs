@@ -21,13 +21,13 @@ use super::handle::{CutJob, Job};
 use super::outcome::Failure;
 use super::read;
 use super::recover::{RecoverError, recover};
-use super::shard::{HeadBudget, Shard};
+use super::shard::{HeadBudget, Shard, ShardPlace};
 use super::state::{ShardState, SharedState};
 use crate::edge::{Admission, Answer, Connections, EdgeLimits, RenderJob, Router, WriteHandler, accept_loop};
 use crate::head::TimeWindows;
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
-use crate::rt::{Listener, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout};
+use crate::rt::{Listener, Native, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout};
 use crate::wire::SeriesHasher;
 
 /// How often a shard shows that it turns, and tells its gauges.
@@ -80,8 +80,9 @@ pub async fn run_shard(seed: ShardSeed) {
     let shard_metrics = families.shard(index);
     let admission = Admission::new(seed.inflight_bytes_max, shard_metrics.inflight_bytes.clone());
     let connections_gauge = shard_metrics.connections.clone();
-    let shard =
-        Rc::new(Shard::new(index, count, hasher, shard_metrics, state.clone(), seed.budget, seed.windows));
+    let place = ShardPlace { index, count };
+    let shard = Shard::new(Native, place, hasher, shard_metrics, state.clone(), seed.budget, seed.windows);
+    let shard = Rc::new(shard);
     let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox));
     let (stop_sender, stop) = oneshot::channel::<()>();
     let stop = stop.map(|_| ()).boxed_local().shared();
@@ -290,13 +291,14 @@ impl Reads {
 }
 
 /// Counts one read until it is dropped, also by a panic.
-struct RunningRead {
+pub struct RunningRead {
     reads: Rc<Reads>,
     epoch: u64,
 }
 
 impl RunningRead {
-    fn new(reads: &Rc<Reads>) -> RunningRead {
+    /// Counts one more.
+    pub fn new(reads: &Rc<Reads>) -> RunningRead {
         reads.running.set(reads.running.get() + 1);
         let epoch = reads.epoch.get();
         *reads.by_epoch.borrow_mut().entry(epoch).or_default() += 1;

@@ -13,8 +13,8 @@ use super::store::Head;
 use crate::chunk::XorAppender;
 use crate::chunklog::ChunkPlace;
 
-/// A page ends with the entry that fills it to this size: some 100 µs of work.
-const PAGE_BYTES: usize = 128 << 10;
+/// A page ends with the entry that fills it to this size: some 100 µs of work. In tests few series make many pages.
+const PAGE_BYTES: usize = if cfg!(test) { 2 << 10 } else { 128 << 10 };
 
 /// First byte of an entry: a symbol (length, text).
 const SYMBOL: u8 = 1;
@@ -127,7 +127,11 @@ impl ImageWriter {
 
     /// Tenants come once; those that are new later have nothing yet that has to be kept.
     fn next_tenant(&mut self, head: &Head) -> Option<u32> {
-        let tenants = self.tenants.get_or_insert_with(|| head.index.tenants.keys().copied().collect());
+        let tenants = self.tenants.get_or_insert_with(|| {
+            let mut symbols: Vec<u32> = head.index.tenants.keys().copied().collect();
+            symbols.sort_unstable();
+            symbols
+        });
         tenants.pop()
     }
 
