@@ -5,6 +5,8 @@
 //!           simulation drive the same code.
 //! Promises: an error leaves the head as it was; what was appended is readable at once.
 
+#[cfg(test)]
+mod audit;
 mod bitset;
 mod error;
 mod finder;

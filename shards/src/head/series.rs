@@ -224,8 +224,9 @@ impl Series {
         if timestamp_ms < late_floor_ms {
             return Err(AppendError::TooOld { timestamp_ms, oldest_ms: late_floor_ms });
         }
+        // The box of the first late sample counts as well.
+        let before = self.late.as_ref().map_or(0, |late| late.memory_bytes());
         let late = self.late.get_or_insert_default();
-        let before = late.memory_bytes();
         late.insert(timestamp_ms, value, &mut log.borrow_mut(), rules.window_ms);
         Ok((Appended::Late, late.memory_bytes() - before))
     }

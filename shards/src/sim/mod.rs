@@ -5,6 +5,7 @@ mod executor;
 mod files;
 mod history;
 mod random;
+mod store;
 
 pub use disk::SimDisk;
 pub use executor::{interleave, run, run_to_end};
