@@ -311,7 +311,8 @@ impl<'a> Reader<'a> {
             (self.known_symbol(head)?, self.known_symbol(head)?, self.known_symbol(head)?);
         let expected = head.index.pair_count();
         head.add_tenant(tenant);
-        let id = head.intern_pair(Pair { tenant, name, value }).map_err(|_| self.malformed())?;
+        // A vacant number stays vacant: the image counts it.
+        let id = head.intern_pair(Pair { tenant, name, value }, false).map_err(|_| self.malformed())?;
         if id as usize == expected { Ok(()) } else { Err(self.malformed()) }
     }
 
@@ -387,7 +388,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::{Rules, SeriesIndex};
+    use crate::head::{Rules, SeriesIndex, Sweep};
     use proptest::prelude::*;
     use std::rc::Rc;
 
@@ -474,6 +475,28 @@ mod tests {
         }
         assert_eq!(loaded.series_count(), original.series_count());
         assert_eq!(content(&loaded), content(&original));
+    }
+
+    #[test]
+    fn a_head_with_vacant_numbers_loads() {
+        let mut original = head(300);
+        for number in (0..300).filter(|number| number % 7 != 0) {
+            original.append(SeriesIndex(number), 9_000_000, 1.0, &RULES, &()).unwrap();
+        }
+        let mut sweep = Sweep::new(&original, "tenant-1", 7_200_000).unwrap();
+        while !sweep.step(&mut original).unwrap() {}
+        assert_eq!(sweep.vacated_count(), 14);
+        original.end_rest();
+        // The numbers of one pair and one series are used again, the others stay vacant.
+        original.create(SeriesKey(1), "tenant-1", &[("__name__", "down")]).unwrap();
+        let pages = pages(&mut original, |_| {});
+        let (mut loaded, mut loader) = (Head::default(), ImageLoader::default());
+        for page in &pages {
+            loader.page(&mut loaded, 5, page).unwrap();
+        }
+        assert_eq!(content(&loaded), content(&original));
+        assert_eq!(loaded.vacant_count(), original.vacant_count());
+        loaded.audit().unwrap();
     }
 
     proptest! {

@@ -156,14 +156,14 @@ impl Head {
         let mut pairs = Vec::with_capacity(labels.len());
         for (name, value) in labels {
             let (name, value) = (self.symbols.intern(name, reuse)?, self.symbols.intern(value, reuse)?);
-            pairs.push(self.intern_pair(Pair { tenant, name, value })?);
+            pairs.push(self.intern_pair(Pair { tenant, name, value }, reuse)?);
         }
         Ok((tenant, pairs))
     }
 
     /// The number of a pair whose symbols are known; a new one uses its symbols.
-    pub(super) fn intern_pair(&mut self, pair: Pair) -> Result<u32, HeadFull> {
-        let (id, is_new) = self.index.intern(pair, !self.is_imaged)?;
+    pub(super) fn intern_pair(&mut self, pair: Pair, may_reuse: bool) -> Result<u32, HeadFull> {
+        let (id, is_new) = self.index.intern(pair, may_reuse)?;
         if is_new {
             for symbol in [pair.tenant, pair.name, pair.value] {
                 self.symbols.retain(symbol);

@@ -27,7 +27,10 @@ impl Fixture {
     }
 
     fn append(&mut self, timestamp_ms: i64, value: f64) -> Result<Appended, AppendError> {
-        self.series.append(timestamp_ms, value, &self.rules, &self.log, &()).map(|done| done.0)
+        let before = self.series.memory_bytes();
+        let (appended, bytes) = self.series.append(timestamp_ms, value, &self.rules, &self.log, &())?;
+        assert_eq!(self.series.memory_bytes(), before + bytes, "the count of bytes is what it was changed by");
+        Ok(appended)
     }
 
     /// All samples as a reader sees them: at equal times the first one.
