@@ -58,6 +58,7 @@ pub fn history(seed: u64, bug: Option<Bug>) -> Result<Met, String> {
             return Err(format!("frame {seq} is needed and was overwritten"));
         }
         if let Some(violation) = world.model.violation() {
+            eprintln!("{:?} ooo {} crashed {crashed}", world.model.take_met(), windows.out_of_order_ms);
             return Err(violation);
         }
         if loses
