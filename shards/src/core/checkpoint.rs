@@ -86,6 +86,8 @@ impl<P: Platform> Checkpointer<P> {
 
     /// The checkpoint of an orderly end. It is left out when nothing was written since the last one.
     pub async fn last(&self) -> Result<(), CheckpointingError> {
+        // One that is under way has to end before the ring does.
+        self.idle.wait_until(|| self.checkpoints.borrow().is_some()).await;
         if self.shard.committed_bytes.get() == self.committed_bytes_then.get() {
             return Ok(());
         }

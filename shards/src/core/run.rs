@@ -27,7 +27,7 @@ use crate::edge::{Admission, Answer, Connections, EdgeLimits, RenderJob, Router,
 use crate::head::TimeWindows;
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
-use crate::rt::{Listener, Native, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout};
+use crate::rt::{Listener, Native, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout};
 use crate::wire::SeriesHasher;
 
 /// How often a shard shows that it turns, and tells its gauges.
@@ -342,11 +342,14 @@ async fn heartbeat(
     }
 }
 
-async fn close(shard: &Rc<Shard>, checkpointer: &Checkpointer) -> Result<(), String> {
-    shard.flush().await;
-    let poisoned = shard.state() == ShardState::Poisoned;
-    if !poisoned {
+/// Makes all that was taken durable, in a checkpoint too, and ends the ring.
+pub async fn close<P: Platform>(shard: &Shard<P>, checkpointer: &Checkpointer<P>) -> Result<(), String> {
+    // Nothing joins the frame that is being filled from here on: no write is under way when the ring ends.
+    if shard.state() == ShardState::Serving {
         shard.set_state(ShardState::Stopping);
+    }
+    shard.flush().await;
+    if shard.state() != ShardState::Poisoned {
         let failed = |error: String| format!("shard {}: {error}", shard.index);
         checkpointer.last().await.map_err(|error| failed(error.to_string()))?;
         if let Some(wal) = shard.wal.get() {

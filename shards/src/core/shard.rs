@@ -310,7 +310,8 @@ impl<P: Platform> Shard<P> {
     pub async fn set_bounds(&self, tenant: &str, frozen_ms: i64, truncated_ms: i64) -> Result<(), Failure> {
         let wal = self.wal.get().ok_or(Failure::Recovering)?;
         match self.state() {
-            ShardState::Serving | ShardState::Stopping => {}
+            ShardState::Serving => {}
+            ShardState::Stopping => return Err(Failure::Stopping),
             ShardState::Recovering => return Err(Failure::Recovering),
             ShardState::Poisoned => return Err(Failure::Poisoned),
             ShardState::Failed => return Err(Failure::NotStarted),

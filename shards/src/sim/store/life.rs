@@ -14,7 +14,7 @@ use super::tasks::Tasks;
 use crate::chunklog::parse_file_name;
 use crate::core::parts::{
     Checkpointer, ChunkWriter, HeadBudget, Reads, RecoverError, Recovered, Report, Shard, ShardPlace, Sweeper,
-    recover_files,
+    close, recover_files,
 };
 use crate::core::{ShardState, SharedState};
 use crate::head::TimeWindows;
@@ -95,7 +95,7 @@ pub async fn live(world: &World, plan: Plan) -> Option<Rc<Life>> {
         life.model.violate(format!("after a life: {fault}"));
     }
     if world.choices.one_in(2) {
-        tasks.add(close(Rc::clone(&life)));
+        tasks.add(end(Rc::clone(&life)));
         tasks.run().await;
     }
     Some(life)
@@ -212,7 +212,8 @@ async fn make_checkpoints(life: Rc<Life>) {
         for _ in 0..life.choices.below(20) {
             delay(&life.choices).await;
         }
-        if life.checkpointer.is_due() || life.choices.one_in(6) {
+        let is_serving = life.shard.state() == ShardState::Serving;
+        if life.checkpointer.is_due() || is_serving && life.choices.one_in(6) {
             let what = match life.checkpointer.make().await {
                 Ok(()) => "checkpoints",
                 Err(_) => "failed checkpoints",
@@ -233,17 +234,8 @@ async fn free_space(directory: SimDirectory, choices: Random) {
 }
 
 /// As a shard ends when it is told to.
-async fn close(life: Rc<Life>) {
-    life.shard.flush().await;
-    if life.shard.state() == ShardState::Poisoned {
-        return;
-    }
-    life.shard.set_state(ShardState::Stopping);
+async fn end(life: Rc<Life>) {
     // On a full disk, or a ring that fails, the end is not an orderly one.
-    if life.checkpointer.last().await.is_ok()
-        && let Some(wal) = life.shard.wal.get()
-        && wal.retire().await.is_ok()
-    {
-        life.model.met("orderly ends", 1);
-    }
+    let closed = close(&life.shard, &life.checkpointer).await;
+    life.model.met("orderly ends", u64::from(closed.is_ok()));
 }
