@@ -40,12 +40,17 @@ impl Platform for Simulated {
     }
 }
 
-/// Ends a turn at every other opportunity.
+/// Ends a turn at every other opportunity, and now and then for long, as a reader does that takes its pages slowly.
 pub struct Pauses(Random);
 
 impl Pace for Pauses {
     async fn pace(&mut self) {
-        if self.0.one_in(2) {
+        let delays = match self.0.below(60) {
+            0 => self.0.below(150),
+            1..30 => 1,
+            _ => 0,
+        };
+        for _ in 0..delays {
             delay(&self.0).await;
         }
     }

@@ -64,13 +64,15 @@ fn a_shard_survives_every_crash_with_all_that_it_promised() {
     println!("{crashes} crashes: {total:?}");
     if seeds >= 200 {
         for what in ALL_MET {
-            assert!(total.0.get(what).is_some_and(|count| *count >= 5), "{what}: {total:?}");
+            assert!(total.0.get(what).is_some_and(|count| *count > 0), "{what}: {total:?}");
         }
     }
 }
 
 fn is_caught(bug: Bug) -> bool {
-    (0..400).any(|seed| checked_history(seed, Some(bug)).is_err())
+    let caught = (0..300).find_map(|seed| checked_history(seed, Some(bug)).err().map(|error| (seed, error)));
+    println!("{bug:?}: {caught:?}");
+    caught.is_some()
 }
 
 #[test]
