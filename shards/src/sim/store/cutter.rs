@@ -13,21 +13,26 @@ use super::series::TENANTS;
 use crate::core::{CutError, Failure};
 use crate::head::{Sweep, TenantState, window_of};
 
-/// Looks for due windows, so often.
+/// Looks for due windows of all tenants, so often.
 pub async fn cut_on(life: Rc<Life>, rounds: u64) {
+    let mut has_cut = false;
     for _ in 0..rounds {
-        for _ in 0..life.choices.below(40) {
+        // While there is more to cut, it goes on.
+        let delays = if has_cut { 1 } else { life.choices.below(40) };
+        for _ in 0..delays {
             delay(&life.choices).await;
         }
-        let tenant = life.choices.below(TENANTS.len() as u64) as usize;
+        has_cut = false;
         let states = life.sweeper.tenants();
-        let Some(state) = states.iter().find(|state| *state.name == *TENANTS[tenant]) else { continue };
-        let Some(range) = due(&life, state) else { continue };
-        match cut(&life, tenant, range, state).await {
-            Ok(()) => {}
-            Err(CutError::Shard { failure: Failure::RingFull, .. }) => life.model.met("cuts put off", 1),
-            Err(CutError::Shard { failure: Failure::Poisoned, .. }) => return,
-            Err(error) => life.model.violate(format!("cutting: {error}")),
+        for (tenant, name) in TENANTS.iter().enumerate() {
+            let Some(state) = states.iter().find(|state| *state.name == **name) else { continue };
+            let Some(range) = due(&life, state) else { continue };
+            match cut(&life, tenant, range, state).await {
+                Ok(()) => has_cut = true,
+                Err(CutError::Shard { failure: Failure::RingFull, .. }) => life.model.met("cuts put off", 1),
+                Err(CutError::Shard { failure: Failure::Poisoned, .. }) => return,
+                Err(error) => life.model.violate(format!("cutting: {error}")),
+            }
         }
     }
 }
@@ -90,6 +95,7 @@ async fn cut(
     }
     model.end_truncation(tenant, below_ms);
     model.met("windows cut", 1);
+    life.measure();
     Ok(())
 }
 

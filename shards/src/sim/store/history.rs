@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use super::super::{Random, SimDirectory, SimDisk, run};
-use super::life::{Bug, Plan, World, live};
+use super::life::{Bug, Plan, Size, World, live};
 use super::model::{Met, Model};
 use super::platform::Frames;
 use super::senders::Senders;
@@ -14,23 +14,7 @@ use crate::rt::BLOCK_BYTES;
 /// One history. The error says what was violated.
 pub fn history(seed: u64, bug: Option<Bug>) -> Result<Met, String> {
     let random = Random::new(seed);
-    let choices = random.fork();
-    let blocks = 24 + choices.below(60) as usize;
-    let windows = TimeWindows {
-        block_ms: 1000,
-        out_of_order_ms: [0, 300, 1000, 2500][choices.below(4) as usize],
-        future_ms: 0,
-    };
-    let world = World {
-        disk: SimDisk::new(random.fork(), blocks * BLOCK_BYTES),
-        directory: SimDirectory::new(random.fork()),
-        frames: Rc::new(Frames::default()),
-        model: Rc::new(Model::default()),
-        senders: Rc::new(Senders::new(random.fork(), windows)),
-        windows,
-        bug,
-        choices: random.fork(),
-    };
+    let (world, choices) = (world(&random, bug), random.fork());
     let loses = choices.one_in(4);
     for _ in 0..2 + choices.below(6) {
         let calm = choices.one_in(2);
@@ -58,7 +42,6 @@ pub fn history(seed: u64, bug: Option<Bug>) -> Result<Met, String> {
             return Err(format!("frame {seq} is needed and was overwritten"));
         }
         if let Some(violation) = world.model.violation() {
-            eprintln!("{:?} ooo {} crashed {crashed}", world.model.take_met(), windows.out_of_order_ms);
             return Err(violation);
         }
         if loses
@@ -69,6 +52,38 @@ pub fn history(seed: u64, bug: Option<Bug>) -> Result<Met, String> {
         }
     }
     Ok(world.model.take_met())
+}
+
+/// One long life without faults. What the shard took after each cut.
+pub fn long_life(seed: u64) -> Result<Vec<Size>, String> {
+    let world = world(&Random::new(seed), None);
+    let plan = Plan { senders: 2, requests: 4000, reads: 100, cuts: 5000 };
+    let life = run(pin!(live(&world, plan)), Some(20_000_000)).flatten();
+    match (world.model.violation(), life) {
+        (Some(violation), _) => Err(violation),
+        (None, Some(life)) => Ok(life.sizes.take()),
+        (None, None) => Err("it does not end".to_owned()),
+    }
+}
+
+fn world(random: &Random, bug: Option<Bug>) -> World {
+    let choices = random.fork();
+    let blocks = 24 + choices.below(60) as usize;
+    let windows = TimeWindows {
+        block_ms: 1000,
+        out_of_order_ms: [0, 300, 1000, 2500][choices.below(4) as usize],
+        future_ms: 0,
+    };
+    World {
+        disk: SimDisk::new(random.fork(), blocks * BLOCK_BYTES),
+        directory: SimDirectory::new(random.fork()),
+        frames: Rc::new(Frames::default()),
+        model: Rc::new(Model::default()),
+        senders: Rc::new(Senders::new(random.fork(), windows)),
+        windows,
+        bug,
+        choices,
+    }
 }
 
 fn crash(world: &World, choices: &Random) {

@@ -1,5 +1,6 @@
 //! One life of a shard: recovery, then everything at once, until it ends or the crash comes.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::super::disk::delay;
@@ -60,7 +61,20 @@ pub struct Life {
     pub model: Rc<Model>,
     pub senders: Rc<Senders>,
     pub bug: Option<Bug>,
+    /// After each cut.
+    pub sizes: RefCell<Vec<Size>>,
     pub choices: Random,
+}
+
+/// What a shard takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Memory of the head, by its own count.
+    pub head_bytes: u64,
+    /// Numbers of series, used and vacant.
+    pub numbers: u32,
+    /// Of chunks.
+    pub files: usize,
 }
 
 /// How much happens in one life.
@@ -71,6 +85,16 @@ pub struct Plan {
     pub requests: u64,
     pub reads: u64,
     pub cuts: u64,
+}
+
+impl Life {
+    /// Notes what the shard takes.
+    pub fn measure(&self) {
+        let head = self.shard.head.borrow();
+        let (head_bytes, numbers) = (head.size_bytes(), head.series_count());
+        let files = head.log().borrow().file_count();
+        self.sizes.borrow_mut().push(Size { head_bytes, numbers, files });
+    }
 }
 
 /// From the start to the end, unless the crash comes first. Answers whether the shard came to serve.
@@ -147,6 +171,7 @@ async fn recover(world: &World) -> Option<Rc<Life>> {
         model: Rc::clone(model),
         senders: Rc::clone(&world.senders),
         bug: world.bug,
+        sizes: RefCell::default(),
         choices: world.choices.fork(),
     });
     check_recovered(world, &life, &report).await;

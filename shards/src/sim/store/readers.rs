@@ -1,5 +1,6 @@
 //! Who reads: selects of the head while it changes, and what they show.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
@@ -107,12 +108,14 @@ fn look(model: &Model, tenant: usize, series: Vec<HeadSeries>) -> Answer {
             let mut times = Vec::new();
             let decoded = decode(chunk.encoding, bytes, |timestamp_ms, value| {
                 times.push(timestamp_ms);
-                let first = *samples.entry(timestamp_ms).or_insert(value.to_bits());
                 if times.len() > 1 && times[times.len() - 2] >= timestamp_ms {
                     model.violate(format!("{name:?}: a chunk goes back to {timestamp_ms}"));
                 }
-                if first != value.to_bits() {
-                    model.check_twice(name, timestamp_ms, first, value.to_bits());
+                match samples.entry(timestamp_ms) {
+                    Entry::Vacant(entry) => drop(entry.insert(value.to_bits())),
+                    Entry::Occupied(entry) => {
+                        model.check_twice(name, timestamp_ms, *entry.get(), value.to_bits());
+                    }
                 }
             });
             if decoded.is_err() || times.first() != Some(&chunk.min_ms) || times.last() != Some(&chunk.max_ms)

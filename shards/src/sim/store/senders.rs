@@ -93,7 +93,9 @@ impl Senders {
             target.now_ms = window_of(target.now_ms, self.windows.block_ms).end - choices.below(2) as i64;
         }
         if choices.one_in(12) {
-            target.first += choices.below(u64::from(target.count)) as u32;
+            // Series come and go, and some come back.
+            let back = if choices.one_in(4) { target.count } else { 0 };
+            target.first = (target.first + choices.below(u64::from(target.count)) as u32).saturating_sub(back);
             target.count = 5 + choices.below(40) as u32;
         }
         let times = 1 + choices.below(10);

@@ -1,6 +1,6 @@
 //! Histories by the thousand, and planted bugs that they must find.
 
-use super::history::history;
+use super::history::{history, long_life};
 use super::life::Bug;
 use super::model::Met;
 
@@ -93,6 +93,13 @@ fn numbers_that_are_reused_at_once_are_caught() {
 #[test]
 fn a_block_that_is_read_before_the_freeze_is_durable_is_caught() {
     assert!(is_caught(Bug::FreezeNotDurable));
+}
+
+#[test]
+fn a_shard_that_is_cut_for_ever_stays_small() {
+    let sizes = long_life(1).unwrap();
+    assert!(sizes.len() > 200, "only {} cuts", sizes.len());
+    println!("{} {:?}", sizes.len(), sizes.iter().step_by(20).collect::<Vec<_>>());
 }
 
 #[test]
