@@ -372,8 +372,13 @@ impl Model {
                         self.met("samples lost with a file", 1);
                     }
                     (None, None) if !point.is_lost => {
+                        // An older checkpoint can bring back what a newer one has lost with a file.
+                        let explain = |(bits, _): &(u64, u32)| {
+                            self.losses.explain(*timestamp_ms, *bits, missing_files)
+                        };
+                        point.is_lost = point.candidates.iter().any(explain);
                         self.met("unanswered samples gone", 1);
-                        return false;
+                        return point.is_lost;
                     }
                     (None, _) => {}
                 }
