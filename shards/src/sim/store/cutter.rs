@@ -76,6 +76,14 @@ async fn cut(
             let tenant = &mut model.tenants.borrow_mut()[tenant];
             tenant.frozen_ms = tenant.frozen_ms.max(below_ms);
         }
+        // Until the freeze a late sample may have come that is older than all before it; its window is frozen too, and
+        // comes first.
+        let states = life.sweeper.tenants();
+        let now = states.iter().find(|now| now.name == state.name);
+        if now.and_then(|now| now.oldest_ms).is_some_and(|oldest_ms| oldest_ms < range.start) {
+            model.met("older samples while freezing", 1);
+            return Ok(());
+        }
         let is_frozen = below_ms <= state.frozen_ms;
         let is_finished = model.tenants.borrow()[tenant].blocks.contains(&range);
         if is_frozen && is_finished {
