@@ -27,5 +27,5 @@ pub use image::{ImageLoader, ImageWriter};
 pub use key::SeriesKey;
 pub use rules::{Rules, TimeWindows, window_of};
 pub use series::{Appended, ClosedChunk, ReadChunks};
-pub use store::{Head, SeriesIndex, TenantState};
+pub use store::{Head, SeriesIndex, TenantState, describe_labels};
 pub use sweep::Sweep;

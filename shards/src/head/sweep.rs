@@ -205,6 +205,9 @@ impl Head {
         self.forget_replaced();
         let series = &self.series;
         self.vacant.retain(|number| series[*number].is_vacant());
+        // A number that was vacant, taken and vacant again is there twice.
+        self.vacant.sort_unstable();
+        self.vacant.dedup();
         let mut stale = Vec::new();
         for (symbol, tenant) in &mut self.index.tenants {
             let extents = tenant.series.iter().filter_map(|number| self.series[*number].extent());
