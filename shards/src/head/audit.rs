@@ -25,6 +25,12 @@ impl Head {
         expect(self.sample_bytes(), expected, "bytes of samples, as counted and as they are")
     }
 
+    /// How many series have no sample: only where chunks were lost, until the next sweep.
+    pub fn empty_count(&self) -> usize {
+        let series = (0..self.series_count()).map(|number| &self.series[number]);
+        series.filter(|series| !series.is_vacant() && series.is_empty()).count()
+    }
+
     fn audit_numbers(&self) -> Result<(), String> {
         let vacant: BTreeSet<u32> = self.vacant.iter().chain(&self.resting).copied().collect();
         expect(vacant.len(), self.vacant.len() + self.resting.len(), "vacant numbers, each once and all")?;

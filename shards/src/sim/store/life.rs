@@ -205,6 +205,10 @@ async fn check_recovered(world: &World, life: &Life, report: &Report) {
     if let Err(fault) = life.shard.head.borrow().audit() {
         model.violate(format!("after a recovery: {fault}"));
     }
+    let empty = life.shard.head.borrow().empty_count();
+    if empty > 0 && !model.losses.has_taken() {
+        model.violate(format!("after a recovery {empty} series have no samples"));
+    }
     let mut all = Answer::default();
     for tenant in 0..TENANTS.len() {
         let Answer { mut shown, mut files } = read(life, tenant, Vec::new(), ALWAYS).await;

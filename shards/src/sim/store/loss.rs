@@ -83,6 +83,11 @@ impl Losses {
         self.taken.borrow().iter().any(|(taken, _)| *taken == file)
     }
 
+    /// Whether any file was taken away.
+    pub fn has_taken(&self) -> bool {
+        !self.taken.borrow().is_empty()
+    }
+
     /// Whether a sample was in a file that was taken away, and that a recovery says is missing.
     pub fn explain(&self, timestamp_ms: i64, bits: u64, missing_files: &[u32]) -> bool {
         let taken = self.taken.borrow();
