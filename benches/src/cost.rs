@@ -1,226 +1,243 @@
 //! `cost`: what a receiver spends per million samples that it acknowledged and really stored.
+//!
+//! It is a comparison of the load generator with everything fixed that would make two results differ: the stream,
+//! the connections, and a closed loop that keeps each of them busy.
 
-use std::io;
-use std::ops::Range;
+use std::io::Write;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use clap::Args;
+use annulus_loadgen::commands::block_on;
+use annulus_loadgen::commands::compare::target::{Choice, Kind, Spawn};
+use annulus_loadgen::commands::compare::{Comparison, compare};
+use annulus_loadgen::commands::options::RunOptions;
+use annulus_loadgen::measure::progress::{Progress, ProgressLine};
+use annulus_loadgen::quantity::{parse_count, parse_rate};
+use annulus_loadgen::report::{Report, command_line};
+use annulus_loadgen::send::load::Mode;
+use annulus_loadgen::send::stop::Stop;
+use annulus_loadgen::verify::QueryArgs;
+use clap::{Args, ValueEnum};
 
-use crate::receiver::{Kind, Receiver, ReceiverError};
-use crate::report::{Measurement, print_report};
-use crate::sender::{LaneResult, Plan, SendError, latency_histogram, send};
-use crate::series::{CLUSTER, Series};
-use crate::template::{STEP_MS, Template};
-use crate::usage::{Usage, machine};
+/// Series of a cluster that stands still: 8 to 14 labels, 370 bytes each on the wire.
+const PROFILE: &str = "kube-small";
 
-/// How far before now the samples begin; the run ends at the latest when their time reaches now, since some
-/// receivers refuse the future.
-const BEGIN_BEFORE_NOW: Duration = Duration::from_secs(24 * 3600);
+/// No series comes or goes and none is a native histogram, so that every receiver does the same work.
+const PROFILE_CHANGES: [&str; 3] =
+    ["churn_per_hour=0", "counter_resets_per_hour=0", "native_histogram_share=0"];
 
-/// What to measure.
+/// Rest between two runs, in which the machine writes back what the one before left.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Ends a run that is to end by its samples.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// CPU, memory, bytes written and latency of ingestion.
+///
+/// Closed loop: each connection has one request under way at all times. Latency counts from sending; annulus flushes
+/// before it answers, the others do not. The generator shares the machine with the receiver: its CPU stands in the
+/// table, and where it was itself the limit, no figure is shown. After each run some targets are read back, sample by sample, so that nobody
+/// is fast by forgetting. Tables show medians over runs, and ratios to the first receiver.
+///
+/// The two loads of the design:
+///
+/// annulus-benches cost --receiver annulus --receiver prometheus
+///
+/// annulus-benches cost --receiver annulus --series 1M --samples-per-series 10 --with-creation
 #[derive(Debug, Args)]
 pub struct CostArguments {
-    /// A receiver; may be repeated, the first one is the base of the ratios.
+    /// A receiver; can be repeated, the first one is the base of the ratios.
     #[arg(long = "receiver", value_enum, required = true)]
-    receivers: Vec<Kind>,
+    receivers: Vec<Receiver>,
     /// Series, each of which gets one sample per round.
-    #[arg(long, default_value_t = 100_000)]
-    series: usize,
+    #[arg(long, default_value = "100k", value_parser = parse_count)]
+    series: u64,
     /// Samples, and so series, in one request.
     #[arg(long, default_value_t = 2000)]
-    samples_per_request: usize,
-    /// Connections, each with its share of the series and one request at a time.
+    samples_per_request: u64,
+    /// Connections, with one request at a time on each.
     #[arg(long, default_value_t = 4)]
-    connections: usize,
+    connections: u64,
     /// Seconds of measured load in each run.
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     duration: u64,
-    /// Ends a run after so many rounds, even before --duration.
-    #[arg(long)]
-    rounds: Option<u64>,
-    /// Measures the first round too, in which all series are made.
+    /// Ends a run after so many samples of each series, however long that takes.
+    #[arg(long, alias = "rounds", value_parser = parse_count)]
+    samples_per_series: Option<u64>,
+    /// Measures the first samples too, with which all series are made.
     #[arg(long)]
     with_creation: bool,
-    /// Runs per receiver; the table shows medians.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
+    /// An open loop instead: so many samples per second, due by a schedule from which latency counts.
+    #[arg(long, value_parser = parse_rate)]
+    rate: Option<f64>,
+    /// Runs per receiver; tables show medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// Targets that are read back after each run.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    verify_targets: u64,
     /// Where receivers keep their data while they are measured; the temporary directory by default.
     #[arg(long)]
     directory: Option<PathBuf>,
     /// The annulus to measure; by default the one that was built beside this binary.
     #[arg(long)]
     annulus_binary: Option<PathBuf>,
-    /// One more flag for annulus; may be repeated.
+    /// One more flag for annulus; can be repeated.
     #[arg(long, allow_hyphen_values = true)]
     annulus_flag: Vec<String>,
+    /// Show figures although the generator itself was the limit.
+    #[arg(long)]
+    allow_bottleneck: bool,
+    /// Write the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the result as one HTML page.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
-/// Why there is no result.
-#[derive(Debug, thiserror::Error)]
-pub enum CostError {
-    /// The arguments contradict each other.
-    #[error("{0}")]
-    Arguments(String),
-    /// The receiver.
-    #[error(transparent)]
-    Receiver(#[from] ReceiverError),
-    /// The load.
-    #[error("{name}: {source}")]
-    Send {
-        /// Which receiver.
-        name: &'static str,
-        /// What happened.
-        source: SendError,
-    },
-    /// The receiver acknowledged what it does not have.
-    #[error("{name} acknowledged {sent} samples and counts {stored} as stored")]
-    Lost {
-        /// Which receiver.
-        name: &'static str,
-        /// Acknowledged.
-        sent: u64,
-        /// By its own count.
-        stored: u64,
-    },
-    /// Files and `/proc`.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+/// A receiver that can be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Receiver {
+    /// `annulus all` of this workspace; it alone flushes before each answer.
+    Annulus,
+    /// Prometheus with --web.enable-remote-write-receiver.
+    Prometheus,
+    /// Single-node VictoriaMetrics.
+    VictoriaMetrics,
+}
+
+impl Receiver {
+    fn kind(self) -> Kind {
+        match self {
+            Receiver::Annulus => Kind::Annulus,
+            Receiver::Prometheus => Kind::Prometheus,
+            Receiver::VictoriaMetrics => Kind::VictoriaMetrics,
+        }
+    }
 }
 
 /// Measures every receiver `runs` times, in turn, so that a disturbance of the machine meets all of them.
-pub fn run(arguments: &CostArguments) -> Result<(), CostError> {
-    arguments.check()?;
-    let directory = arguments.directory.clone().unwrap_or_else(std::env::temp_dir);
-    println!("{}", machine(&directory));
-    println!(
-        "{} series of 12 labels, {} samples a request, {} connections, closed loop, {} s, {} runs, series creation {}",
-        arguments.series,
-        arguments.samples_per_request,
-        arguments.connections,
-        arguments.duration,
-        arguments.runs,
-        if arguments.with_creation { "measured" } else { "not measured" }
-    );
-    let mut measured: Vec<(Kind, Vec<Measurement>)> =
-        arguments.receivers.iter().map(|kind| (*kind, Vec::new())).collect();
-    for run in 1..=arguments.runs {
-        for (kind, measurements) in &mut measured {
-            let home = tempfile::Builder::new().prefix("annulus-bench-").tempdir_in(&directory)?;
-            let measurement = measure(*kind, arguments, home.path())?;
-            println!("run {run}: {measurement}");
-            measurements.push(measurement);
-        }
+pub fn command(arguments: &CostArguments) -> ExitCode {
+    block_on(None, execute(arguments))
+}
+
+async fn execute(arguments: &CostArguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let stop = Stop::on_signal();
+    let begin_ms = annulus_loadgen::commands::now_ms();
+    let line = Mutex::new(ProgressLine::default());
+    let locked = || line.lock().unwrap_or_else(PoisonError::into_inner);
+    let show = |progress: &Progress| locked().show(progress);
+    let outcome = compare(&arguments.comparison(), &stop, &show).await;
+    locked().clear();
+    let is_good = outcome.is_good(arguments.allow_bottleneck) && !stop.is_requested();
+    let mut report = Report::compare(command_line(std::env::args()), begin_ms, outcome.runs);
+    if arguments.allow_bottleneck {
+        report.allow_bottleneck();
     }
-    print_report(&measured);
-    Ok(())
+    println!("{}", arguments.title());
+    std::io::stdout().write_all(report.to_text().as_bytes())?;
+    if let Some(path) = &arguments.json {
+        report.save_json(path)?;
+    }
+    if let Some(path) = &arguments.html {
+        report.save_html(path)?;
+    }
+    match outcome.failure {
+        Some(reason) => Err(reason.into()),
+        None if is_good => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::FAILURE),
+    }
 }
 
 impl CostArguments {
-    fn check(&self) -> Result<(), CostError> {
-        let request_count = self.series.div_ceil(self.samples_per_request.max(1));
-        if self.samples_per_request == 0 || self.connections == 0 || self.runs == 0 {
-            return Err(CostError::Arguments("counts must be at least 1".to_owned()));
-        }
-        if request_count < self.connections {
-            let text =
-                format!("{request_count} requests a round are too few for {} connections", self.connections);
-            return Err(CostError::Arguments(text));
-        }
-        Ok(())
+    /// What the report itself does not say.
+    fn title(&self) -> String {
+        format!(
+            "{} samples a request, {} connections, {} runs, series creation {}",
+            self.samples_per_request,
+            self.connections,
+            self.runs,
+            if self.with_creation { "measured" } else { "not measured" }
+        )
     }
 
-    fn plan(&self) -> Plan {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
-        let rounds_max = BEGIN_BEFORE_NOW.as_millis() as u64 / STEP_MS as u64;
-        Plan {
-            start_ms: now_ms - BEGIN_BEFORE_NOW.as_millis() as i64,
-            rounds_max: self.rounds.unwrap_or(rounds_max).min(rounds_max),
-            duration: Duration::from_secs(self.duration),
-            is_creation_measured: self.with_creation,
+    fn comparison(&self) -> Comparison {
+        // Flags are replaced one by one, so that everything else is what `annulus-loadgen` does by itself.
+        let mut load = RunOptions::to_url("http://replaced/");
+        load.stream.profile = PROFILE.to_owned();
+        load.stream.set = PROFILE_CHANGES.map(str::to_owned).to_vec();
+        load.stream.series = Some(self.series);
+        load.stream.samples_per_request = self.samples_per_request;
+        load.sender.mode = if self.rate.is_some() { Mode::Open } else { Mode::Closed };
+        load.sender.connections = self.connections;
+        // A receiver that is at its limit says so with 503: that is what a bench at saturation finds.
+        load.sender.retries = 1000;
+        load.pace.rate = self.rate;
+        load.pace.samples_per_series = self.samples_per_series;
+        load.pace.duration = match self.samples_per_series {
+            Some(_) => DURATION_MAX,
+            None => Duration::from_secs(self.duration),
+        };
+        load.pace.warmup = self.with_creation.then_some(Duration::ZERO);
+        let query = QueryArgs { verify_targets: Some(self.verify_targets), ..QueryArgs::default() };
+        Comparison {
+            receivers: self.receivers.iter().map(|receiver| self.choice(*receiver)).collect(),
+            load,
+            rounds: self.runs,
+            pause: PAUSE,
+            directory: self.directory.clone(),
+            read_back: Some(query),
         }
     }
 
-    /// The requests of each connection, dealt out in turn.
-    fn lanes(&self, receiver: &Receiver) -> Vec<Vec<Template>> {
-        let mut lanes: Vec<Vec<Template>> = (0..self.connections).map(|_| Vec::new()).collect();
-        let host = receiver.write.to_string();
-        for (index, start) in (0..self.series).step_by(self.samples_per_request).enumerate() {
-            let series: Range<usize> = start..(start + self.samples_per_request).min(self.series);
-            let template = Template::new(receiver.kind.write_path(), &host, series);
-            lanes[index % self.connections].push(template);
-        }
-        lanes
+    fn choice(&self, receiver: Receiver) -> Choice {
+        let kind = receiver.kind();
+        let (binary, flags) = match kind {
+            Kind::Annulus => (self.annulus_binary.clone(), self.annulus_flag.clone()),
+            Kind::Prometheus | Kind::VictoriaMetrics => (None, Vec::new()),
+        };
+        Choice::Spawned { name: kind.name().to_owned(), spawn: Spawn { kind, binary, flags } }
     }
 }
 
-fn measure(kind: Kind, arguments: &CostArguments, home: &std::path::Path) -> Result<Measurement, CostError> {
-    let (binary, flags) = match kind {
-        Kind::Annulus => (arguments.annulus_binary.as_deref(), &arguments.annulus_flag[..]),
-        Kind::Prometheus | Kind::VictoriaMetrics => (None, &[][..]),
-    };
-    let receiver = Receiver::start(kind, binary, home, flags)?;
-    let lanes = arguments.lanes(&receiver);
-    let plan = arguments.plan();
-    let stored_before = receiver.stored_samples()?;
-    let at_start = || (Usage::of(receiver.pid()), Usage::of_self(), Instant::now());
-    let ((before, sender_before, started), results) = send(receiver.write, lanes, plan, at_start)
-        .map_err(|source| CostError::Send { name: kind.name(), source })?;
-    let elapsed = started.elapsed();
-    let (after, sender_after) = (Usage::of(receiver.pid())?, Usage::of_self()?);
-    let (before, sender_before) = (before?, sender_before?);
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
 
-    verify(&receiver, plan, &results, stored_before)?;
-    let mut latency_us = latency_histogram();
-    for result in &results {
-        latency_us += &result.latency_us;
-    }
-    let samples: u64 = results.iter().map(|result| result.samples).sum();
-    let millions = (samples as f64 / 1e6).max(f64::MIN_POSITIVE);
-    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    Ok(Measurement {
-        kind,
-        samples_per_second: samples as f64 / elapsed.as_secs_f64(),
-        cpu_seconds_per_million: (after.cpu_seconds - before.cpu_seconds) / millions,
-        sender_cpu_seconds_per_million: (sender_after.cpu_seconds - sender_before.cpu_seconds) / millions,
-        resident_mebibytes: mebibytes(after.resident_bytes),
-        resident_peak_mebibytes: mebibytes(after.resident_peak_bytes),
-        written_bytes_per_sample: (after.written_bytes - before.written_bytes) as f64 / samples.max(1) as f64,
-        latency_p50_ms: latency_us.value_at_quantile(0.5) as f64 / 1000.0,
-        latency_p99_ms: latency_us.value_at_quantile(0.99) as f64 / 1000.0,
-        retries: results.iter().map(|result| result.retries).sum(),
-    })
-}
+    use super::*;
 
-/// Every acknowledged sample is counted, every series is there, and single series have each of their rounds.
-fn verify(
-    receiver: &Receiver,
-    plan: Plan,
-    results: &[LaneResult],
-    stored_before: u64,
-) -> Result<(), CostError> {
-    let rounds = || results.iter().flat_map(|result| &result.rounds);
-    let sent: u64 = rounds().map(|(template, rounds)| template.sample_count() as u64 * rounds).sum();
-    let stored = receiver.stored_samples()? - stored_before;
-    if stored < sent {
-        return Err(CostError::Lost { name: receiver.kind.name(), sent, stored });
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: CostArguments,
     }
-    let Some(rounds_max) = rounds().map(|(_, rounds)| *rounds).max().filter(|rounds| *rounds > 0) else {
-        return Ok(());
-    };
-    let end_ms = plan.timestamp_ms(rounds_max - 1);
-    let series_count: usize =
-        rounds().filter(|(_, rounds)| *rounds > 0).map(|(template, _)| template.sample_count()).sum();
-    receiver.expect(&format!("count({{cluster=\"{CLUSTER}\"}})"), end_ms, series_count as f64)?;
-    for result in results {
-        for (template, rounds) in result.rounds.iter().filter(|(_, rounds)| *rounds > 0).take(1) {
-            let series = Series(template.series().start);
-            let window_seconds = rounds_max as i64 * STEP_MS / 1000 + 60;
-            let query = format!("count_over_time({}[{window_seconds}s])", series.selector());
-            receiver.expect(&query, end_ms, *rounds as f64)?;
-            let last_ms = plan.timestamp_ms(rounds - 1);
-            receiver.expect(&series.selector(), last_ms, series.value(rounds - 1))?;
-        }
+
+    fn comparison(line: &str) -> Comparison {
+        let words = ["cost", "--receiver", "annulus"].into_iter().chain(line.split_whitespace());
+        Line::parse_from(words).arguments.comparison()
     }
-    Ok(())
+
+    #[test]
+    fn the_two_loads_of_the_design_are_a_flag_or_two_away() {
+        let first = comparison("").load;
+        assert_eq!((first.stream.series, first.stream.samples_per_request), (Some(100_000), 2000));
+        assert_eq!((first.sender.connections, first.sender.mode), (4, Mode::Closed));
+        assert_eq!((first.pace.warmup, first.pace.duration), (None, Duration::from_secs(30)));
+        let second = comparison("--series 1M --rounds 10 --with-creation").load;
+        assert_eq!((second.stream.series, second.pace.samples_per_series), (Some(1_000_000), Some(10)));
+        assert_eq!((second.pace.warmup, second.pace.duration), (Some(Duration::ZERO), DURATION_MAX));
+    }
+
+    #[test]
+    fn flags_are_for_annulus_alone() {
+        let choices = comparison("--receiver prometheus --annulus-flag=--shards=1").receivers;
+        let flags = |choice: &Choice| match choice {
+            Choice::Spawned { spawn, .. } => spawn.flags.len(),
+            Choice::Running(_) => 0,
+        };
+        assert_eq!(choices.iter().map(flags).collect::<Vec<_>>(), [1, 0]);
+    }
 }

@@ -1,16 +1,10 @@
 //! What a receiver of remote write costs: CPU, memory, disk and latency per acknowledged sample.
 //!
-//! Receivers run as child processes and are measured from outside (`/proc`), so that annulus and others are
-//! treated alike: same series, same bodies, same connections, one after the other in one run.
+//! Receivers run as child processes and are measured from outside (`/proc`), so that annulus and others are treated
+//! alike: the same stream, the same connections, one after the other in one run. The load, the measuring and the
+//! report are those of the load generator.
 
 mod cost;
-mod http;
-mod receiver;
-mod report;
-mod sender;
-mod series;
-mod template;
-mod usage;
 
 use std::process::ExitCode;
 
@@ -25,17 +19,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// CPU, memory, bytes written and latency of ingestion, closed loop.
     Cost(cost::CostArguments),
 }
 
 fn main() -> ExitCode {
     let Bench::Cost(arguments) = Arguments::parse().bench;
-    match cost::run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("annulus-benches: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    cost::command(&arguments)
 }

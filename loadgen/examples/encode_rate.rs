@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for protocol in [Protocol::RemoteWrite1, Protocol::RemoteWrite2] {
             let stream = Stream::new(&StreamConfig {
                 profile: profile.to_owned(),
+                profile_changes: Vec::new(),
                 seed: 1,
                 series: Some(100_000),
                 samples_per_request: 2000,

@@ -211,6 +211,7 @@ mod tests {
     fn config() -> StreamConfig {
         StreamConfig {
             profile: "series = 5\n# \"quoted\"\n".to_owned(),
+            profile_changes: vec!["cluster=\"a\"".to_owned()],
             seed: u64::MAX,
             series: Some(7),
             samples_per_request: 100,

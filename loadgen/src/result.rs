@@ -27,6 +27,9 @@ pub struct Second {
     pub receiver_rss_bytes: Option<u64>,
     /// CPU of the generator itself.
     pub generator_cpu_s: f64,
+    /// Prometheus' shards at its end; `None` without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u64>,
 }
 
 /// A point of the percentile curve.
@@ -65,6 +68,9 @@ pub struct Headroom {
     pub schedule_lag_p99_ms: f64,
     /// Share of its allowed CPUs that the generator used, 0 to 1.
     pub cpu_share: f64,
+    /// The same in seconds.
+    #[serde(default)]
+    pub cpu_s: f64,
     /// `Some` says why the figures must not be trusted.
     pub bottleneck: Option<String>,
 }
@@ -87,6 +93,9 @@ pub struct RunResult {
     pub seed: u64,
     /// Active series.
     pub series: u64,
+    /// Requests were sent as soon as a connection was free, not by a schedule.
+    #[serde(default)]
+    pub is_closed_loop: bool,
     /// Samples per second that were due.
     pub offered_rate: f64,
     /// Samples per second that were acknowledged while they were offered.
@@ -100,8 +109,20 @@ pub struct RunResult {
     pub acknowledged_samples: u64,
     /// The native histograms among them.
     pub acknowledged_histograms: u64,
+    /// Exemplars of these requests; they are no samples.
+    #[serde(default)]
+    pub acknowledged_exemplars: u64,
+    /// Metadata messages that were answered with 2xx.
+    #[serde(default)]
+    pub metadata_messages: u64,
     /// Of requests that were refused for good.
     pub refused_samples: u64,
+    /// The native histograms among them.
+    #[serde(default)]
+    pub refused_histograms: u64,
+    /// Of requests that were never sent, because they were too old when their turn came.
+    #[serde(default)]
+    pub discarded_samples: u64,
     /// Of requests that were given up without an acknowledgement.
     pub unknown_samples: u64,
     /// Requests that were due and never sent, because no connection became free in time.
@@ -109,6 +130,9 @@ pub struct RunResult {
     pub unsent_requests: u64,
     /// Attempts that failed and were repeated.
     pub retries: u64,
+    /// Prometheus' shards; `None` for other kinds of senders.
+    #[serde(default)]
+    pub shards: Option<ShardCounts>,
     /// Texts of the first few different errors, with counts.
     pub errors: Vec<(String, u64)>,
     /// Latency from the due time, of acknowledged requests.
@@ -136,6 +160,17 @@ pub struct RunResult {
     pub interrupted: bool,
     /// What reading back found; `None` if nobody did.
     pub verification: Option<Verification>,
+}
+
+/// How many shards there were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardCounts {
+    /// At least.
+    pub least: u64,
+    /// At most.
+    pub most: u64,
+    /// At the end.
+    pub last: u64,
 }
 
 /// What reading back found.

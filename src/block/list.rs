@@ -19,6 +19,16 @@ pub struct BlockEntry {
     pub meta: BlockMeta,
 }
 
+impl BlockEntry {
+    /// Looks at one folder, which has the name of a block: reads its description, and the ends of its files.
+    ///
+    /// # Errors
+    /// When the folder does not hold that block, or not all of it.
+    pub fn open(folder: &Path, ulid: Ulid) -> Result<BlockEntry, BlockError> {
+        open(folder, ulid).map(|meta| BlockEntry { folder: folder.to_owned(), meta })
+    }
+}
+
 /// A folder with the name of a block that is none.
 #[derive(Debug)]
 pub struct BrokenBlock {
@@ -53,8 +63,8 @@ impl BlockList {
                 continue;
             }
             let folder = entry.path();
-            match open(&folder, ulid) {
-                Ok(meta) => list.blocks.push(BlockEntry { folder, meta }),
+            match BlockEntry::open(&folder, ulid) {
+                Ok(block) => list.blocks.push(block),
                 Err(error) => list.broken.push(BrokenBlock { folder, error }),
             }
         }

@@ -118,6 +118,20 @@ pub struct IngestFlags {
     #[arg(long = "tsdb.too-far-in-future.time-window", value_name = "DURATION", default_value = "0s",
         value_parser = duration, help_heading = STORAGE)]
     pub future_window: Duration,
+    /// How long blocks stay in the local directory, once the bucket has them; 0d for ever
+    #[arg(long = "tsdb.retention", value_name = "DURATION", default_value = "15d", value_parser = duration,
+        help_heading = STORAGE)]
+    pub retention: Duration,
+    /// The most bytes of local blocks: the oldest that the bucket has go first; 0 for no bound
+    #[arg(long = "tsdb.max-retention-bytes", value_name = "SIZE", default_value = "0", value_parser = bytes,
+        help_heading = STORAGE)]
+    pub retention_bytes: u64,
+    /// Where blocks are uploaded to, as the content of Thanos' objstore.yml
+    #[arg(long = "objstore.config", value_name = "YAML", help_heading = STORAGE)]
+    pub bucket: Option<String>,
+    /// The same, in a file [default for `all`: a FILESYSTEM bucket in <data-dir>/bucket]
+    #[arg(long = "objstore.config-file", value_name = "FILE", help_heading = STORAGE)]
+    pub bucket_file: Option<PathBuf>,
     /// Space that is kept free on the disk: with less, writes are answered with 503 until there is more
     #[arg(long = "tsdb.min-free-bytes", value_name = "SIZE", default_value = "1GiB", value_parser = bytes,
         help_heading = STORAGE)]

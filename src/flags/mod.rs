@@ -6,10 +6,11 @@ mod hashrings;
 mod kingpin;
 mod resolve;
 mod thanos;
-mod values;
+pub mod values;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use annulus_shards::core::NodeConfig;
@@ -35,6 +36,8 @@ pub struct Setup {
     pub external_labels: Vec<(String, String)>,
     /// The label that holds the tenant.
     pub tenant_label: String,
+    /// What becomes of blocks.
+    pub blocks: BlocksSetup,
     /// The query plane, in roles that have one.
     pub query: Option<QuerySetup>,
     /// How often the process writes its own metrics, if it does.
@@ -45,6 +48,30 @@ pub struct Setup {
     pub warnings: Vec<String>,
     /// Every flag with the value in effect.
     pub flags: Vec<(String, String)>,
+}
+
+/// What becomes of blocks.
+#[derive(Debug, Clone)]
+pub struct BlocksSetup {
+    /// Where they are uploaded to.
+    pub bucket: BucketSetup,
+    /// How long they stay local, in milliseconds; 0 for ever.
+    pub retention_ms: i64,
+    /// How many bytes of them stay local; 0 for no bound.
+    pub retention_bytes: u64,
+}
+
+/// Where blocks are uploaded to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BucketSetup {
+    /// Nowhere.
+    None,
+    /// To a directory.
+    Directory(PathBuf),
+    /// Where the content of an objstore.yml says.
+    Content(String),
+    /// Where an objstore.yml says.
+    File(PathBuf),
 }
 
 /// How a process logs.

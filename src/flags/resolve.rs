@@ -11,7 +11,7 @@ use super::command::{
     AllFlags, Cli, Format, IngestFlags, Level, ProcessFlags, QueryFlags, ReceiveFlags, Role,
 };
 use super::values::{expand_variables, is_label_name, label};
-use super::{LogSetup, QuerySetup, Setup, hashrings};
+use super::{BlocksSetup, BucketSetup, LogSetup, QuerySetup, Setup, hashrings};
 use crate::host;
 use crate::promql::value::QueryOptions;
 
@@ -69,7 +69,9 @@ pub fn resolve(cli: Cli, mut warnings: Vec<String>, flags: Vec<(String, String)>
     if interval < Duration::from_secs(1) {
         return Err("--self-scrape.interval must be at least 1s".to_owned());
     }
+    let blocks = blocks_setup(&ingest, query.is_some(), &mut warnings);
     Ok(Setup {
+        blocks,
         log: log_setup(&process, &mut warnings),
         node: node_config(ingest, listen)?,
         write_address,
@@ -144,6 +146,30 @@ fn node_config(ingest: IngestFlags, listen: Vec<SocketAddr>) -> Result<NodeConfi
         tenant_header: ingest.tenant_header,
         default_tenant: ingest.default_tenant,
     })
+}
+
+fn blocks_setup(ingest: &IngestFlags, is_all: bool, warnings: &mut Vec<String>) -> BlocksSetup {
+    let content = ingest.bucket.as_ref().filter(|content| !content.trim().is_empty());
+    let file = ingest.bucket_file.as_ref().filter(|file| !file.as_os_str().is_empty());
+    let bucket = match (content, file) {
+        (content, Some(file)) => {
+            if content.is_some() {
+                warnings.push(
+                    "--objstore.config and --objstore.config-file are both given: the file is used"
+                        .to_owned(),
+                );
+            }
+            BucketSetup::File(file.clone())
+        }
+        (Some(content), None) => BucketSetup::Content(content.clone()),
+        (None, None) if is_all => BucketSetup::Directory(ingest.data_dir.join("bucket")),
+        (None, None) => BucketSetup::None,
+    };
+    BlocksSetup {
+        bucket,
+        retention_ms: i64::try_from(ingest.retention.as_millis()).unwrap_or(i64::MAX),
+        retention_bytes: ingest.retention_bytes,
+    }
 }
 
 fn time_windows(ingest: &IngestFlags) -> Result<TimeWindows, String> {

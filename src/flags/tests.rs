@@ -70,8 +70,7 @@ fn the_receiver_of_the_reference_deployment_starts_with_warnings() {
     assert!(setup.query.is_none() && setup.self_scrape.is_none());
     for warning in [
         "--receive has no effect",
-        "--objstore.config-file has no effect in this version: blocks are neither written nor uploaded",
-        "--tsdb.retention has no effect",
+        "--objstore.config and --objstore.config-file are both given: the file is used",
         "--http-address is given more than once: \"0.0.0.0:10901\" takes the place of \"0.0.0.0:10902\"",
         "--log.level is given more than once",
         "NO REPLICATION: the hashrings name 2 endpoints and --receive.replication-factor=2",
@@ -91,12 +90,23 @@ fn one_process_starts_with_the_flags_of_all_components_of_the_reference_deployme
          --objstore.config-file=/etc/thanos/objstore/objstore.yml --retention.resolution-raw=15d \
          --retention.resolution-5m=90d --retention.resolution-1h=365d --wait",
     );
-    for flag in
-        ["store", "objstore.config-file", "retention.resolution-raw", "retention.resolution-1h", "wait"]
-    {
+    for flag in ["store", "retention.resolution-raw", "retention.resolution-1h", "wait"] {
         assert!(has_warning(&setup, &format!("--{flag} has no effect in this version")), "{flag}");
     }
+    assert_eq!(setup.blocks.bucket, BucketSetup::File("/etc/thanos/objstore/objstore.yml".into()));
     assert_eq!(setup.query.unwrap().replica_labels, ["replica"]);
+}
+
+#[test]
+fn blocks_go_where_the_flags_say() {
+    let bucket = |line: &str| setup(line).blocks.bucket;
+    assert_eq!(bucket("all --data-dir=/d"), BucketSetup::Directory("/d/bucket".into()));
+    assert_eq!(bucket("receive"), BucketSetup::None);
+    assert_eq!(bucket("receive --objstore.config="), BucketSetup::None);
+    let content = "receive --objstore.config=type:FILESYSTEM";
+    assert_eq!(bucket(content), BucketSetup::Content("type:FILESYSTEM".to_owned()));
+    let blocks = setup("receive --tsdb.retention=2d --tsdb.max-retention-bytes=3GB").blocks;
+    assert_eq!((blocks.retention_ms, blocks.retention_bytes), (172_800_000, 3 << 30));
 }
 
 #[test]
@@ -158,7 +168,7 @@ fn mistakes_are_named_in_one_line() {
         ("all --log.level=verbose", "invalid value 'verbose' for '--log.level <LEVEL>'"),
         ("all --label=a", "it has no ="),
         ("all --data-dir", "a value is required for '--data-dir <DIR>'"),
-        ("all --tsdb.retention", "--tsdb.retention needs a value"),
+        ("all --retention.resolution-raw", "--retention.resolution-raw needs a value"),
         ("all --no-self-scrape=true", "--no-self-scrape takes no value"),
         ("all stray", "unexpected argument 'stray' found"),
         ("receive --http.config=web.yml", "asks for TLS or authentication"),

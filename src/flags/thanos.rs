@@ -6,7 +6,7 @@
 enum Effect {
     /// Nothing: annulus has no such part, or always does it.
     None,
-    /// Blocks are neither cut nor uploaded.
+    /// Blocks are not compacted, and the bucket is not read.
     Storage,
     /// No node forwards to another.
     Replication,
@@ -42,16 +42,12 @@ static INERT: &[Inert] = &[
     switch("enable-auto-gomemlimit", Effect::None),
     value("auto-gomemlimit.ratio", Effect::None),
     value("enable-feature", Effect::None),
-    value("hash-func", Effect::Storage),
+    value("hash-func", Effect::None),
     value("matcher-cache-size", Effect::None),
-    value("objstore.config", Effect::Storage),
-    value("objstore.config-file", Effect::Storage),
-    value("shipper.upload-concurrency", Effect::Storage),
-    switch("shipper.allow-out-of-order-uploads", Effect::Storage),
-    switch("shipper.skip-corrupted-blocks", Effect::Storage),
-    value("tsdb.retention", Effect::Storage),
-    value("tsdb.max-block-duration", Effect::Storage),
-    value("tsdb.max-retention-bytes", Effect::Storage),
+    value("shipper.upload-concurrency", Effect::None),
+    switch("shipper.allow-out-of-order-uploads", Effect::None),
+    switch("shipper.skip-corrupted-blocks", Effect::None),
+    value("tsdb.max-block-duration", Effect::None),
     value("tsdb.out-of-order.cap-max", Effect::Limits),
     value("tsdb.max-exemplars", Effect::Limits),
     switch("tsdb.wal-compression", Effect::None),
@@ -168,9 +164,7 @@ impl Inert {
         }
         let consequence = match self.effect {
             Effect::None => "",
-            Effect::Storage => {
-                ": blocks are neither written nor uploaded, all samples stay in the head of this node"
-            }
+            Effect::Storage => ": blocks are uploaded, but neither compacted nor read from the bucket",
             Effect::Replication => ": this node neither forwards nor asks other nodes",
             Effect::Limits => ": what it would refuse or change is stored as sent",
             Effect::Observability => ": there are no traces and no request logs",

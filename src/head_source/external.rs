@@ -1,15 +1,18 @@
 //! External labels: what each series gets on top of its own, and what a matcher on them means.
 
+use std::sync::Arc;
+
 use annulus_shards::core::ReadRequest;
 use annulus_shards::{Labels, Matcher};
 
-/// The labels that this process adds to all its series and those that it hides from queries.
+/// The labels that all series of a head or a block get, and those that are hidden from queries.
 #[derive(Debug, Clone)]
 pub struct ExternalLabels {
     /// Sorted by name; without the tenant's label.
     fixed: Vec<(String, String)>,
-    tenant_label: String,
-    replica_labels: Vec<String>,
+    /// The label that holds the tenant; `None` where only the fixed labels count.
+    tenant_label: Option<String>,
+    replica_labels: Arc<[String]>,
 }
 
 impl ExternalLabels {
@@ -22,7 +25,19 @@ impl ExternalLabels {
     ) -> ExternalLabels {
         let mut fixed: Vec<_> = fixed.into_iter().filter(|(name, _)| *name != tenant_label).collect();
         fixed.sort_unstable();
-        ExternalLabels { fixed, tenant_label, replica_labels }
+        ExternalLabels { fixed, tenant_label: Some(tenant_label), replica_labels: replica_labels.into() }
+    }
+
+    /// The labels that a block names itself, its tenant's among them, with the same labels hidden.
+    pub fn of_block(&self, labels: impl IntoIterator<Item = (String, String)>) -> ExternalLabels {
+        let mut fixed: Vec<_> = labels.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        fixed.sort_unstable();
+        ExternalLabels { fixed, tenant_label: None, replica_labels: Arc::clone(&self.replica_labels) }
+    }
+
+    /// The label that holds the tenant.
+    pub fn tenant_label(&self) -> Option<&str> {
+        self.tenant_label.as_deref()
     }
 
     /// Whether queries do not see this label.
@@ -32,18 +47,18 @@ impl ExternalLabels {
 
     /// The names of the labels that every series gets.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.fixed.iter().map(|(name, _)| name.as_str()).chain([self.tenant_label.as_str()])
+        self.fixed.iter().map(|(name, _)| name.as_str()).chain(self.tenant_label())
     }
 
     /// The value that an external label gives to the series of a tenant; nothing, if it is not an external label.
     pub fn value<'a>(&'a self, name: &str, tenant: &'a str) -> Option<&'a str> {
-        if name == self.tenant_label {
+        if self.is_tenant(name) {
             return Some(tenant);
         }
         self.fixed.iter().find(|(fixed, _)| fixed == name).map(|(_, value)| value.as_str())
     }
 
-    /// What to ask of the head for these matchers; nothing, if no series of this process can match.
+    /// What to ask of the head or the block for these matchers; nothing, if none of its series can match.
     pub fn read_request(
         &self,
         matchers: Vec<Matcher>,
@@ -53,7 +68,7 @@ impl ExternalLabels {
         let mut request =
             ReadRequest { tenants: Vec::new(), matchers: Vec::new(), min_ms, max_ms, skip_chunks };
         for matcher in matchers {
-            if matcher.name == self.tenant_label {
+            if self.is_tenant(&matcher.name) {
                 request.tenants.push(matcher);
             } else if let Some(value) = self.value(&matcher.name, "") {
                 if !matcher.matches(value) {
@@ -78,14 +93,18 @@ impl ExternalLabels {
         for (name, value) in &self.fixed {
             self.insert(pairs, name, value);
         }
-        self.insert(pairs, &self.tenant_label, tenant);
+        if let Some(name) = &self.tenant_label {
+            self.insert(pairs, name, tenant);
+        }
         Labels::from_sorted(pairs.iter().copied())
     }
 
+    fn is_tenant(&self, name: &str) -> bool {
+        self.tenant_label() == Some(name)
+    }
+
     fn is_hidden_or_external(&self, name: &str) -> bool {
-        name == self.tenant_label
-            || self.is_replica(name)
-            || self.fixed.iter().any(|(fixed, _)| fixed == name)
+        self.is_tenant(name) || self.is_replica(name) || self.fixed.iter().any(|(fixed, _)| fixed == name)
     }
 
     fn insert<'a>(&self, pairs: &mut Vec<(&'a str, &'a str)>, name: &'a str, value: &'a str) {

@@ -5,6 +5,7 @@
 //! Promises: series are sorted, each label set comes once, and an external label beats a series' own.
 
 mod external;
+mod order;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use futures::channel::oneshot;
 use rayon::prelude::*;
 
 pub use external::ExternalLabels;
+pub(crate) use order::{sorted_and_joined, sorted_once};
 
 use crate::source::{ChunkRef, SelectRequest, SeriesChunks, Source, SourceError, SourceFuture};
 
@@ -181,49 +183,17 @@ fn finish_series(
             .map_init(Vec::new, |pairs, one| external.apply(&one.labels, &one.tenant, pairs))
             .collect()
     };
-    let mut found: Vec<SeriesChunks> = labels
+    let found = labels
         .into_iter()
         .zip(series)
         .map(|(labels, one)| SeriesChunks { labels, chunks: one.chunks.into_iter().map(chunk_ref).collect() })
         .collect();
-    // Stable: which of two equal label sets comes first stays as the shards answered.
-    if found.len() <= INLINE_SERIES_MAX {
-        found.sort_by(|a, b| a.labels.cmp(&b.labels));
-    } else {
-        found.par_sort_by(|a, b| a.labels.cmp(&b.labels));
-    }
-    join_equal(&mut found);
-    Ok(found)
-}
-
-/// Joins neighbours with equal labels; their chunks are put in order of time, once all are there: a label set may
-/// have as many replicas as a sender likes.
-fn join_equal(series: &mut Vec<SeriesChunks>) {
-    series.dedup_by(|next, kept| {
-        let same = next.labels == kept.labels;
-        if same {
-            kept.chunks.append(&mut next.chunks);
-        }
-        same
-    });
-    for one in series {
-        if !one.chunks.is_sorted_by_key(|chunk| chunk.min_ms) {
-            one.chunks.sort_by_key(|chunk| chunk.min_ms);
-        }
-    }
+    Ok(sorted_and_joined(found))
 }
 
 fn chunk_ref(chunk: HeadChunk) -> ChunkRef {
     let bytes = chunk.bytes.loaded().expect("the chunks were loaded before").clone();
     ChunkRef { min_ms: chunk.min_ms, max_ms: chunk.max_ms, encoding: chunk.encoding, bytes }
-}
-
-/// What is kept of many sets of matchers is never more than their distinct texts. The sort is the one that is quick
-/// with what is sorted for the most part.
-fn sorted_once(mut texts: Vec<String>) -> Vec<String> {
-    texts.sort();
-    texts.dedup();
-    texts
 }
 
 #[cfg(test)]

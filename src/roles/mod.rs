@@ -5,6 +5,7 @@
 //! Promises: a start that fails says why on one line; a stop finishes what was accepted within the grace period.
 
 mod banner;
+mod blocks;
 mod process_metrics;
 mod query_server;
 
@@ -25,10 +26,12 @@ use tokio::time::interval;
 use crate::api::{Api, ApiConfig};
 use crate::flags::{QuerySetup, Setup};
 use crate::head_source::{ExternalLabels, HeadSource};
+use crate::local_blocks::{Joined, LocalBlockMetrics, LocalBlocks, ReaderLimits};
 use crate::promql::engine::Engine;
 use crate::rfc3339::now_ms;
 use crate::{host, logging, self_scrape};
 use banner::{Banner, authority};
+use blocks::Blocks;
 use query_server::QueryListener;
 
 /// Threads that read requests and write answers; evaluation has threads of its own.
@@ -50,6 +53,10 @@ enum RunError {
     Listen(String),
     #[error(transparent)]
     Ingest(#[from] StartError),
+    #[error("{0}")]
+    Bucket(String),
+    #[error("blocks: {0}")]
+    Blocks(io::Error),
     #[error("cannot start threads: {0}")]
     Threads(#[from] io::Error),
 }
@@ -79,6 +86,7 @@ fn start_and_wait(setup: Setup) -> Result<ExitCode, RunError> {
     let started_ms = now_ms();
     let registry = Registry::new();
     process_metrics::register(&registry, started_ms);
+    let bucket = blocks::bucket_config(&setup.blocks).map_err(RunError::Bucket)?;
     // Before the data directory is touched: a port in use must not cost a replay.
     let listener = match &setup.query {
         Some(query) => Some(QueryListener::bind(query.address).map_err(RunError::Listen)?),
@@ -94,10 +102,16 @@ fn start_and_wait(setup: Setup) -> Result<ExitCode, RunError> {
     let banner = Banner { write: write_address, ingest: node.addresses(), query: query_address, host: &host };
     let _ = io::stdout().write_all(banner.text().as_bytes()); // Nobody has to read it.
 
+    start_sorters(setup.query.as_ref());
+    let labels = external_labels(&setup);
+    let local = open_local_blocks(&setup, labels.clone(), &registry).map_err(RunError::Blocks)?;
+    let blocks = Blocks::start(&node, &setup, bucket.as_ref(), &local, &runtime, &registry);
+    let blocks = blocks.map_err(RunError::Blocks)?;
+
     let (stop_queries, queries_stopped) = oneshot::channel::<()>();
     let queries = match (&setup.query, listener) {
         (Some(query), Some(listener)) => {
-            let router = query_router(&node, query, &setup, &registry, started_ms);
+            let router = query_router(&node, query, &setup, (labels, &local), &registry, started_ms);
             let stop = async {
                 let _ = queries_stopped.await;
             };
@@ -132,6 +146,7 @@ fn start_and_wait(setup: Setup) -> Result<ExitCode, RunError> {
             FAILED_STOP_LIMIT
         }
     };
+    blocks.stop(&runtime);
     let stopped = node.stop(limit);
     // Queries that outlived the grace period must not hold up the exit.
     runtime.shutdown_background();
@@ -162,24 +177,45 @@ fn real_address(node: &Node, setup: &Setup, configured: SocketAddr) -> SocketAdd
     index.and_then(|index| node.addresses().get(index)).copied().unwrap_or(configured)
 }
 
+/// Threads for opening blocks, and for labelling and sorting large answers.
+fn start_sorters(query: Option<&QuerySetup>) {
+    // Fails only if a pool exists already, which then serves.
+    let _ = rayon::ThreadPoolBuilder::new()
+        .num_threads(query.map_or(1, |query| query.threads))
+        .thread_name(|index| format!("query-sort-{index}"))
+        .build_global();
+}
+
+fn external_labels(setup: &Setup) -> ExternalLabels {
+    let replica_labels = setup.query.as_ref().map(|query| query.replica_labels.clone());
+    ExternalLabels::new(
+        setup.external_labels.clone(),
+        setup.tenant_label.clone(),
+        replica_labels.unwrap_or_default(),
+    )
+}
+
+fn open_local_blocks(
+    setup: &Setup,
+    labels: ExternalLabels,
+    registry: &Registry,
+) -> io::Result<Arc<LocalBlocks>> {
+    let directory = blocks::blocks_dir(&setup.node.data_dir);
+    std::fs::create_dir_all(&directory)?;
+    let metrics = LocalBlockMetrics::register(registry);
+    LocalBlocks::open(&directory, labels, ReaderLimits::default(), metrics).map(Arc::new)
+}
+
 fn query_router(
     node: &Node,
     query: &QuerySetup,
     setup: &Setup,
+    (labels, local): (ExternalLabels, &Arc<LocalBlocks>),
     registry: &Registry,
     started_ms: i64,
 ) -> Router {
-    // Labelling and sorting of large answers; fails only if a pool exists already, which then serves.
-    let _ = rayon::ThreadPoolBuilder::new()
-        .num_threads(query.threads)
-        .thread_name(|index| format!("query-sort-{index}"))
-        .build_global();
-    let labels = ExternalLabels::new(
-        setup.external_labels.clone(),
-        setup.tenant_label.clone(),
-        query.replica_labels.clone(),
-    );
-    let source = HeadSource::new(Arc::new(node.handle()), labels, query.select_bytes_max);
+    let head = HeadSource::new(Arc::new(node.handle()), labels, query.select_bytes_max);
+    let source = Joined::new(Arc::new(head), Arc::clone(local), query.select_bytes_max);
     let config = ApiConfig {
         options: query.options.clone(),
         default_step_ms: query.default_step_ms,

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bucket;
 mod connections;
 mod durability;
 mod mutation;
@@ -14,4 +15,5 @@ mod queries;
 mod refusals;
 mod start;
 mod support;
+mod times;
 mod values;

@@ -184,7 +184,7 @@ fn a_conflicting_duplicate_gets_409_and_a_retry_200() {
 
 #[test]
 fn an_out_of_order_sample_gets_409_and_the_rest_is_stored() {
-    let server = Server::start();
+    let server = Server::start_with(&["--tsdb.out-of-order.time-window=0s"]);
     let now = now_ms();
     server.sender().store(&[series("m", "1", &[(now, 1.0)])]);
     let batch =

@@ -10,8 +10,8 @@ use crate::measure::progress::Progress;
 use crate::measure::receiver::{CostMeter, CostSource};
 use crate::measure::recorder::{Record, Recorder};
 use crate::measure::usage::{allowed_cpus, machine};
-use crate::measure::watch::{Timing, Watched, watch};
-use crate::result::RunResult;
+use crate::measure::watch::{Timing, Watched, watch, watch_creation};
+use crate::result::{RunResult, Second, ShardCounts};
 use crate::send::endpoint::Endpoint;
 use crate::send::load::{Load, Mode, Plan, Source};
 use crate::send::stop::Stop;
@@ -26,6 +26,8 @@ pub(super) struct Job {
     pub endpoints: Vec<Endpoint>,
     pub plan: Plan,
     pub timing: Timing,
+    /// Whether all series are made before the measured part, however long that takes. For closed loops.
+    pub makes_series: bool,
     pub drain: Duration,
     pub cost: Option<CostSource>,
     /// Samples per second that will be due.
@@ -38,13 +40,29 @@ pub(super) async fn drive(
     stop: &Stop,
     progress: &(dyn Fn(&Progress) + Sync),
 ) -> Result<RunResult, RunError> {
-    let Job { source, ledger, endpoints, plan, timing, drain, cost, rate } = job;
+    let Job { source, ledger, endpoints, mut plan, timing, makes_series, drain, cost, rate } = job;
     let mut meter = cost.map(CostMeter::new);
     if let Some(meter) = &mut meter {
         // A wrong pid or URL shows before anything is sent.
         meter.begin().await.map_err(RunError::Invalid)?;
     }
-    let recorder = Arc::new(Recorder::new(timing.begin_us, timing.end_us));
+    let recorder = Arc::new(Recorder::new());
+    if makes_series {
+        let round = Plan { end_us: u64::MAX, end_request: source.requests_per_round(), ..plan };
+        let (source, ledger) = (Arc::clone(&source), Arc::clone(&ledger));
+        let mut load = Load::start(round, endpoints.clone(), source, ledger, Arc::clone(&recorder)).await?;
+        let is_made = watch_creation(&mut load, &recorder, stop, progress).await;
+        load.drain(drain, stop).await;
+        if load.has_crashed() {
+            return Err(RunError::Crashed);
+        }
+        // Whoever does not want to wait for the series gets an empty measured part.
+        plan.first_request = if is_made { round.end_request } else { plan.end_request };
+        if let Some(meter) = &mut meter {
+            meter.begin_or_note().await;
+        }
+    }
+    recorder.measure(timing.begin_us, timing.end_us);
     let mut load = Load::start(plan, endpoints, Arc::clone(&source), ledger, Arc::clone(&recorder)).await?;
     let mut watched = watch(&mut load, &recorder, timing, meter.as_mut(), stop, progress).await;
     let cost = match meter {
@@ -62,6 +80,7 @@ pub(super) async fn drive(
     }
     let record = recorder.record();
     let mut result = figures(&record, &watched);
+    result.is_closed_loop = plan.mode == Mode::Closed;
     let rate_wanted = (plan.mode == Mode::Open && watched.measured_s >= JUDGED_SECONDS_MIN).then_some(rate);
     result.headroom = judge(Observed {
         lag_p99_ms: record.lag_us.value_at_quantile(0.99) as f64 / 1000.0,
@@ -69,6 +88,7 @@ pub(super) async fn drive(
         cpu_wait_s: watched.generator_cpu_wait_s,
         wall_s: watched.measured_s,
         cpus: usable_cpus(),
+        is_closed_loop: result.is_closed_loop,
         rate_wanted,
         rate_offered: result.offered_rate,
     });
@@ -91,6 +111,10 @@ fn figures(record: &Record, watched: &Watched) -> RunResult {
             totals.unsent_requests,
         ));
     }
+    if totals.discarded_samples > 0 {
+        let reason = "samples not sent: older than the sample age limit".to_owned();
+        errors.push((reason, totals.discarded_samples));
+    }
     RunResult {
         machine: machine(),
         offered_rate: per_second(totals.offered_samples_measured),
@@ -99,10 +123,15 @@ fn figures(record: &Record, watched: &Watched) -> RunResult {
         sent_samples: totals.sent_samples,
         acknowledged_samples: totals.acknowledged_samples,
         acknowledged_histograms: totals.acknowledged_histograms,
+        acknowledged_exemplars: totals.acknowledged_exemplars,
+        metadata_messages: totals.metadata_messages,
         refused_samples: totals.refused_samples,
+        refused_histograms: totals.refused_histograms,
+        discarded_samples: totals.discarded_samples,
         unknown_samples: totals.unknown_samples(),
         unsent_requests: totals.unsent_requests,
         retries: totals.retries,
+        shards: shard_counts(&record.seconds),
         errors,
         latency: record.curve(),
         p50_ms: record.latency_ms(50.0),
@@ -115,6 +144,11 @@ fn figures(record: &Record, watched: &Watched) -> RunResult {
         interrupted: watched.is_interrupted,
         ..RunResult::default()
     }
+}
+
+fn shard_counts(seconds: &[Second]) -> Option<ShardCounts> {
+    let counts = || seconds.iter().filter_map(|second| second.shards);
+    Some(ShardCounts { least: counts().min()?, most: counts().max()?, last: counts().next_back()? })
 }
 
 /// On average, for requests that were never encoded: from the time between two of them.

@@ -9,12 +9,14 @@ pub mod compare;
 mod drive;
 pub mod options;
 pub mod plan;
+pub mod queue;
+mod queue_file;
 pub mod ramp;
 pub mod run;
 mod setup;
 
 /// Runs a command on a runtime of its own; an error is one line and exit code 2.
-pub(crate) fn block_on(
+pub fn block_on(
     threads: Option<usize>,
     command: impl Future<Output = Result<ExitCode, Box<dyn std::error::Error>>>,
 ) -> ExitCode {
@@ -40,6 +42,17 @@ fn raise_file_limit() {
 }
 
 /// Milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_of_a_lane_ends_the_program_with_code_2() {
+        let crash = async { Err(run::RunError::Crashed.into()) };
+        assert_eq!(block_on(Some(1), crash), ExitCode::from(2));
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
+use super::queue::QueueOptions;
 use crate::quantity::{parse_count, parse_duration, parse_positive_duration, parse_rate};
 use crate::report::{Report, ReportError};
 use crate::send::endpoint::EndpointOptions;
@@ -74,6 +75,10 @@ pub struct StreamOptions {
     /// What the series look like: kube-small, kube-large, single-metric-flood, churn, or a TOML file.
     #[arg(long, value_name = "NAME|FILE", default_value = "kube-small", help_heading = "Load")]
     pub profile: String,
+    /// Change a key of the profile, such as native_histogram_share=0, exemplar_share=0.01 or mix.app=1; can be repeated.
+    /// `run --help` ends with all keys.
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Load")]
+    pub set: Vec<String>,
     /// Active series, instead of as many as the profile has (200k, 1.5M).
     #[arg(long, value_name = "COUNT", value_parser = parse_count, help_heading = "Load")]
     pub series: Option<u64>,
@@ -92,8 +97,8 @@ pub struct StreamOptions {
         help_heading = "Load"
     )]
     pub version: Version,
-    /// Let the time of the samples begin so long before now. Default: 0, and 1h for --mode closed, whose samples
-    /// advance faster than the clock.
+    /// Let the time of the samples begin so long before now. Default: 0; for --mode closed, whose samples advance
+    /// faster than the clock, 24h, and the load ends when they reach the present.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Load")]
     pub begin_ago: Option<Duration>,
 }
@@ -111,7 +116,11 @@ pub struct PaceOptions {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_positive_duration,
           help_heading = "Load")]
     pub duration: Duration,
-    /// Time before it, which is not measured. Default: one interval, in which all series are made, but at least 10s.
+    /// End after so many samples of each series, even before --duration.
+    #[arg(long, value_name = "COUNT", value_parser = parse_count, help_heading = "Load")]
+    pub samples_per_series: Option<u64>,
+    /// Time before it, which is not measured. Default: one interval, in which all series are made, but at least 10s;
+    /// for --mode closed, until all series are made.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Load")]
     pub warmup: Option<Duration>,
     /// Longest wait for answers after the end.
@@ -146,38 +155,17 @@ pub struct SenderOptions {
         help_heading = "Sender"
     )]
     pub retries: u32,
+    /// Time between two messages with the metadata of all metrics; 0 sends none. Only for remote write 1.0: 2.0 has
+    /// metadata with each series. Default: 1m with --as-prometheus, as Prometheus does, otherwise 0.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Sender")]
+    pub metadata_interval: Option<Duration>,
     /// Behave as Prometheus does: series have their shard, a full shard stops all, 5xx and broken connections are
-    /// retried for ever, other 4xx lose the data. The flags below have the names of its queue_config.
-    #[arg(long, help_heading = "Sender")]
+    /// retried for ever, other 4xx lose the data, and the number of shards follows the load.
+    #[arg(long, help_heading = "As Prometheus")]
     pub as_prometheus: bool,
-    /// Shards: one request at a time for each. Fixed, so that runs can be repeated; Prometheus itself moves between
-    /// min_shards and max_shards.
-    #[arg(long, value_name = "COUNT", default_value = "10", value_parser = parse_count, requires = "as_prometheus",
-          help_heading = "Sender")]
-    pub shards: u64,
-    /// Samples that wait for one shard.
-    #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = parse_count,
-          requires = "as_prometheus", help_heading = "Sender")]
-    pub capacity: u64,
-    /// Samples of one request.
-    #[arg(long, value_name = "COUNT", default_value = "2000", value_parser = parse_count,
-          requires = "as_prometheus", help_heading = "Sender")]
-    pub max_samples_per_send: u64,
-    /// Time after which a shard sends what it has: at low rates, requests are smaller.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_positive_duration,
-          requires = "as_prometheus", help_heading = "Sender")]
-    pub batch_send_deadline: Duration,
-    /// Pause before the first retry; it doubles up to --max-backoff.
-    #[arg(long, value_name = "DURATION", default_value = "30ms", value_parser = parse_positive_duration,
-          requires = "as_prometheus", help_heading = "Sender")]
-    pub min_backoff: Duration,
-    /// The longest pause, unless Retry-After asks for a longer one.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_positive_duration,
-          requires = "as_prometheus", help_heading = "Sender")]
-    pub max_backoff: Duration,
-    /// Retry 429 as well.
-    #[arg(long, requires = "as_prometheus", help_heading = "Sender")]
-    pub retry_on_http_429: bool,
+    /// Its queues.
+    #[command(flatten)]
+    pub queue: QueueOptions,
 }
 
 /// The flags about the receiver's costs.
@@ -212,7 +200,9 @@ pub struct OutputOptions {
 impl OutputOptions {
     /// Shows a report and writes the files that are wanted.
     pub fn present(&self, mut report: Report) -> Result<(), ReportError> {
-        report.bottleneck_allowed = self.allow_bottleneck;
+        if self.allow_bottleneck {
+            report.allow_bottleneck();
+        }
         if self.json.as_deref() != Some(Path::new("-")) {
             // Whoever closed the standard output does not want to see it.
             let _ = std::io::stdout().write_all(report.to_text().as_bytes());
@@ -239,16 +229,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_those_of_prometheus() {
+    fn defaults_are_those_of_a_plain_sender() {
         let options = RunOptions::to_url("http://localhost/");
-        let sender = &options.sender;
-        assert_eq!((sender.capacity, sender.max_samples_per_send), (10_000, 2000));
-        assert_eq!(
-            (sender.min_backoff, sender.max_backoff),
-            (Duration::from_millis(30), Duration::from_secs(5))
-        );
-        assert_eq!(sender.batch_send_deadline, Duration::from_secs(5));
         assert_eq!(options.endpoint.access.timeout, Duration::from_secs(30));
-        assert!(!sender.retry_on_http_429 && !sender.as_prometheus);
+        assert_eq!((options.sender.retries, options.sender.connections), (0, 32));
+        assert!(!options.sender.as_prometheus && options.sender.queue.resolve().is_ok());
     }
 }

@@ -11,7 +11,7 @@ use super::run::{RunError, run};
 use super::setup::setup;
 use crate::measure::progress::{Progress, ProgressLine};
 use crate::measure::usage::allowed_cpus;
-use crate::quantity::{parse_duration, parse_positive_duration, parse_rate, parse_share, short};
+use crate::quantity::{count, parse_duration, parse_positive_duration, parse_rate, parse_share};
 use crate::report::{Report, command_line};
 use crate::result::RunResult;
 use crate::send::endpoint::EndpointOptions;
@@ -20,6 +20,9 @@ use crate::send::stop::Stop;
 
 /// Share of the offered rate that a receiver must acknowledge, while it is offered, to sustain it.
 const SUSTAINED_SHARE: f64 = 0.98;
+
+/// The warm-up of a step, if nothing else is said.
+const WARMUP: Duration = Duration::from_secs(5);
 
 /// Find the highest rate that a receiver sustains.
 ///
@@ -72,18 +75,22 @@ pub struct StepOptions {
     /// How exactly the limit is to be found.
     #[arg(long, value_name = "SHARE", default_value = "5%", value_parser = parse_share, help_heading = "Steps")]
     pub precision: f64,
-    /// Length of the measured part of a step.
+    /// Length of the measured part of each step.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_positive_duration,
           help_heading = "Steps")]
-    pub step_duration: Duration,
-    /// Time before it. The first step, in which the series are made, takes at least 10s and one interval.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration,
+    pub duration: Duration,
+    /// Time before it, which is not measured. Default: 5s; for the first step, in which all series are made, at least
+    /// one interval and 10s.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Steps")]
+    pub warmup: Option<Duration>,
+    /// Longest wait for answers after the end of each step.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration,
           help_heading = "Steps")]
-    pub step_warmup: Duration,
-    /// Rest between two steps, in which the receiver finishes what it has begun.
+    pub drain: Duration,
+    /// Rest before each step but the first, in which the receiver finishes what it has begun.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration,
           help_heading = "Steps")]
-    pub rest: Duration,
+    pub pause: Duration,
 }
 
 /// The flags about limits.
@@ -119,7 +126,7 @@ impl Limits {
                 crossed.push(format!("{name} of {latency_ms:.0} ms is above {max_ms:.0} ms"));
             }
         }
-        let lost = result.refused_samples + result.unknown_samples;
+        let lost = result.refused_samples + result.unknown_samples + result.discarded_samples;
         let share = lost as f64 / result.sent_samples.max(1) as f64;
         if share > self.max_errors {
             crossed.push(format!("{:.3} % of the samples were refused or lost", share * 100.0));
@@ -130,8 +137,8 @@ impl Limits {
         if result.achieved_rate < result.offered_rate * SUSTAINED_SHARE {
             crossed.push(format!(
                 "{} of {} samples/s were acknowledged",
-                short(result.achieved_rate),
-                short(result.offered_rate)
+                count(result.achieved_rate),
+                count(result.offered_rate)
             ));
         }
         if let (Some(cost), Some(cpus)) = (&result.cost, self.receiver_cpus) {
@@ -200,6 +207,7 @@ pub async fn ramp(
 ) -> Result<Ramp, RunError> {
     let StepOptions { from, to, factor, precision, .. } = args.steps;
     check(args)?;
+    let (first_warmup, later_warmup) = warmups(args)?;
     let mut limits = args.limits.clone();
     if limits.receiver_cpus.is_none() && !args.cost.receiver_pid.is_empty() {
         limits.receiver_cpus = Some(allowed_cpus() as f64);
@@ -208,10 +216,10 @@ pub async fn ramp(
     let mut ramp =
         Ramp { steps: Vec::new(), highest_sustained: None, ended_by: None, is_generator_limit: false };
     while let Some(rate) = search.next() {
-        let is_first = ramp.steps.is_empty();
-        if !is_first {
+        let warmup = if ramp.steps.is_empty() { first_warmup } else { later_warmup };
+        if !ramp.steps.is_empty() {
             tokio::select! {
-                () = tokio::time::sleep(args.steps.rest) => {}
+                () = tokio::time::sleep(args.steps.pause) => {}
                 () = stop.requested() => {}
             }
         }
@@ -219,7 +227,7 @@ pub async fn ramp(
             ramp.ended_by = Some("interrupted".to_owned());
             break;
         }
-        let result = run(&step(args, rate, is_first), stop, progress).await?;
+        let result = run(&step(args, rate, Some(warmup)), stop, progress).await?;
         let crossed = limits.crossed(&result);
         on_step(rate, &result, &crossed);
         let bottleneck = result.headroom.bottleneck.clone().filter(|_| !args.output.allow_bottleneck);
@@ -231,7 +239,7 @@ pub async fn ramp(
         }
         // Nothing is learnt from it, not even that it was too much: the lateness may be all the generator's own.
         if let Some(bottleneck) = bottleneck {
-            ramp.ended_by = Some(format!("the generator was the limit at {}: {bottleneck}", short(rate)));
+            ramp.ended_by = Some(format!("the generator was the limit at {}: {bottleneck}", count(rate)));
             ramp.is_generator_limit = true;
             break;
         }
@@ -239,11 +247,11 @@ pub async fn ramp(
         if crossed.is_empty() {
             ramp.highest_sustained = Some(ramp.steps.len() - 1);
         } else {
-            ramp.ended_by = Some(format!("at {} samples/s: {}", short(rate), crossed.join("; ")));
+            ramp.ended_by = Some(format!("at {} samples/s: {}", count(rate), crossed.join("; ")));
         }
     }
     if ramp.ended_by.is_none() {
-        ramp.ended_by = Some(format!("the highest rate to try, {}, was sustained", short(to)));
+        ramp.ended_by = Some(format!("the highest rate to try, {}, was sustained", count(to)));
     }
     Ok(ramp)
 }
@@ -263,20 +271,29 @@ fn check(args: &RampArgs) -> Result<(), RunError> {
         return invalid("--mode: a ramp offers rates, which a closed loop has none of");
     }
     // The highest rate is the one whose interval may be too short.
-    setup(&step(args, args.steps.to, false))?;
+    setup(&step(args, args.steps.to, None))?;
     Ok(())
 }
 
-fn step(args: &RampArgs, rate: f64, is_first: bool) -> RunOptions {
+/// The warm-ups of the first step and of later ones. Whatever was asked for, the first step must not measure how
+/// series are made; `run` knows how long that takes.
+fn warmups(args: &RampArgs) -> Result<(Duration, Duration), RunError> {
+    let wanted = args.steps.warmup.unwrap_or(WARMUP);
+    let creation = setup(&step(args, args.steps.from, None))?.timing.begin_us;
+    Ok((wanted.max(Duration::from_micros(creation)), wanted))
+}
+
+fn step(args: &RampArgs, rate: f64, warmup: Option<Duration>) -> RunOptions {
     RunOptions {
         endpoint: args.endpoint.clone(),
         stream: args.stream.clone(),
         pace: PaceOptions {
             rate: Some(rate),
             interval: None,
-            duration: args.steps.step_duration,
-            warmup: (!is_first).then_some(args.steps.step_warmup),
-            drain: args.endpoint.access.timeout,
+            duration: args.steps.duration,
+            samples_per_series: None,
+            warmup,
+            drain: args.steps.drain,
         },
         sender: args.sender.clone(),
         cost: args.cost.clone(),
@@ -300,7 +317,7 @@ async fn execute(args: &RampArgs) -> Result<ExitCode, Box<dyn std::error::Error>
             None if crossed.is_empty() => "sustained".to_owned(),
             None => crossed.join("; "),
         };
-        eprintln!("{:>8} samples/s: p99 {:.1} ms, {verdict}", short(rate), result.p99_ms);
+        eprintln!("{:>8} samples/s: p99 {:.1} ms, {verdict}", count(rate), result.p99_ms);
     };
     let begin_ms = super::now_ms();
     let ramp = ramp(args, &stop, &|progress| locked().show(progress), &on_step).await?;
@@ -356,6 +373,26 @@ mod tests {
             max_receiver_cpu: 0.7,
             receiver_cpus: Some(2.0),
         }
+    }
+
+    #[test]
+    fn only_the_first_step_takes_as_long_as_series_need_to_be_made() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: RampArgs,
+        }
+        let args = |line: &str| {
+            let words = ["ramp", "--url", "http://h/"].into_iter().chain(line.split_whitespace());
+            <Line as clap::Parser>::parse_from(words).args
+        };
+        let seconds = |line: &str| {
+            let (first, later) = warmups(&args(line)).unwrap();
+            (first.as_secs(), later.as_secs())
+        };
+        assert_eq!(seconds("--series 1k"), (10, 5));
+        assert_eq!(seconds("--series 200k --from 10k --warmup 3s"), (20, 3));
+        assert_eq!(seconds("--series 200k --from 10k --warmup 40s"), (40, 40));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::result::RunResult;
 use crate::send::endpoint::{AccessOptions, EndpointError};
 use crate::send::load::Unreachable;
 use crate::send::stop::Stop;
-use crate::stream::{Stream, StreamConfig, StreamError};
+use crate::stream::{KEYS_HELP, Stream, StreamConfig, StreamError};
 use crate::verify::{self, ReadBackArgs};
 
 /// Longest wait for a page of metrics: one is due every second.
@@ -44,6 +44,7 @@ const METRICS_TIMEOUT: Duration = Duration::from_millis(900);
 /// Exit code: 0 if all went well; 1 if samples were refused, lost or not sent, or if the generator was the limit;
 /// 2 if there is no result.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = format!("Keys of a profile, for files and --set, with their defaults:\n{KEYS_HELP}"))]
 pub struct RunArgs {
     /// The load.
     #[command(flatten)]
@@ -72,7 +73,7 @@ pub enum RunError {
     #[error(transparent)]
     Unreachable(#[from] Unreachable),
     /// A bug of ours; the panic has said more.
-    #[error("the generator crashed: nothing can be said about the receiver")]
+    #[error("the generator crashed (what panicked stands above): nothing can be said about the receiver")]
     Crashed,
     /// The file of fates cannot be written. The load has been sent.
     #[error("--ledger {}: {source}", path.display())]
@@ -113,7 +114,7 @@ pub async fn send(
 ) -> Result<Sent, RunError> {
     let endpoints = options.endpoint.endpoints(options.stream.version.protocol())?;
     let cost = cost_source(&options.cost, &options.endpoint.access)?;
-    let Setup { stream, config, plan, timing, rate } = setup(options)?;
+    let Setup { stream, config, plan, timing, makes_series, rate } = setup(options)?;
     let (stream, ledger) = (Arc::new(stream), Arc::new(Ledger::new()));
     let host = format!("{}:{}", endpoints[0].host, endpoints[0].port);
     let job = Job {
@@ -122,6 +123,7 @@ pub async fn send(
         endpoints,
         plan,
         timing,
+        makes_series,
         drain: options.pace.drain,
         cost,
         rate,
@@ -130,6 +132,9 @@ pub async fn send(
     result.receiver = options.cost.name.clone().unwrap_or(host);
     result.url = options.endpoint.url.join(", ");
     result.profile = options.stream.profile.clone();
+    if !options.stream.set.is_empty() {
+        result.profile = format!("{} with {}", result.profile, options.stream.set.join(", "));
+    }
     result.seed = config.seed;
     result.series = config.series.unwrap_or_else(|| stream.samples_per_round());
     if let Some(path) = &options.ledger {
@@ -190,7 +195,8 @@ async fn execute(args: &RunArgs) -> Result<ExitCode, Box<dyn std::error::Error>>
 
 /// Whether everything was acknowledged, and is there if that was looked at, and the figures are the receiver's.
 pub(super) fn is_good(result: &RunResult, allow_bottleneck: bool) -> bool {
-    let is_whole = result.refused_samples + result.unknown_samples + result.unsent_requests == 0;
+    let lost = result.refused_samples + result.unknown_samples + result.discarded_samples;
+    let is_whole = lost + result.unsent_requests == 0;
     let is_there = result.verification.as_ref().is_none_or(verify::is_clean);
     is_whole && is_there && (allow_bottleneck || result.headroom.bottleneck.is_none())
 }
@@ -210,6 +216,7 @@ mod tests {
             (|result| result.refused_samples = 1) as fn(&mut RunResult),
             |result| result.unknown_samples = 1,
             |result| result.unsent_requests = 1,
+            |result| result.discarded_samples = 1,
             |result| result.verification = Some(Verification { lost: 1, ..Verification::default() }),
         ] {
             let mut result = RunResult::default();

@@ -25,7 +25,10 @@ pub struct Observed {
     pub wall_s: f64,
     /// CPUs that it could use.
     pub cpus: usize,
-    /// Samples per second that were due; `None` for a closed loop, which has no rate of its own.
+    /// A closed loop takes all the CPU that it can get: who shares a machine with it makes it wait, and its lateness
+    /// delays nothing, because nothing is due. It is the limit only where it is out of CPUs of its own.
+    pub is_closed_loop: bool,
+    /// Samples per second that were due; `None` if that says nothing.
     pub rate_wanted: Option<f64>,
     /// Samples per second that became due.
     pub rate_offered: f64,
@@ -39,6 +42,8 @@ pub fn judge(observed: Observed) -> Headroom {
     let wanted = observed.rate_wanted.unwrap_or(0.0);
     let bottleneck = if cpu_share > CPU_SHARE_MAX {
         Some(format!("the generator used {:.0} % of its {} CPUs", cpu_share * 100.0, observed.cpus))
+    } else if observed.is_closed_loop {
+        None
     } else if cpu_share + wait_share > CPU_SHARE_MAX {
         Some(format!(
             "the generator used {:.0} % of its {} CPUs and waited for others to leave them {:.0} % of the time",
@@ -53,7 +58,7 @@ pub fn judge(observed: Observed) -> Headroom {
     } else {
         None
     };
-    Headroom { schedule_lag_p99_ms: observed.lag_p99_ms, cpu_share, bottleneck }
+    Headroom { schedule_lag_p99_ms: observed.lag_p99_ms, cpu_share, cpu_s: observed.cpu_s, bottleneck }
 }
 
 #[cfg(test)]
@@ -66,6 +71,7 @@ mod tests {
         cpu_wait_s: 1.0,
         wall_s: 10.0,
         cpus: 2,
+        is_closed_loop: false,
         rate_wanted: Some(1000.0),
         rate_offered: 998.0,
     };
@@ -90,6 +96,9 @@ mod tests {
             let text = judge(observed).bottleneck.unwrap();
             assert!(text.contains(part), "{text}");
         }
+        let closed = Observed { cpu_wait_s: 14.0, lag_p99_ms: 20.0, is_closed_loop: true, ..FINE };
+        assert_eq!(judge(closed).bottleneck, None);
+        assert!(judge(Observed { cpu_s: 18.5, ..closed }).bottleneck.is_some());
         assert_eq!(judge(Observed { rate_wanted: None, ..FINE }).bottleneck, None);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::quantity::short;
+use crate::quantity::count;
 
 /// Time between two looks of a line that is overwritten.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -30,8 +30,8 @@ pub struct Progress {
     pub phase: Phase,
     /// Time since it began.
     pub elapsed: Duration,
-    /// Time that it will take, but for the last answers.
-    pub total: Duration,
+    /// Time that it will take, but for the last answers; `None` if nobody can know.
+    pub total: Option<Duration>,
     /// Samples acknowledged per second, lately.
     pub rate: f64,
     /// Latency lately; `None` without answers.
@@ -42,6 +42,8 @@ pub struct Progress {
     pub errors: u64,
     /// Attempts after the first so far.
     pub retries: u64,
+    /// Prometheus' shards; `None` for other kinds of senders.
+    pub shards: Option<usize>,
 }
 
 impl std::fmt::Display for Progress {
@@ -52,17 +54,24 @@ impl std::fmt::Display for Progress {
             Phase::Draining => "draining ",
         };
         let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1} ms"));
+        let shards = self.shards.map_or(String::new(), |count| format!("  shards {count}"));
+        let (total, to_go) = match self.total {
+            Some(total) => {
+                let left_s = total.saturating_sub(self.elapsed).as_secs_f64().ceil();
+                (format!("/{}", total.as_secs()), format!("  {left_s} s to go"))
+            }
+            None => (String::new(), String::new()),
+        };
         write!(
             out,
-            "{phase} {:>4}/{} s  {:>7} samples/s  p50 {}  p99 {}  errors {}  retries {}  {} s to go",
+            "{phase} {:>4}{} s  {:>9} samples/s  p50 {}  p99 {}  errors {}  retries {}{shards}{to_go}",
             self.elapsed.as_secs(),
-            self.total.as_secs(),
-            short(self.rate),
+            total,
+            count(self.rate),
             ms(self.p50_ms),
             ms(self.p99_ms),
             self.errors,
             self.retries,
-            self.total.saturating_sub(self.elapsed).as_secs_f64().ceil()
         )
     }
 }
@@ -115,16 +124,21 @@ mod tests {
         let progress = Progress {
             phase: Phase::Measuring,
             elapsed: Duration::from_millis(12_300),
-            total: Duration::from_secs(70),
+            total: Some(Duration::from_secs(70)),
             rate: 1_234_567.0,
             p50_ms: Some(1.25),
             p99_ms: None,
             errors: 3,
             retries: 2,
+            shards: Some(7),
         };
         let text = progress.to_string();
-        for part in ["measuring", "12/70 s", "1.23M samples/s", "p50 1.2 ms", "p99 -", "58 s to go"] {
+        for part in
+            ["measuring", "12/70 s", "1.235 M samples/s", "p50 1.2 ms", "p99 -", "shards 7", "58 s to go"]
+        {
             assert!(text.contains(part), "{text}");
         }
+        let endless = Progress { total: None, shards: None, ..progress }.to_string();
+        assert!(endless.contains("  12 s  ") && endless.ends_with("retries 2"), "{endless}");
     }
 }

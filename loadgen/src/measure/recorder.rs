@@ -6,6 +6,7 @@
 //!           stalls is charged for every request that it kept waiting, not for the few that were under way.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
@@ -35,8 +36,16 @@ pub struct Totals {
     pub acknowledged_samples: u64,
     /// Native histograms that were acknowledged.
     pub acknowledged_histograms: u64,
+    /// Exemplars that were acknowledged; they are no samples.
+    pub acknowledged_exemplars: u64,
     /// Samples that were refused for good.
     pub refused_samples: u64,
+    /// Native histograms among them.
+    pub refused_histograms: u64,
+    /// Samples that were never sent, because they were too old by the time a lane was free.
+    pub discarded_samples: u64,
+    /// Metadata messages that were acknowledged.
+    pub metadata_messages: u64,
     /// Attempts after the first.
     pub retries: u64,
     /// Bytes of all bodies, each counted once.
@@ -76,6 +85,8 @@ pub struct SecondUsage {
     pub receiver_rss_bytes: Option<u64>,
     /// CPU of the generator in seconds.
     pub generator_cpu_s: f64,
+    /// Shards at its end.
+    pub shards: Option<usize>,
 }
 
 /// Everything that was measured.
@@ -124,8 +135,8 @@ fn quantile_ms(histogram: &Histogram<u64>, percentile: f64) -> Option<f64> {
 /// The book, while it is being written.
 pub struct Recorder {
     /// Begin and end of the measured part, in microseconds of the load's clock.
-    begin_us: u64,
-    end_us: u64,
+    begin_us: AtomicU64,
+    end_us: AtomicU64,
     book: Mutex<Book>,
 }
 
@@ -139,9 +150,15 @@ struct Book {
     recent_us: Histogram<u64>,
 }
 
+impl Default for Recorder {
+    fn default() -> Recorder {
+        Recorder::new()
+    }
+}
+
 impl Recorder {
-    /// An empty book that measures from `begin_us` to `end_us`.
-    pub fn new(begin_us: u64, end_us: u64) -> Recorder {
+    /// An empty book that measures nothing yet.
+    pub fn new() -> Recorder {
         let record = Record {
             totals: Totals::default(),
             latency_us: histogram(),
@@ -158,7 +175,14 @@ impl Recorder {
             recent_samples: 0,
             recent_us: histogram(),
         };
-        Recorder { begin_us, end_us, book: Mutex::new(book) }
+        let never = || AtomicU64::new(u64::MAX);
+        Recorder { begin_us: never(), end_us: never(), book: Mutex::new(book) }
+    }
+
+    /// Measures from `begin_us` to `end_us`. Called while nothing is under way.
+    pub fn measure(&self, begin_us: u64, end_us: u64) {
+        self.begin_us.store(begin_us, Ordering::Relaxed);
+        self.end_us.store(end_us, Ordering::Relaxed);
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -166,12 +190,13 @@ impl Recorder {
     }
 
     fn is_measured(&self, us: u64) -> bool {
-        (self.begin_us..self.end_us).contains(&us)
+        (self.begin_us.load(Ordering::Relaxed)..self.end_us.load(Ordering::Relaxed)).contains(&us)
     }
 
     /// The second of the measured part, if it is one.
     fn second(&self, us: u64) -> Option<usize> {
-        self.is_measured(us).then(|| ((us - self.begin_us) / 1_000_000) as usize)
+        let begin_us = self.begin_us.load(Ordering::Relaxed);
+        self.is_measured(us).then(|| (us.saturating_sub(begin_us) / 1_000_000) as usize)
     }
 
     /// A request leaves the waiting room: due, free to start, started.
@@ -198,6 +223,18 @@ impl Recorder {
         self.offer(&mut book, due_us, samples);
     }
 
+    /// A request was due and is not sent, because it is too old.
+    pub fn discard(&self, due_us: u64, counts: Counts) {
+        let mut book = self.book();
+        book.record.totals.discarded_samples += samples(counts);
+        self.offer(&mut book, due_us, samples(counts));
+    }
+
+    /// A metadata message has met its fate.
+    pub fn metadata(&self, is_acknowledged: bool) {
+        self.book().record.totals.metadata_messages += u64::from(is_acknowledged);
+    }
+
     fn offer(&self, book: &mut Book, due_us: u64, samples: u64) {
         if let Some(second) = self.second(due_us) {
             book.record.totals.offered_samples_measured += samples;
@@ -213,6 +250,7 @@ impl Recorder {
                 let latency_us = now_us.saturating_sub(due_us);
                 book.record.totals.acknowledged_samples += samples(counts);
                 book.record.totals.acknowledged_histograms += counts.histograms;
+                book.record.totals.acknowledged_exemplars += counts.exemplars;
                 if self.is_measured(due_us) {
                     book.record.latency_us.saturating_record(latency_us);
                 }
@@ -227,6 +265,7 @@ impl Recorder {
             }
             Fate::Refused => {
                 book.record.totals.refused_samples += samples(counts);
+                book.record.totals.refused_histograms += counts.histograms;
                 if let Some(second) = self.second(now_us) {
                     book.at(second).refused_requests += 1;
                 }
@@ -259,6 +298,7 @@ impl Recorder {
         entry.receiver_cpu_s = usage.receiver_cpu_s;
         entry.receiver_rss_bytes = usage.receiver_rss_bytes;
         entry.generator_cpu_s = usage.generator_cpu_s;
+        entry.shards = usage.shards.map(|count| count as u64);
     }
 
     /// Counts so far, and what happened since the last call.
@@ -320,11 +360,17 @@ fn samples(counts: Counts) -> u64 {
 mod tests {
     use super::*;
 
+    fn measuring(begin_us: u64, end_us: u64) -> Recorder {
+        let recorder = Recorder::new();
+        recorder.measure(begin_us, end_us);
+        recorder
+    }
+
     const COUNTS: Counts = Counts { series: 10, samples: 9, histograms: 1, exemplars: 0 };
 
     #[test]
     fn only_requests_that_were_due_in_the_measured_part_have_a_latency() {
-        let recorder = Recorder::new(1_000_000, 3_000_000);
+        let recorder = measuring(1_000_000, 3_000_000);
         for (due_us, now_us) in [(999_999, 1_500_000), (1_000_000, 1_001_000), (2_999_999, 3_100_000)] {
             recorder.start(due_us, due_us, due_us + 10);
             recorder.send(due_us, COUNTS, 100);
@@ -346,7 +392,7 @@ mod tests {
 
     #[test]
     fn samples_are_acknowledged_refused_or_unknown() {
-        let recorder = Recorder::new(0, 10_000_000);
+        let recorder = measuring(0, 10_000_000);
         for fate in [Fate::Acknowledged, Fate::Refused, Fate::Unknown] {
             recorder.send(5, COUNTS, 1);
             recorder.finish(5, 10, COUNTS, fate);
@@ -363,7 +409,7 @@ mod tests {
 
     #[test]
     fn the_number_of_different_errors_is_bounded() {
-        let recorder = Recorder::new(0, 1);
+        let recorder = measuring(0, 1);
         for number in 0..100 {
             recorder.error(format!("error {number}"));
             recorder.error("frequent".to_owned());
@@ -376,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_look_shows_what_is_new() {
-        let recorder = Recorder::new(0, 1_000_000);
+        let recorder = measuring(0, 1_000_000);
         recorder.send(0, COUNTS, 1);
         recorder.finish(0, 2_000, COUNTS, Fate::Acknowledged);
         let (totals, errors, recent) = recorder.look();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -87,6 +88,22 @@ pub fn machine() -> String {
     )
 }
 
+/// The type of the file system that holds a path, such as ext4 or tmpfs.
+pub fn filesystem(path: &Path) -> String {
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    mount_type(&fs::read_to_string("/proc/mounts").unwrap_or_default(), &absolute)
+}
+
+/// That of the mount with the longest prefix of the path; of two on one point, the later one covers the other.
+fn mount_type(mounts: &str, path: &Path) -> String {
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        let (_device, point, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        path.starts_with(point).then_some((point.len(), kind))
+    });
+    mounts.max_by_key(|(length, _)| *length).map_or("an unknown file system", |(_, kind)| kind).to_owned()
+}
+
 /// Fields 14 and 15 of `/proc/<pid>/stat`, counted after the command's name, which may hold anything.
 fn cpu_s(stat: &str) -> io::Result<f64> {
     let after_name = stat.rsplit_once(')').map(|(_, rest)| rest).ok_or_else(|| invalid("stat"))?;
@@ -122,6 +139,14 @@ mod tests {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 1 0 100 1000 10";
         let ticks = rustix::param::clock_ticks_per_second() as f64;
         assert_eq!(cpu_s(stat).unwrap(), 300.0 / ticks);
+    }
+
+    #[test]
+    fn the_longest_mount_point_wins() {
+        let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n";
+        assert_eq!(mount_type(mounts, Path::new("/tmp/x")), "tmpfs");
+        assert_eq!(mount_type(mounts, Path::new("/var")), "ext4");
+        assert_eq!(mount_type("", Path::new("/")), "an unknown file system");
     }
 
     #[test]

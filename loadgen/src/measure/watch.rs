@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::progress::{Phase, Progress};
 use super::receiver::CostMeter;
-use super::recorder::{Recorder, SecondUsage};
+use super::recorder::{Recorder, SecondUsage, Totals};
 use super::usage::{own_cpu, own_cpu_wait};
 use crate::send::load::{Clock, Load};
 use crate::send::stop::Stop;
@@ -18,6 +18,8 @@ pub struct Timing {
     pub begin_us: u64,
     /// End of the schedule.
     pub end_us: u64,
+    /// Whether this end is expected to be reached: a closed loop may run out of requests before.
+    pub ends_by_time: bool,
 }
 
 /// How the measured part went.
@@ -35,6 +37,55 @@ pub struct Watched {
     pub acknowledged_samples: u64,
 }
 
+/// Follows a closed loop that makes the series, until it has made all; says whether it did.
+pub async fn watch_creation(
+    load: &mut Load,
+    recorder: &Recorder,
+    stop: &Stop,
+    progress: &(dyn Fn(&Progress) + Sync),
+) -> bool {
+    loop {
+        let is_done = tokio::select! {
+            () = load.ended() => Some(true),
+            () = stop.requested() => Some(false),
+            () = tokio::time::sleep(Duration::from_micros(SECOND_US)) => None,
+        };
+        if load.has_crashed() {
+            return false;
+        }
+        if let Some(is_done) = is_done {
+            return is_done;
+        }
+        let elapsed = Duration::from_micros(load.clock().now_us());
+        show(recorder, load, Phase::WarmUp, elapsed, 1.0, None, progress);
+    }
+}
+
+/// Shows what happened in the last `step_s` seconds, and gives the counts so far.
+fn show(
+    recorder: &Recorder,
+    load: &Load,
+    phase: Phase,
+    elapsed: Duration,
+    step_s: f64,
+    total: Option<Duration>,
+    progress: &(dyn Fn(&Progress) + Sync),
+) -> Totals {
+    let (totals, errors, recent) = recorder.look();
+    progress(&Progress {
+        phase,
+        elapsed,
+        total,
+        rate: recent.acknowledged_samples as f64 / step_s,
+        p50_ms: recent.p50_ms,
+        p99_ms: recent.p99_ms,
+        errors,
+        retries: totals.retries,
+        shards: load.shards(),
+    });
+    totals
+}
+
 /// Follows a load to the end of its schedule, or to the wish to stop.
 pub async fn watch(
     load: &mut Load,
@@ -46,16 +97,21 @@ pub async fn watch(
 ) -> Watched {
     let clock = load.clock();
     let mut watched = Watched::default();
+    // What happened before is not of its first second.
+    recorder.look();
     let (mut cpu_begin, mut wait_begin) = (own_cpu(), own_cpu_wait());
     let mut cpu_before = cpu_begin;
     let mut at_us = 0;
-    while at_us < timing.end_us && !watched.is_interrupted && !load.has_crashed() {
+    let mut has_ended = false;
+    while at_us < timing.end_us && !watched.is_interrupted && !has_ended && !load.has_crashed() {
         let before_us = at_us;
         at_us = next_look(at_us, timing);
         tokio::select! {
             () = sleep_until(clock, at_us) => {}
             () = stop.requested() => watched.is_interrupted = true,
+            () = load.ended() => has_ended = true,
         }
+        let is_cut = watched.is_interrupted || has_ended;
         let is_measured = before_us >= timing.begin_us;
         let cpu = own_cpu();
         if is_measured {
@@ -67,24 +123,17 @@ pub async fn watch(
                 receiver_cpu_s: step.map(|step| step.cpu_s),
                 receiver_rss_bytes: step.map(|step| step.rss_bytes),
                 generator_cpu_s: (cpu - cpu_before).as_secs_f64(),
+                shards: load.shards(),
             };
             recorder.usage(((before_us - timing.begin_us) / SECOND_US) as usize, usage);
         }
         cpu_before = cpu;
-        let end_us = if watched.is_interrupted { clock.now_us().min(at_us) } else { at_us };
-        let (totals, errors, recent) = recorder.look();
+        let end_us = if is_cut { clock.now_us().min(at_us) } else { at_us };
         let step_s = (end_us.saturating_sub(before_us)).max(1) as f64 / SECOND_US as f64;
-        progress(&Progress {
-            phase: if is_measured { Phase::Measuring } else { Phase::WarmUp },
-            elapsed: Duration::from_micros(end_us),
-            total: Duration::from_micros(timing.end_us),
-            rate: recent.acknowledged_samples as f64 / step_s,
-            p50_ms: recent.p50_ms,
-            p99_ms: recent.p99_ms,
-            errors,
-            retries: totals.retries,
-        });
-        if !watched.is_interrupted && at_us == timing.begin_us {
+        let phase = if is_measured { Phase::Measuring } else { Phase::WarmUp };
+        let total = timing.ends_by_time.then(|| Duration::from_micros(timing.end_us));
+        let totals = show(recorder, load, phase, Duration::from_micros(end_us), step_s, total, progress);
+        if !is_cut && at_us == timing.begin_us {
             (cpu_begin, wait_begin) = (cpu, own_cpu_wait());
             if let Some(meter) = meter.as_deref_mut() {
                 meter.begin_or_note().await;
@@ -115,7 +164,7 @@ mod tests {
 
     #[test]
     fn looks_are_a_second_apart_and_never_across_the_end_of_the_warm_up() {
-        let timing = Timing { begin_us: 1_500_000, end_us: 3_200_000 };
+        let timing = Timing { begin_us: 1_500_000, end_us: 3_200_000, ends_by_time: true };
         let mut looks = vec![0];
         while looks[looks.len() - 1] < timing.end_us {
             looks.push(next_look(looks[looks.len() - 1], timing));

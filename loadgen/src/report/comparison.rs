@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::quantity;
+use crate::quantity;
 use crate::result::RunResult;
 
 /// Which direction of a figure is the better one.
@@ -31,7 +31,7 @@ pub struct Figure {
 }
 
 /// All figures that are compared, in the order of the tables.
-pub const FIGURES: [Figure; 9] = [
+pub const FIGURES: [Figure; 11] = [
     Figure {
         key: "cpu_s_per_million_samples",
         title: "CPU s per M samples",
@@ -45,6 +45,13 @@ pub const FIGURES: [Figure; 9] = [
         better: Better::Less,
         show: quantity::bytes,
         of: |run| run.cost.as_ref().and_then(|cost| share(cost.rss_bytes, run.series)),
+    },
+    Figure {
+        key: "rss_bytes",
+        title: "RSS",
+        better: Better::Less,
+        show: quantity::bytes,
+        of: |run| run.cost.as_ref().map(|cost| cost.rss_bytes as f64),
     },
     Figure {
         key: "peak_rss_bytes",
@@ -95,6 +102,17 @@ pub const FIGURES: [Figure; 9] = [
         show: quantity::milliseconds,
         of: |run| Some(run.max_ms),
     },
+    // Not the receiver's: it tells how much of a shared machine was left to it.
+    Figure {
+        key: "generator_cpu_s_per_million_samples",
+        title: "generator CPU s per M",
+        better: Better::Less,
+        show: quantity::number,
+        of: |run| {
+            let samples = run.achieved_rate * run.duration_s;
+            (samples > 0.0).then(|| run.headroom.cpu_s / samples * 1e6)
+        },
+    },
 ];
 
 /// One figure of one receiver.
@@ -130,8 +148,9 @@ pub struct Compared {
 
 /// Compares the receivers of these runs; runs of one receiver are its rounds, the first receiver is the base.
 ///
-/// Rounds that were interrupted, got no answer, or in which the generator was the limit say nothing about a receiver.
-pub fn compare(runs: &[RunResult]) -> Vec<Compared> {
+/// Rounds that were interrupted, got no answer, or in which the generator was the limit say nothing about a receiver;
+/// the last ones count all the same where the user allows it.
+pub fn compare(runs: &[RunResult], bottleneck_allowed: bool) -> Vec<Compared> {
     let mut names: Vec<&str> = Vec::new();
     for run in runs {
         if !names.contains(&run.receiver.as_str()) {
@@ -141,7 +160,7 @@ pub fn compare(runs: &[RunResult]) -> Vec<Compared> {
     let mut compared: Vec<Compared> = Vec::new();
     for name in names {
         let rounds: Vec<&RunResult> =
-            runs.iter().filter(|run| run.receiver == name && trusted(run)).collect();
+            runs.iter().filter(|run| run.receiver == name && trusted(run, bottleneck_allowed)).collect();
         let mut figures = BTreeMap::new();
         for figure in &FIGURES {
             let values: Vec<f64> =
@@ -156,9 +175,10 @@ pub fn compare(runs: &[RunResult]) -> Vec<Compared> {
     compared
 }
 
-fn trusted(run: &RunResult) -> bool {
+fn trusted(run: &RunResult, bottleneck_allowed: bool) -> bool {
     // Without a single answer there is no latency, and no cost of an answer.
-    run.achieved_rate > 0.0 && !run.interrupted && run.headroom.bottleneck.is_none()
+    let is_complete = run.achieved_rate > 0.0 && !run.interrupted;
+    is_complete && (bottleneck_allowed || run.headroom.bottleneck.is_none())
 }
 
 /// `base` is `None` for the first receiver, which is its own base.
@@ -216,7 +236,7 @@ mod tests {
             run("b", 2.2, 50.0),
             run("a", 0.25, 9.0),
         ];
-        let compared = compare(&runs);
+        let compared = compare(&runs, false);
         assert_eq!((compared[0].receiver.as_str(), compared[0].rounds), ("a", 3));
         let (a, b) = (&compared[0].figures, &compared[1].figures);
         assert_eq!(
@@ -232,14 +252,14 @@ mod tests {
     fn rounds_in_which_the_generator_was_the_limit_do_not_count() {
         let mut slow = run("a", 0.2, 900.0);
         slow.headroom = Headroom { bottleneck: Some("its CPUs are busy".to_owned()), ..Headroom::default() };
-        let compared = compare(&[run("a", 0.2, 5.0), slow]);
+        let compared = compare(&[run("a", 0.2, 5.0), slow], false);
         assert_eq!((compared[0].rounds, compared[0].figures["p99_ms"].max), (1, 5.0));
     }
 
     #[test]
     fn rounds_without_any_answer_do_not_count_as_fast() {
         let silent = RunResult { achieved_rate: 0.0, ..run("a", 0.0, 0.0) };
-        let compared = compare(&[silent]);
+        let compared = compare(&[silent], false);
         assert_eq!((compared[0].rounds, compared[0].figures.len()), (0, 0));
     }
 
@@ -247,7 +267,7 @@ mod tests {
     fn what_was_not_measured_has_no_ratio() {
         let mut unknown = run("remote", 0.0, 5.0);
         unknown.cost = None;
-        let compared = compare(&[unknown, run("b", 2.0, 5.0)]);
+        let compared = compare(&[unknown, run("b", 2.0, 5.0)], false);
         assert!(!compared[0].figures.contains_key("cpu_s_per_million_samples"));
         assert_eq!(compared[1].figures["cpu_s_per_million_samples"].ratio, None);
     }

@@ -97,7 +97,7 @@ impl Report {
 
     /// The report of a comparison; runs with equal names are rounds of one receiver.
     pub fn compare(command_line: String, begin_ms: i64, runs: Vec<RunResult>) -> Report {
-        let comparison = comparison::compare(&runs);
+        let comparison = comparison::compare(&runs, false);
         Report { comparison, ..Report::new(Kind::Compare, command_line, begin_ms, runs) }
     }
 
@@ -116,6 +116,14 @@ impl Report {
             ended_by: None,
             bottleneck_allowed: false,
             comparison: Vec::new(),
+        }
+    }
+
+    /// Shows figures although the generator was the limit.
+    pub fn allow_bottleneck(&mut self) {
+        self.bottleneck_allowed = true;
+        if self.kind == Kind::Compare {
+            self.comparison = comparison::compare(&self.runs, true);
         }
     }
 

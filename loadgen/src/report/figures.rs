@@ -1,7 +1,7 @@
 //! What is said about one run: warnings, the headline, and every figure with its name. Text and HTML both show these.
 
+use crate::quantity::{NONE, bytes, count, exact, milliseconds, number, percent, seconds};
 use crate::report::comparison::{share, written_per_sample};
-use crate::report::quantity::{NONE, bytes, count, exact, milliseconds, number, percent, seconds};
 use crate::result::{RunResult, Verification};
 
 /// How bad a warning is.
@@ -83,7 +83,20 @@ pub fn warnings(run: &RunResult) -> Vec<Warning> {
     if run.refused_samples > 0 {
         add(
             Severity::Caution,
-            format!("The receiver refused {} samples for good.", exact(run.refused_samples)),
+            format!(
+                "The receiver refused requests with {} samples for good; it may have stored some of them.",
+                exact(run.refused_samples)
+            ),
+        );
+    }
+    if refuses_histograms(run) {
+        let histograms = exact(run.refused_histograms);
+        add(
+            Severity::Caution,
+            format!(
+                "The receiver refused requests with {histograms} native histograms, which it does not take: leave \
+                 them out with --set native_histogram_share=0."
+            ),
         );
     }
     if run.unknown_samples > 0 {
@@ -95,6 +108,13 @@ pub fn warnings(run: &RunResult) -> Vec<Warning> {
             ),
         );
     }
+    if run.discarded_samples > 0 {
+        let samples = exact(run.discarded_samples);
+        add(
+            Severity::Caution,
+            format!("{samples} samples were never sent: they were older than the sample age limit."),
+        );
+    }
     if run.unsent_requests > 0 {
         let requests = exact(run.unsent_requests);
         add(
@@ -104,7 +124,19 @@ pub fn warnings(run: &RunResult) -> Vec<Warning> {
             ),
         );
     }
+    if let Some(cost) = run.cost.as_ref().filter(|cost| run.is_closed_loop && run.headroom.cpu_s > cost.cpu_s)
+    {
+        let (own, its) = (number(run.headroom.cpu_s), number(cost.cpu_s));
+        add(
+            Severity::Caution,
+            format!(
+                "The generator used more CPU ({own} s) than the receiver ({its} s): on one machine, the receiver \
+                 could have taken a higher rate."
+            ),
+        );
+    }
     if run.headroom.bottleneck.is_none()
+        && !run.is_closed_loop
         && run.offered_rate > 0.0
         && run.achieved_rate < run.offered_rate * KEPT_UP_SHARE
     {
@@ -112,6 +144,12 @@ pub fn warnings(run: &RunResult) -> Vec<Warning> {
         add(Severity::Caution, format!("The receiver acknowledged only {share} of the offered rate."));
     }
     warnings
+}
+
+/// Whether the receiver takes no native histograms, by its own words.
+fn refuses_histograms(run: &RunResult) -> bool {
+    let says = |text: &str| text.starts_with("answered 4") && text.to_ascii_lowercase().contains("histogram");
+    run.refused_histograms > 0 && run.errors.iter().any(|(text, _)| says(text))
 }
 
 /// The figures that people quote.
@@ -164,7 +202,8 @@ pub fn headline(run: &RunResult) -> Vec<Headline> {
 /// Every figure of a run.
 pub fn sections(run: &RunResult) -> Vec<Section> {
     let mut sections = vec![load(run), latency(run)];
-    let failed = run.retries + run.refused_samples + run.unknown_samples + run.unsent_requests > 0;
+    let lost = run.refused_samples + run.unknown_samples + run.discarded_samples + run.unsent_requests;
+    let failed = run.retries + lost > 0;
     if failed || !run.errors.is_empty() {
         sections.push(failures(run));
     }
@@ -187,6 +226,16 @@ fn load(run: &RunResult) -> Section {
     if run.acknowledged_histograms > 0 {
         rows.push(row("histograms acknowledged", exact(run.acknowledged_histograms)));
     }
+    if run.acknowledged_exemplars > 0 {
+        rows.push(row("exemplars acknowledged", exact(run.acknowledged_exemplars)));
+    }
+    if run.metadata_messages > 0 {
+        rows.push(row("metadata messages acknowledged", exact(run.metadata_messages)));
+    }
+    if let Some(shards) = run.shards {
+        let range = format!("{} to {}, {} at the end", shards.least, shards.most, shards.last);
+        rows.push(row("Prometheus' shards", range));
+    }
     let per_sample = share(run.body_bytes, run.sent_samples).map_or(NONE.to_owned(), bytes);
     rows.push(row("request bodies", format!("{}, {per_sample} per sample", bytes(run.body_bytes as f64))));
     Section { title: "Load", rows }
@@ -205,7 +254,12 @@ fn latency(run: &RunResult) -> Section {
     }
     rows.push(row("max", latency_of(run, run.max_ms)));
     rows.push(row("of it, waiting for a connection, p99", milliseconds(run.waited_p99_ms)));
-    Section { title: "Latency, from the time a request was due", rows }
+    let title = if run.is_closed_loop {
+        "Latency, from the time a request was sent"
+    } else {
+        "Latency, from the time a request was due"
+    };
+    Section { title, rows }
 }
 
 fn failures(run: &RunResult) -> Section {
@@ -215,6 +269,9 @@ fn failures(run: &RunResult) -> Section {
         row("samples of unknown fate", exact(run.unknown_samples)),
         row("requests never sent", exact(run.unsent_requests)),
     ];
+    if run.discarded_samples > 0 {
+        rows.push(row("samples too old to be sent", exact(run.discarded_samples)));
+    }
     rows.extend(run.errors.iter().map(|(text, times)| (format!("{}×", exact(*times)), printable(text))));
     Section { title: "Failures", rows }
 }
@@ -324,6 +381,29 @@ mod tests {
         assert_eq!(texts.len(), 7);
         assert!(texts[0].starts_with("3 samples are lost"));
         assert!(texts[6].contains("50 %"));
+    }
+
+    #[test]
+    fn a_receiver_without_native_histograms_is_told_from_one_that_refuses_something_else() {
+        let error = |text: &str| vec![(text.to_owned(), 1)];
+        let mut run = RunResult { refused_samples: 9, refused_histograms: 4, ..RunResult::default() };
+        run.errors = error("answered 400: native histograms are not supported by this version");
+        let text = &warnings(&run)[1].text;
+        assert!(
+            text.contains("4 native histograms") && text.contains("--set native_histogram_share=0"),
+            "{text}"
+        );
+        run.errors = error("answered 409: out of order sample");
+        assert_eq!(warnings(&run).len(), 1);
+    }
+
+    #[test]
+    fn a_generator_that_takes_most_of_a_shared_machine_says_so() {
+        let headroom = Headroom { cpu_s: 5.0, ..Headroom::default() };
+        let cost = Some(crate::result::ReceiverCost { cpu_s: 4.0, ..Default::default() });
+        let run = RunResult { is_closed_loop: true, headroom, cost, ..RunResult::default() };
+        assert!(warnings(&run)[0].text.contains("more CPU (5 s) than the receiver (4 s)"));
+        assert_eq!(warnings(&RunResult { is_closed_loop: false, ..run }), []);
     }
 
     #[test]

@@ -9,7 +9,6 @@ pub mod comparison;
 pub mod document;
 pub mod figures;
 pub mod html;
-pub mod quantity;
 pub mod table;
 pub mod text;
 

@@ -1,9 +1,9 @@
 //! The report in a terminal: warnings first, then the headline, then every figure.
 
+use crate::quantity::{NONE, bytes, count, exact, number, ratio, seconds, utc};
 use crate::report::comparison::{Better, Compared, FIGURES, Figure};
 use crate::report::document::{Kind, Report};
 use crate::report::figures::{Severity, headline, latency_of, printable, sections, warnings};
-use crate::report::quantity::{NONE, bytes, count, number, ratio, seconds, utc};
 use crate::report::table::{Table, name_value_lines};
 use crate::result::RunResult;
 
@@ -125,10 +125,14 @@ fn compare_text(report: &Report) -> String {
     let mut text = String::new();
     if let Some(run) = report.runs.first() {
         text.push_str(&format!(
-            "{}, {} series, {} samples/s offered, {} per round\n{}, on {}\n",
+            "{}, {} series, {}, {} per round\n{}, on {}\n",
             printable(&run.profile),
             count(run.series as f64),
-            count(run.offered_rate),
+            if run.is_closed_loop {
+                "each connection busy at all times".to_owned()
+            } else {
+                format!("{} samples/s offered", count(run.offered_rate))
+            },
             seconds(run.duration_s),
             utc(report.begin_ms),
             printable(&run.machine),
@@ -143,8 +147,32 @@ fn compare_text(report: &Report) -> String {
     text.push_str(&medians_table(report).to_text(2));
     if report.comparison.len() > 1 {
         text.push_str(&format!("\nTimes as much as {}\n", printable(&report.comparison[0].receiver)));
-        text.push_str(&ratios_table(report).to_text(2));
-        text.push_str("  ~ the rounds of the two overlap: this difference may be noise\n");
+        let ratios = ratios_table(report).to_text(2);
+        text.push_str(&ratios);
+        if ratios.contains('~') {
+            text.push_str("  ~ the rounds of the two overlap: this difference may be noise\n");
+        }
+    }
+    text.push_str(&read_back_lines(report));
+    text
+}
+
+/// What reading back found after each round; nothing if nobody did.
+fn read_back_lines(report: &Report) -> String {
+    let mut text = String::new();
+    for run in &report.runs {
+        let Some(found) = &run.verification else { continue };
+        if text.is_empty() {
+            text.push_str("\nRead back\n");
+        }
+        let differences = found.lost + found.altered + found.duplicated + found.unexpected;
+        text.push_str(&format!(
+            "  {}: {} samples of {} series, {} differences\n",
+            printable(&run.receiver),
+            exact(found.samples_checked),
+            exact(found.series_checked),
+            exact(differences)
+        ));
     }
     text
 }
@@ -215,7 +243,7 @@ fn warning_lines(run: &RunResult) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::result::{Headroom, ReceiverCost};
+    use crate::result::{Headroom, ReceiverCost, Verification};
 
     fn run(receiver: &str, rate: f64) -> RunResult {
         RunResult {
@@ -275,9 +303,23 @@ mod tests {
     fn a_comparison_shows_medians_and_ratios() {
         let mut other = run("prometheus", 50_000.0);
         other.cost = other.cost.map(|cost| ReceiverCost { cpu_s_per_million_samples: 5.0, ..cost });
+        let found = Verification { samples_checked: 1500, series_checked: 30, ..Verification::default() };
+        other.verification = Some(found);
         let text = Report::compare(String::new(), 0, vec![run("annulus", 50_000.0), other]).to_text();
+        assert!(text.contains("  prometheus: 1,500 samples of 30 series, 0 differences\n"), "{text}");
         assert!(text.contains("Times as much as annulus"));
         assert!(text.contains("20.0×"), "{text}");
+    }
+
+    #[test]
+    fn rounds_in_which_the_generator_was_the_limit_count_only_if_that_is_allowed() {
+        let mut slow = run("annulus", 50_000.0);
+        slow.headroom = Headroom { bottleneck: Some("its CPUs are busy".to_owned()), ..Headroom::default() };
+        let mut report = Report::compare(String::new(), 0, vec![slow]);
+        assert_eq!(report.comparison[0].rounds, 0);
+        report.allow_bottleneck();
+        assert_eq!(report.comparison[0].rounds, 1);
+        assert!(report.to_text().contains("!! The generator was the bottleneck"));
     }
 
     #[test]

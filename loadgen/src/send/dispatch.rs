@@ -5,7 +5,7 @@
 //!           of time, as from Prometheus. No lane rests while a request waits that it may carry.
 //!
 //! A lane carries one request at a time: a connection of HTTP/1.1, a stream of HTTP/2, a shard of Prometheus.
-//! Request `n` is of block `n % blocks`.
+//! Request `n` is of block `n % blocks`, and a block is the series that a shard owns as a whole.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -60,6 +60,29 @@ impl Dispatch {
         match self {
             Dispatch::AnyLane(lanes) => lanes.in_flight,
             Dispatch::Shards(shards) => shards.shards.iter().filter(|shard| shard.is_busy).count(),
+        }
+    }
+
+    /// The shards that there are; `None` for lanes that are no shards.
+    pub fn shards(&self) -> Option<usize> {
+        match self {
+            Dispatch::AnyLane(_) => None,
+            Dispatch::Shards(shards) => Some(shards.shards.len()),
+        }
+    }
+
+    /// Whether a change of the number of shards is under way.
+    pub fn is_resharding(&self) -> bool {
+        matches!(self, Dispatch::Shards(shards) if shards.wanted.is_some())
+    }
+
+    /// Changes the number of shards, as soon as all have sent what they have: until then nothing more is taken from
+    /// the log, so that no series is overtaken on its way to another shard.
+    pub fn reshard(&mut self, count: usize) {
+        if let Dispatch::Shards(shards) = self {
+            assert!(count > 0, "a load has lanes");
+            shards.wanted = Some(count);
+            shards.change_if_idle();
         }
     }
 
@@ -162,6 +185,8 @@ pub struct Shards {
     capacity: usize,
     shards: Vec<Shard>,
     backlog: VecDeque<u64>,
+    /// How many there are to be once all are idle.
+    wanted: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -174,7 +199,8 @@ impl Shards {
     /// Shards at rest.
     pub fn new(blocks: u64, shards: usize, capacity: usize) -> Shards {
         assert!(blocks > 0 && shards > 0, "a load has blocks and lanes");
-        Shards { blocks, capacity, shards: vec![Shard::default(); shards], backlog: VecDeque::new() }
+        let shards = vec![Shard::default(); shards];
+        Shards { blocks, capacity, shards, backlog: VecDeque::new(), wanted: None }
     }
 
     fn queued(&self) -> usize {
@@ -194,12 +220,26 @@ impl Shards {
             Some(request) => starts.push(Start { lane, request, ready_us: now_us }),
             None => shard.is_busy = false,
         }
+        self.change_if_idle();
         starts.extend(std::iter::from_fn(|| self.admit(now_us)));
         starts
     }
 
+    fn change_if_idle(&mut self) {
+        // A shard that is not busy has nothing in its queue.
+        if let Some(count) = self.wanted
+            && self.shards.iter().all(|shard| !shard.is_busy)
+        {
+            self.shards = vec![Shard::default(); count];
+            self.wanted = None;
+        }
+    }
+
     /// Moves requests from the log into queues, until one of them may start or the next one's queue is full.
     fn admit(&mut self, ready_us: u64) -> Option<Start> {
+        if self.wanted.is_some() {
+            return None;
+        }
         while let Some(&request) = self.backlog.front() {
             let lane = (request % self.blocks % self.shards.len() as u64) as usize;
             let shard = &mut self.shards[lane];
@@ -280,6 +320,19 @@ mod tests {
     }
 
     #[test]
+    fn shards_change_only_when_all_have_sent_what_they_had() {
+        let mut dispatch = Dispatch::Shards(Shards::new(4, 1, 5));
+        assert_eq!(dispatch.offer(0, 0), Some(start(0, 0, 0)));
+        assert_eq!(dispatch.offer(1, 1), None, "queued behind 0");
+        dispatch.reshard(2);
+        assert_eq!(dispatch.offer(3, 2), None, "the log rests");
+        assert_eq!(dispatch.finish(0, 0, 5), [start(0, 1, 5)]);
+        assert!(dispatch.is_resharding() && dispatch.shards() == Some(1));
+        assert_eq!(dispatch.finish(0, 1, 9), [start(1, 3, 9)]);
+        assert!(!dispatch.is_resharding() && dispatch.shards() == Some(2));
+    }
+
+    #[test]
     fn what_waits_can_be_forgotten() {
         for mut dispatch in [Dispatch::AnyLane(AnyLane::new(4, 1, 1)), Dispatch::Shards(Shards::new(4, 1, 1))]
         {
@@ -311,6 +364,9 @@ mod tests {
             let mut finishing = false;
             for choice in choices.iter().copied().chain(std::iter::repeat_n(0, 400)) {
                 finishing |= started.len() + dispatch.waiting() >= 200;
+                if !finishing && choice % 16 == 1 {
+                    dispatch.reshard(1 + choice as usize / 16 % 7);
+                }
                 let starts: Vec<Start> = if finishing || choice % 2 == 0 {
                     if under_way.is_empty() {
                         continue;

@@ -22,28 +22,40 @@ impl Lane {
     /// Carries requests until no more can come.
     pub async fn run(mut self) {
         while let Some(start) = self.inbox.recv().await {
-            self.carry(start).await;
-            self.shared.finish(start);
+            let begun_us = self.shared.clock.now_us();
+            let is_sent = self.carry(start, begun_us).await;
+            self.shared.finish(start, is_sent.then_some(begun_us));
         }
     }
 
-    async fn carry(&self, start: Start) {
+    /// Carries one request to its fate; `false` if it was too old to be sent.
+    async fn carry(&self, start: Start, begun_us: u64) -> bool {
         let Shared { recorder, ledger, source, plan, clock, .. } = &*self.shared;
-        let due_us = match plan.mode {
+        let scheduled_us = match plan.mode {
             Mode::Open => source.due_us(start.request),
             Mode::Closed => start.ready_us,
         };
-        recorder.start(due_us, start.ready_us, clock.now_us());
+        recorder.start(scheduled_us, start.ready_us, begun_us);
         let request = source.encode(start.request, plan.protocol);
+        if self.is_too_old(start) {
+            recorder.discard(scheduled_us, request.counts);
+            return false;
+        }
+        let due_us = match plan.mode {
+            Mode::Open => scheduled_us,
+            // A closed loop has no schedule that the time of encoding could have delayed.
+            Mode::Closed => clock.now_us(),
+        };
         recorder.send(due_us, request.counts, request.body.len());
         // From here on it may have arrived; whoever stops us finds that in the ledger.
         ledger.set(start.request, Fate::Unknown);
-        let fate = self.deliver(&request).await;
+        let fate = self.deliver(start, &request).await;
         ledger.set(start.request, fate);
         recorder.finish(due_us, clock.now_us(), request.counts, fate);
+        true
     }
 
-    async fn deliver(&self, request: &Encoded) -> Fate {
+    async fn deliver(&self, start: Start, request: &Encoded) -> Fate {
         let Shared { recorder, plan, clock, .. } = &*self.shared;
         let mut retrier = Retrier::new(plan.retry);
         loop {
@@ -67,11 +79,22 @@ impl Lane {
             match retrier.next(attempt) {
                 Next::Done(fate) => return fate,
                 Next::Retry(pause) => {
-                    recorder.retry(clock.now_us());
+                    self.shared.hold_resharding(pause);
                     tokio::time::sleep(pause).await;
+                    if self.is_too_old(start) {
+                        recorder.error("given up: older than the sample age limit".to_owned());
+                        return Fate::Unknown;
+                    }
+                    recorder.retry(clock.now_us());
                 }
             }
         }
+    }
+
+    /// Whether the samples of a request are older than the sender still sends.
+    fn is_too_old(&self, start: Start) -> bool {
+        let Shared { source, plan, clock, .. } = &*self.shared;
+        plan.age_max_us.is_some_and(|max| clock.now_us().saturating_sub(source.due_us(start.request)) > max)
     }
 }
 

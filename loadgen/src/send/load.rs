@@ -9,14 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::dispatch::{AnyLane, Dispatch, Shards, Start};
 use super::endpoint::Endpoint;
 use super::lane::Lane;
 use super::link::Link;
+use super::metadata;
+use super::reshard::Resharder;
 use super::retry::RetryPolicy;
 use super::stop::Stop;
 use crate::ledger::Ledger;
@@ -43,6 +46,10 @@ pub trait Source: Send + Sync {
     fn due_us(&self, request: u64) -> u64;
     /// Its body.
     fn encode(&self, request: u64, protocol: Protocol) -> Encoded;
+    /// The body of a metadata message of remote write 1.0.
+    fn metadata(&self) -> Bytes {
+        Bytes::new()
+    }
 }
 
 impl Source for Stream {
@@ -54,6 +61,9 @@ impl Source for Stream {
     }
     fn encode(&self, request: u64, protocol: Protocol) -> Encoded {
         Stream::encode(self, request, protocol)
+    }
+    fn metadata(&self) -> Bytes {
+        Stream::metadata(self)
     }
 }
 
@@ -78,10 +88,14 @@ pub enum Lanes {
     },
     /// Prometheus' shards.
     Shards {
-        /// How many.
-        count: usize,
+        /// How many at least, and at first.
+        min: usize,
+        /// How many at most.
+        max: usize,
         /// Requests that wait for one of them.
         capacity: usize,
+        /// Time between two judgements of how many it takes.
+        cycle: Duration,
     },
 }
 
@@ -100,6 +114,14 @@ pub struct Plan {
     pub retry: RetryPolicy,
     /// When the schedule ends, in microseconds.
     pub end_us: u64,
+    /// The first request.
+    pub first_request: u64,
+    /// The schedule ends before this request, even before its time.
+    pub end_request: u64,
+    /// Requests that are due for longer are not sent (any more), in microseconds.
+    pub age_max_us: Option<u64>,
+    /// Time between two metadata messages, which only remote write 1.0 has.
+    pub metadata_every: Option<Duration>,
 }
 
 /// No connection to the receiver.
@@ -134,10 +156,14 @@ pub(super) struct Shared {
     desk: Mutex<Desk>,
     /// No more requests will be offered.
     is_over: AtomicBool,
+    /// Tells that everything a closed loop had to send has met its fate.
+    end: Notify,
 }
 
 struct Desk {
     dispatch: Dispatch,
+    /// `None` where the number of lanes is fixed.
+    resharder: Option<Resharder>,
     /// The next request of a closed loop.
     next: u64,
 }
@@ -146,6 +172,7 @@ struct Desk {
 pub struct Load {
     shared: Arc<Shared>,
     lanes: JoinSet<()>,
+    schedule: Option<thread::JoinHandle<()>>,
     has_crashed: bool,
     stop: Stop,
 }
@@ -159,16 +186,20 @@ impl Load {
         ledger: Arc<Ledger>,
         recorder: Arc<Recorder>,
     ) -> Result<Load, Unreachable> {
-        let links = open_links(plan.links, endpoints).await?;
         let blocks = source.requests_per_round();
-        let (count, dispatch) = match plan.lanes {
+        let (count, dispatch, resharder) = match plan.lanes {
             Lanes::Any { count, in_flight_max } => {
-                (count, Dispatch::AnyLane(AnyLane::new(blocks, count, in_flight_max)))
+                (count, Dispatch::AnyLane(AnyLane::new(blocks, count, in_flight_max)), None)
             }
-            Lanes::Shards { count, capacity } => {
-                (count, Dispatch::Shards(Shards::new(blocks, count, capacity)))
+            Lanes::Shards { min, max, capacity, cycle } => {
+                let resharder = (min < max).then(|| Resharder::new(min, max, cycle));
+                (max, Dispatch::Shards(Shards::new(blocks, min, capacity)), resharder)
             }
         };
+        let metadata_link = Link::new(Arc::new(endpoints[0].clone()));
+        // Shards that do not exist yet connect when they first send.
+        let open_count = dispatch.shards().unwrap_or(count).min(plan.links);
+        let links = open_links(plan.links, open_count, endpoints).await?;
         let (lanes, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
         let shared = Arc::new(Shared {
             plan,
@@ -177,17 +208,23 @@ impl Load {
             ledger,
             recorder,
             lanes,
-            desk: Mutex::new(Desk { dispatch, next: 0 }),
+            desk: Mutex::new(Desk { dispatch, resharder, next: plan.first_request }),
             is_over: AtomicBool::new(false),
+            end: Notify::new(),
         });
         let mut tasks = JoinSet::new();
         for (index, inbox) in inboxes.into_iter().enumerate() {
             let link = Arc::clone(&links[index % links.len()]);
             tasks.spawn(Lane { shared: Arc::clone(&shared), link, inbox }.run());
         }
-        let load = Load { shared, lanes: tasks, has_crashed: false, stop: Stop::default() };
+        if let (Some(every), Protocol::RemoteWrite1) = (plan.metadata_every, plan.protocol) {
+            let message = shared.source.metadata();
+            tasks.spawn(metadata::keep_sending(Arc::clone(&shared), metadata_link, message, every));
+        }
+        let mut load =
+            Load { shared, lanes: tasks, schedule: None, has_crashed: false, stop: Stop::default() };
         match plan.mode {
-            Mode::Open => load.keep_schedule(),
+            Mode::Open => load.schedule = Some(load.keep_schedule()),
             Mode::Closed => load.shared.feed(),
         }
         Ok(load)
@@ -196,6 +233,21 @@ impl Load {
     /// The time since it began.
     pub fn clock(&self) -> Clock {
         self.shared.clock
+    }
+
+    /// Prometheus' shards at this moment; `None` for lanes that are no shards.
+    pub fn shards(&self) -> Option<usize> {
+        self.shared.desk().dispatch.shards()
+    }
+
+    /// Waits until a closed loop has sent all that it has to send; an open one ends by the clock alone.
+    pub async fn ended(&self) {
+        if self.shared.plan.mode == Mode::Open {
+            return std::future::pending().await;
+        }
+        while !self.shared.is_idle() {
+            self.shared.end.notified().await;
+        }
     }
 
     /// Ends the schedule; what is due already goes on.
@@ -213,10 +265,12 @@ impl Load {
         if self.shared.plan.mode == Mode::Closed { Vec::new() } else { forgotten }
     }
 
-    /// Whether a lane has crashed: requests would wait for it for ever, and no figure could be trusted.
+    /// Whether a lane or the schedule has crashed: requests would wait for ever, and no figure could be trusted.
     pub fn has_crashed(&mut self) -> bool {
         // Lanes end on their own only with the load.
         self.has_crashed |= self.lanes.try_join_next().is_some();
+        let is_finished = self.schedule.as_ref().is_some_and(thread::JoinHandle::is_finished);
+        self.has_crashed |= is_finished && !self.shared.is_over.load(Ordering::Acquire);
         self.has_crashed
     }
 
@@ -242,19 +296,21 @@ impl Load {
         unsent
     }
 
-    fn keep_schedule(&self) {
+    fn keep_schedule(&self) -> thread::JoinHandle<()> {
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
         // It ends with the schedule, at the latest `SLEEP_MAX` after it is stopped.
         thread::spawn(move || {
-            for request in 0.. {
+            let plan = shared.plan;
+            let mut cycle_end_us = cycle_us(plan.lanes);
+            for request in plan.first_request..plan.end_request {
                 let due_us = shared.source.due_us(request);
-                if due_us >= shared.plan.end_us || !sleep_until(&shared, &stop, due_us) {
+                if due_us >= plan.end_us || !sleep_until(&shared, &stop, due_us, &mut cycle_end_us) {
                     break;
                 }
                 shared.offer(request, due_us);
             }
             shared.is_over.store(true, Ordering::Release);
-        });
+        })
     }
 }
 
@@ -264,13 +320,26 @@ impl Drop for Load {
     }
 }
 
-/// Sleeps until the load's clock reaches a time; `false` if the schedule was stopped before.
-fn sleep_until(shared: &Shared, stop: &Stop, due_us: u64) -> bool {
+/// Length of a cycle of resharding; where there is none, no load is as long as one.
+fn cycle_us(lanes: Lanes) -> u64 {
+    match lanes {
+        Lanes::Shards { cycle, .. } => u64::try_from(cycle.as_micros()).unwrap_or(u64::MAX),
+        Lanes::Any { .. } => u64::MAX,
+    }
+}
+
+/// Sleeps until the load's clock reaches a time; `false` if the schedule was stopped before. Judges the number of
+/// shards whenever a cycle is over.
+fn sleep_until(shared: &Shared, stop: &Stop, due_us: u64, cycle_end_us: &mut u64) -> bool {
     loop {
         if stop.is_requested() {
             return false;
         }
         let now_us = shared.clock.now_us();
+        if now_us >= *cycle_end_us {
+            *cycle_end_us = now_us.saturating_add(cycle_us(shared.plan.lanes));
+            shared.judge_shards(now_us);
+        }
         if now_us >= due_us {
             return true;
         }
@@ -289,19 +358,57 @@ impl Shared {
     }
 
     fn offer(&self, request: u64, due_us: u64) {
-        let start = self.desk().dispatch.offer(request, due_us);
+        let start = {
+            let mut desk = self.desk();
+            if let Some(resharder) = &mut desk.resharder {
+                resharder.arrive(due_us);
+            }
+            desk.dispatch.offer(request, due_us)
+        };
         if let Some(start) = start {
             self.begin(start);
         }
     }
 
-    /// Called by a lane that is done with a request.
-    pub fn finish(&self, start: Start) {
+    /// Called by a lane that is done with a request, which it began to send at `begun_us`, if it sent it at all.
+    pub fn finish(&self, start: Start, begun_us: Option<u64>) {
         let now_us = self.clock.now_us();
-        let starts = self.desk().dispatch.finish(start.lane, start.request, now_us);
+        let starts = {
+            let mut desk = self.desk();
+            if let Some(resharder) = &mut desk.resharder {
+                let due_us = self.source.due_us(start.request);
+                match begun_us {
+                    Some(begun_us) => {
+                        let took = Duration::from_micros(now_us.saturating_sub(begun_us));
+                        resharder.finish(due_us, took, now_us);
+                    }
+                    None => resharder.discard(due_us),
+                }
+            }
+            desk.dispatch.finish(start.lane, start.request, now_us)
+        };
         starts.into_iter().for_each(|start| self.begin(start));
         if self.plan.mode == Mode::Closed {
             self.feed();
+            if self.is_idle() {
+                self.end.notify_one();
+            }
+        }
+    }
+
+    /// Called by a lane that pauses before it sends again.
+    pub fn hold_resharding(&self, pause: Duration) {
+        let now_us = self.clock.now_us();
+        if let Some(resharder) = &mut self.desk().resharder {
+            resharder.hold(pause, now_us);
+        }
+    }
+
+    fn judge_shards(&self, now_us: u64) {
+        let Desk { dispatch, resharder, .. } = &mut *self.desk();
+        let is_busy = dispatch.is_resharding();
+        if let Some(count) = resharder.as_mut().and_then(|resharder| resharder.judge(now_us, is_busy)) {
+            dispatch.reshard(count);
         }
     }
 
@@ -316,6 +423,10 @@ impl Shared {
         }
         let mut desk = self.desk();
         while desk.dispatch.waiting() == 0 {
+            if desk.next >= self.plan.end_request {
+                self.is_over.store(true, Ordering::Release);
+                break;
+            }
             let request = desk.next;
             desk.next += 1;
             let Some(start) = desk.dispatch.offer(request, now_us) else { break };
@@ -324,15 +435,21 @@ impl Shared {
     }
 
     fn is_idle(&self) -> bool {
-        let is_over = self.is_over.load(Ordering::Acquire);
+        if !self.is_over.load(Ordering::Acquire) {
+            return false;
+        }
         let desk = self.desk();
         let waiting = if self.plan.mode == Mode::Closed { 0 } else { desk.dispatch.waiting() };
-        is_over && desk.dispatch.in_flight() == 0 && waiting == 0
+        desk.dispatch.in_flight() == 0 && waiting == 0
     }
 }
 
-/// Opens all connections, spread over the endpoints.
-async fn open_links(count: usize, endpoints: Vec<Endpoint>) -> Result<Vec<Arc<Link>>, Unreachable> {
+/// Makes all connections, spread over the endpoints, and opens the first `open_count` of them.
+async fn open_links(
+    count: usize,
+    open_count: usize,
+    endpoints: Vec<Endpoint>,
+) -> Result<Vec<Arc<Link>>, Unreachable> {
     assert!(count > 0 && !endpoints.is_empty(), "a load has connections and a receiver");
     let endpoints: Vec<_> = endpoints.into_iter().map(Arc::new).collect();
     let permits = Arc::new(Semaphore::new(OPENING_MAX));
@@ -342,6 +459,9 @@ async fn open_links(count: usize, endpoints: Vec<Endpoint>) -> Result<Vec<Arc<Li
         let endpoint = Arc::clone(&endpoints[index % endpoints.len()]);
         let link = Arc::new(Link::new(Arc::clone(&endpoint)));
         links.push(Arc::clone(&link));
+        if index >= open_count {
+            continue;
+        }
         let permits = Arc::clone(&permits);
         opening.spawn(async move {
             // The semaphore is never closed; without a permit the connection would merely open earlier.

@@ -170,7 +170,12 @@ pub struct Plain {
     pub encode_time: Duration,
     /// The request that cannot be made.
     pub panics_at: Option<u64>,
+    /// The request whose time cannot be told.
+    pub never_due: Option<u64>,
 }
+
+/// What a receiver sees as the number of a metadata message.
+pub const METADATA: u64 = u64::MAX - 1;
 
 /// Samples of each request.
 pub const SAMPLES: u64 = 10;
@@ -180,7 +185,11 @@ impl Source for Plain {
         self.blocks
     }
     fn due_us(&self, request: u64) -> u64 {
+        assert!(self.never_due != Some(request), "this test wants a crash");
         request * self.spacing_us
+    }
+    fn metadata(&self) -> Bytes {
+        Bytes::copy_from_slice(&METADATA.to_le_bytes())
     }
     fn encode(&self, request: u64, _protocol: Protocol) -> Encoded {
         assert!(self.panics_at != Some(request), "this test wants a crash");

@@ -96,6 +96,14 @@ impl Kind {
         }
     }
 
+    /// The same with those whose series are not listed in a table.
+    pub(super) fn all_families(self) -> &'static [Family] {
+        match self {
+            Kind::Flood => std::slice::from_ref(&families::FLOOD),
+            kind => kind.families(),
+        }
+    }
+
     /// Whether its targets come and go as pods do.
     pub(super) fn churns(self) -> bool {
         match self {
@@ -285,7 +293,7 @@ fn bucket_share(index: usize, bounds_count: usize) -> u64 {
     CYCLE * place * place * (3 * last - 2 * place) / (last * last * last)
 }
 
-fn metric_type(shape: Shape) -> MetricType {
+pub(super) fn metric_type(shape: Shape) -> MetricType {
     match shape {
         Shape::Counter | Shape::ByteCounter | Shape::TickCounter | Shape::NanoCounter => MetricType::Counter,
         Shape::Histogram(_) => MetricType::Histogram,
@@ -295,7 +303,7 @@ fn metric_type(shape: Shape) -> MetricType {
     }
 }
 
-fn unit(metric: &str) -> &'static str {
+pub(super) fn unit(metric: &str) -> &'static str {
     let base = metric.strip_suffix("_total").unwrap_or(metric);
     ["seconds", "bytes"].into_iter().find(|unit| base.ends_with(unit)).unwrap_or("")
 }

@@ -11,9 +11,11 @@ use bytes::Bytes;
 
 use super::catalogue::{Catalogue, Recipe};
 use super::delivery::{Delivery, Slot};
+use super::exemplar::{Chosen, Exemplars, put_exemplar, trace_id};
 use super::histogram::{self, Native};
 use super::layout::{Layout, Life};
 use super::message::{Frame, Section, Writer, labels, put_histogram, put_series};
+use super::metadata;
 use super::mix::under;
 use super::names::Names;
 use super::profile::Profile;
@@ -39,6 +41,7 @@ pub struct Stream {
     layout: Layout,
     names: Names,
     delivery: Delivery,
+    exemplars: Exemplars,
     begin_ms: i64,
     interval_us: u64,
     /// By block and protocol.
@@ -52,6 +55,7 @@ struct Prepared {
     generation_sum: u64,
     floats: Template,
     natives: Vec<PreparedNative>,
+    exemplars: Vec<PreparedExemplar>,
 }
 
 /// The fixed parts of a native histogram's series. Its value changes in length from round to round, so it is
@@ -64,10 +68,18 @@ struct PreparedNative {
     frame: Frame,
 }
 
+/// The fixed parts of the entry of an exemplar.
+#[derive(Debug)]
+struct PreparedExemplar {
+    chosen: Chosen,
+    frame: Frame,
+    labels: Vec<u8>,
+}
+
 impl Stream {
     /// Lays out all targets. Nothing is encoded yet.
     pub fn new(config: &StreamConfig) -> Result<Stream, StreamError> {
-        let mut profile = Profile::read(&config.profile)?;
+        let mut profile = Profile::read_with(&config.profile, &config.profile_changes)?;
         if let Some(series) = config.series {
             let most = super::profile::SERIES_MAX;
             if !(1..=most).contains(&series) {
@@ -93,10 +105,12 @@ impl Stream {
         let layout =
             Layout::new(&profile, &catalogue, config.seed, config.samples_per_request, config.interval_ms);
         let delivery = Delivery::new(&profile, config.seed);
+        let exemplars = Exemplars::new(&profile, config.seed);
         let blocks = (0..layout.blocks()).map(|_| Default::default()).collect();
         let names = Names { cluster: profile.cluster, environment: profile.environment, seed: config.seed };
         let interval_us = config.interval_ms as u64 * 1000;
-        Ok(Stream { catalogue, layout, names, delivery, begin_ms: config.begin_ms, interval_us, blocks })
+        let begin_ms = config.begin_ms;
+        Ok(Stream { catalogue, layout, names, delivery, exemplars, begin_ms, interval_us, blocks })
     }
 
     /// Time of round 0, milliseconds since the Unix epoch.
@@ -150,6 +164,11 @@ impl Stream {
             Some(prepared) => self.fill(&prepared, block, round, protocol),
             None => self.encode_from_scratch(block, round, protocol),
         }
+    }
+
+    /// The metadata of all metrics, as the body of a message of remote write 1.0 without series.
+    pub fn metadata(&self) -> Bytes {
+        metadata::encode((0..self.layout.target_count()).map(|target| self.layout.target(target).kind))
     }
 
     /// Number of targets.
@@ -235,6 +254,30 @@ impl Stream {
             .collect()
     }
 
+    /// The series of a block that carry an exemplar.
+    fn chosen(&self, sections: &[Section], round: u64) -> Vec<Chosen> {
+        if self.exemplars.is_never() {
+            return Vec::new();
+        }
+        let of_section = |(index, section): (usize, &Section)| {
+            let (first, slots) = (section.piece.recipes.start, section.piece.first_slot..);
+            let life = self.layout.life(section.piece.target, round);
+            let recipes = self.catalogue.recipes(section.kind)[section.piece.recipes.clone()].iter();
+            let having = recipes
+                .zip(slots)
+                .enumerate()
+                .filter(|(_, (recipe, slot))| self.exemplars.has(recipe, *slot));
+            let chosen = having.map(|(place, (_, slot))| Chosen {
+                section: index,
+                at: first + place,
+                slot,
+                trace_id: trace_id(under(life.hash, slot)),
+            });
+            chosen.collect::<Vec<_>>()
+        };
+        sections.iter().enumerate().flat_map(of_section).collect()
+    }
+
     /// The block as it is compressed for a round; `None` in a round with stale markers, and where compressing it
     /// is not worth it: for a round older than the one kept, and where the next round needs other labels already.
     fn prepared(&self, block: u64, round: u64, protocol: Protocol) -> Option<Arc<Prepared>> {
@@ -264,7 +307,8 @@ impl Stream {
 
     fn compress(&self, block: u64, round: u64, generation_sum: u64, protocol: Protocol) -> Prepared {
         let sections = self.sections(block, round);
-        let writer = Writer::new(&self.catalogue, protocol, &sections);
+        let chosen = self.chosen(&sections, round);
+        let writer = Writer::new(&self.catalogue, protocol, &sections, &chosen);
         // What never changes is compressed with the labels, as a sender would.
         let message = writer.floats(|section, at, out| {
             let recipe = &self.catalogue.recipes(section.kind)[at];
@@ -278,7 +322,13 @@ impl Stream {
             writer.frame(section, at, &mut frame);
             natives.push(PreparedNative { section, at, frame });
         });
-        Prepared { generation_sum, floats: Template::new(&message), natives }
+        let exemplar = |(index, chosen): (usize, &Chosen)| {
+            let mut frame = Frame::default();
+            writer.frame(chosen.section, chosen.at, &mut frame);
+            PreparedExemplar { chosen: chosen.clone(), frame, labels: writer.exemplar_labels(index) }
+        };
+        let exemplars = chosen.iter().enumerate().map(exemplar).collect();
+        Prepared { generation_sum, floats: Template::new(&message), natives, exemplars }
     }
 
     /// Copies a prepared block and fills in the values of a round.
@@ -300,6 +350,12 @@ impl Stream {
             put_native(&recipes[native.at], *life, round, timestamp_ms, protocol, &mut samples);
             put_series(protocol, &native.frame, &samples, &mut tail);
         }
+        for PreparedExemplar { chosen, frame, labels } in &prepared.exemplars {
+            let hash = exemplar_hash(pieces[chosen.section].1, chosen.slot, round);
+            samples.clear();
+            put_exemplar(protocol, labels, hash, timestamp_ms, &mut samples);
+            put_series(protocol, frame, &samples, &mut tail);
+        }
         let mut body = Vec::with_capacity(10 + prepared.floats.elements_bytes() + tail.len());
         put_varint((prepared.floats.message_bytes() + tail.len()) as u64, &mut body);
         let values = pieces.iter().flat_map(|(recipes, life, piece)| {
@@ -314,14 +370,17 @@ impl Stream {
         put_elements(&tail, &mut body);
         let slots = self.layout.block_slots(block);
         let (series, histograms) = (slots.end - slots.start, prepared.natives.len() as u64);
-        let counts = Counts { series, samples: series - histograms, histograms, exemplars: 0 };
+        let exemplars = prepared.exemplars.len() as u64;
+        let counts =
+            Counts { series: series + exemplars, samples: series - histograms, histograms, exemplars };
         Encoded { body: Bytes::from(body), counts }
     }
 
     /// Writes and compresses the whole message.
     pub(super) fn encode_from_scratch(&self, block: u64, round: u64, protocol: Protocol) -> Encoded {
         let sections = self.sections(block, round);
-        let writer = Writer::new(&self.catalogue, protocol, &sections);
+        let chosen = self.chosen(&sections, round);
+        let writer = Writer::new(&self.catalogue, protocol, &sections, &chosen);
         let mut counts = Counts::default();
         let carried = |section: &Section, at: usize| {
             let slot = section.piece.first_slot + (at - section.piece.recipes.start) as u64;
@@ -354,6 +413,22 @@ impl Stream {
             }
             counts.histograms += carried.rounds().len() as u64;
         });
+        for (index, exemplar) in chosen.iter().enumerate() {
+            let section = &sections[exemplar.section];
+            let life = self.layout.life(section.piece.target, round);
+            // An exemplar comes with the sample of its round, and a stale marker has none.
+            if life.is_last || !carried(section, exemplar.at).rounds().contains(&round) {
+                continue;
+            }
+            let hash = exemplar_hash(life, exemplar.slot, round);
+            samples.clear();
+            let labels = writer.exemplar_labels(index);
+            put_exemplar(protocol, &labels, hash, self.timestamp_ms(block, round), &mut samples);
+            writer.frame(exemplar.section, exemplar.at, &mut frame);
+            put_series(protocol, &frame, &samples, &mut message.bytes);
+            counts.exemplars += 1;
+            counts.series += 1;
+        }
         let body = snap::raw::Encoder::new().compress_vec(&message.bytes);
         Encoded { body: body.expect("a request stays far below 4 GiB").into(), counts }
     }
@@ -364,8 +439,18 @@ impl Prepared {
         let native = |native: &PreparedNative| {
             size_of_val(native) + native.frame.labels.capacity() + native.frame.metadata.capacity()
         };
-        self.floats.memory_bytes() + self.natives.iter().map(native).sum::<usize>()
+        let exemplar = |exemplar: &PreparedExemplar| {
+            let frame = exemplar.frame.labels.capacity() + exemplar.frame.metadata.capacity();
+            size_of_val(exemplar) + frame + exemplar.labels.capacity() + exemplar.chosen.trace_id.capacity()
+        };
+        let natives: usize = self.natives.iter().map(native).sum();
+        self.floats.memory_bytes() + natives + self.exemplars.iter().map(exemplar).sum::<usize>()
     }
+}
+
+/// What an exemplar's value follows.
+fn exemplar_hash(life: Life, slot: u64, round: u64) -> u64 {
+    under(under(life.hash, slot), round)
 }
 
 fn moment(recipe: &Recipe, life: Life, round: u64) -> Moment {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::proto::{put_key, put_len, put_varint, zigzag};
+use super::proto::{put_double, put_key, put_len, put_varint, zigzag};
 use super::value::{CYCLE, Moment, STALE_NAN_BITS, events, observed, sum};
 
 const SCHEMA: i64 = 3;
@@ -120,11 +120,6 @@ pub(super) fn put_stale(timestamp_ms: i64, out: &mut Vec<u8>) {
     put_varint(0, out);
     put_key(15, 0, out);
     put_varint(timestamp_ms as u64, out);
-}
-
-fn put_double(field: u64, value: f64, out: &mut Vec<u8>) {
-    put_key(field, 1, out);
-    out.extend(value.to_le_bytes());
 }
 
 /// The upper bound of a bucket.

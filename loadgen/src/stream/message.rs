@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use super::Protocol;
 use super::catalogue::{Catalogue, Kind, Recipe, Source};
+use super::exemplar::{Chosen, TRACE_ID};
 use super::layout::Piece;
 use super::proto::{SAMPLE_TIMESTAMP_AT, SAMPLE_VALUE_AT, put_key, put_len, put_varint, varint_len};
 use super::template::Message;
@@ -25,6 +26,7 @@ pub(super) struct Writer<'a> {
     catalogue: &'a Catalogue,
     protocol: Protocol,
     sections: &'a [Section],
+    exemplars: &'a [Chosen],
     symbols: Symbols,
 }
 
@@ -38,6 +40,9 @@ struct Symbols {
     text_refs: Vec<u32>,
     /// The symbols of the target labels of each section.
     target_refs: Vec<Vec<u32>>,
+    /// The symbol of the exemplars' label, and that of each trace id.
+    trace_name_ref: u32,
+    trace_refs: Vec<u32>,
 }
 
 /// The parts of a series around its samples.
@@ -48,12 +53,17 @@ pub(super) struct Frame {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(catalogue: &'a Catalogue, protocol: Protocol, sections: &'a [Section]) -> Writer<'a> {
+    pub(super) fn new(
+        catalogue: &'a Catalogue,
+        protocol: Protocol,
+        sections: &'a [Section],
+        exemplars: &'a [Chosen],
+    ) -> Writer<'a> {
         let symbols = match protocol {
             Protocol::RemoteWrite1 => Symbols::default(),
-            Protocol::RemoteWrite2 => Symbols::new(catalogue, sections),
+            Protocol::RemoteWrite2 => Symbols::new(catalogue, sections, exemplars),
         };
-        Writer { catalogue, protocol, sections, symbols }
+        Writer { catalogue, protocol, sections, exemplars, symbols }
     }
 
     /// The message with its series of floats. `put_samples` writes the sample fields of a series; a series without
@@ -122,6 +132,23 @@ impl<'a> Writer<'a> {
                 self.put_metadata(recipe, &mut frame.metadata);
             }
         }
+    }
+
+    /// The label field of an exemplar: its trace.
+    pub(super) fn exemplar_labels(&self, index: usize) -> Vec<u8> {
+        let (mut content, mut field) = (Vec::new(), Vec::new());
+        match self.protocol {
+            Protocol::RemoteWrite1 => {
+                put_len(1, TRACE_ID.as_bytes(), &mut content);
+                put_len(2, self.exemplars[index].trace_id.as_bytes(), &mut content);
+            }
+            Protocol::RemoteWrite2 => {
+                put_varint(self.symbols.trace_name_ref.into(), &mut content);
+                put_varint(self.symbols.trace_refs[index].into(), &mut content);
+            }
+        }
+        put_len(1, &content, &mut field);
+        field
     }
 
     fn put_labels(&self, section: &Section, recipe: &Recipe, out: &mut Vec<u8>) {
@@ -195,7 +222,7 @@ pub(super) fn put_histogram(protocol: Protocol, histogram: &[u8], out: &mut Vec<
 
 impl Symbols {
     /// Numbers every text that the sections use, in the order in which they use them.
-    fn new(catalogue: &Catalogue, sections: &[Section]) -> Symbols {
+    fn new(catalogue: &Catalogue, sections: &[Section], exemplars: &[Chosen]) -> Symbols {
         let mut symbols = Symbols { text_refs: vec![0; catalogue.text_count()], ..Symbols::default() };
         symbols.push("");
         // Targets share some values (their cluster, their node), so those are looked up by text.
@@ -218,6 +245,10 @@ impl Symbols {
                 symbols.text_ref(catalogue, recipe.unit);
             }
             symbols.target_refs.push(target_refs);
+        }
+        if !exemplars.is_empty() {
+            symbols.trace_name_ref = symbols.push(TRACE_ID);
+            symbols.trace_refs = exemplars.iter().map(|chosen| symbols.push(&chosen.trace_id)).collect();
         }
         symbols
     }

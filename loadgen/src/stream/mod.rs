@@ -6,15 +6,20 @@
 
 mod catalogue;
 mod delivery;
+mod exemplar;
 mod families;
 mod generator;
 mod histogram;
 mod layout;
 mod message;
+mod metadata;
 mod mix;
 mod names;
 mod profile;
 mod proto;
+#[cfg(test)]
+#[path = "../../tests/it/remote_write.rs"]
+mod remote_write;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -57,6 +62,9 @@ pub struct Counts {
 pub struct StreamConfig {
     /// Built-in profile name or the content of a profile file (TOML).
     pub profile: String,
+    /// Keys of it with other values, as KEY=VALUE.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profile_changes: Vec<String>,
     /// Streams of different seeds have different values, pods and addresses.
     pub seed: u64,
     /// Active series wanted at any time; overrides the profile's own number when given.

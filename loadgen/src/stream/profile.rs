@@ -1,6 +1,7 @@
 //! Profiles: what kind of cluster the stream looks like. TOML, built in or from a file.
 
 use serde::Deserialize;
+use toml::{Table, Value};
 
 use super::StreamError;
 
@@ -26,14 +27,15 @@ pub const KEYS_HELP: &str = "\
 description              one line for people
 series                   active series at any time, exact [100000]
 cluster, environment     external labels of every series
-churn_per_hour           share of the pods replaced within an hour; 2.0 replaces each pod twice an hour [0]
-counter_resets_per_hour  share of the containers that restart within an hour: their counters begin at zero [0]
-native_histogram_share   share of the application pods whose latency histograms are native [0]
-late_share               share of the samples sent late_rounds scrapes after their time, out of order [0]
+churn_per_hour           share of the pods replaced in an hour; 2.0 is twice an hour each [0]
+counter_resets_per_hour  share of the containers that restart in an hour: counters at zero [0]
+native_histogram_share   share of the application pods with native latency histograms [0]
+exemplar_share           share of counters and buckets with an exemplar in each request [0]
+late_share               share of the samples sent late_rounds scrapes late, out of order [0]
 late_rounds              how late those are, in scrapes [4]
-duplicate_share          share of the samples that the next request of their series repeats, bit for bit [0]
+duplicate_share          share of the samples that the next request repeats, bit for bit [0]
 [mix]                    proportions of the series by kind of target: node_exporter, cadvisor,
-                         kube_state_metrics, apiserver, app, flood (one metric with a session label)";
+                         kube_state_metrics, apiserver, app, flood (one metric, many sessions)";
 
 /// More would not fit into one generator; several generators with different seeds do.
 pub const SERIES_MAX: u64 = 100_000_000;
@@ -61,6 +63,9 @@ pub struct Profile {
     pub counter_resets_per_hour: f64,
     /// Share of the application pods whose latency histograms are native instead of classic.
     pub native_histogram_share: f64,
+    /// Share of the counters, histogram buckets and native histograms that carry an exemplar in each request.
+    /// Prometheus sends exemplars only where `send_exemplars` asks for it.
+    pub exemplar_share: f64,
     /// Share of the samples that are withheld in their round and sent `late_rounds` rounds later, out of order.
     /// Native histograms too: a receiver that takes only floats out of order refuses those.
     pub late_share: f64,
@@ -100,6 +105,7 @@ impl Default for Profile {
             churn_per_hour: 0.0,
             counter_resets_per_hour: 0.0,
             native_histogram_share: 0.0,
+            exemplar_share: 0.0,
             late_share: 0.0,
             late_rounds: 4,
             duplicate_share: 0.0,
@@ -132,15 +138,32 @@ impl Mix {
 impl Profile {
     /// Reads the name of a built-in profile, or the content of a profile file.
     pub fn read(name_or_text: &str) -> Result<Profile, StreamError> {
-        if let Some(built_in) = BUILT_IN.iter().find(|built_in| built_in.name == name_or_text.trim()) {
-            return parse(built_in.text);
+        let profile = parse(text(name_or_text)?)?;
+        profile.check().map_err(|error| StreamError(format!("profile: {error}")))?;
+        Ok(profile)
+    }
+
+    /// The same with some keys changed: `series=500`, `mix.app=1`. Texts need no quotes.
+    pub fn read_with(name_or_text: &str, changes: &[String]) -> Result<Profile, StreamError> {
+        if changes.is_empty() {
+            return Profile::read(name_or_text);
         }
-        if !name_or_text.contains(['=', '\n']) {
-            let names = BUILT_IN.map(|built_in| built_in.name).join(", ");
-            let name = name_or_text.trim();
-            return Err(StreamError(format!("there is no profile {name:?}; built in are {names}")));
+        let text = text(name_or_text)?;
+        let mut profile = parse(text)?;
+        let mut table: Table =
+            toml::from_str(text).map_err(|error| StreamError(format!("profile: {}", one_line(&error))))?;
+        for change in changes {
+            let wrong = |why: &str| StreamError(format!("--set {change}: {why}"));
+            let (key, value) = change.split_once('=').ok_or_else(|| wrong("write it as KEY=VALUE"))?;
+            let lines = [format!("{key} = {value}"), format!("{key} = {value:?}")];
+            let changed = lines.iter().find_map(|line| toml::from_str::<Table>(line).ok());
+            merge(&mut table, changed.ok_or_else(|| wrong("write it as KEY=VALUE"))?);
+            profile = table.clone().try_into().map_err(|error| wrong(&one_line(&error)))?;
         }
-        parse(name_or_text)
+        profile
+            .check()
+            .map_err(|error| StreamError(format!("--set {}: {error}", changes.join(" --set "))))?;
+        Ok(profile)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -160,6 +183,7 @@ impl Profile {
             ("churn_per_hour", self.churn_per_hour, EVENTS_PER_HOUR_MAX),
             ("counter_resets_per_hour", self.counter_resets_per_hour, EVENTS_PER_HOUR_MAX),
             ("native_histogram_share", self.native_histogram_share, 1.0),
+            ("exemplar_share", self.exemplar_share, 1.0),
             ("late_share", self.late_share, 0.5),
             ("duplicate_share", self.duplicate_share, 1.0),
         ] {
@@ -184,16 +208,40 @@ impl Profile {
     }
 }
 
+/// The content of a built-in profile, or what is content already.
+fn text(name_or_text: &str) -> Result<&str, StreamError> {
+    let name = name_or_text.trim();
+    if let Some(built_in) = BUILT_IN.iter().find(|built_in| built_in.name == name) {
+        return Ok(built_in.text);
+    }
+    if !name_or_text.contains(['=', '\n']) {
+        let names = BUILT_IN.map(|built_in| built_in.name).join(", ");
+        return Err(StreamError(format!("there is no profile {name:?}; built in are {names}")));
+    }
+    Ok(name_or_text)
+}
+
 fn parse(text: &str) -> Result<Profile, StreamError> {
-    let profile: Profile = toml::from_str(text).map_err(|error| {
+    toml::from_str(text).map_err(|error| {
         let start = error.span().map(|span| span.start);
         let place = start.map(|start| place(text, start)).unwrap_or_default();
-        // The crate's message may continue with a list on lines of its own; an error is one line.
-        let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-        StreamError(format!("profile: {place}{message}"))
-    })?;
-    profile.check().map_err(|error| StreamError(format!("profile: {error}")))?;
-    Ok(profile)
+        StreamError(format!("profile: {place}{}", one_line(&error)))
+    })
+}
+
+/// The crate's message may continue with a list on lines of its own; an error is one line.
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Puts values into a table, below the keys that it has already.
+fn merge(table: &mut Table, changes: Table) {
+    for (key, value) in changes {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(changes)) => merge(inner, changes),
+            (_, value) => drop(table.insert(key, value)),
+        }
+    }
 }
 
 /// The line of an offset, with the key that the line sets.
@@ -243,6 +291,29 @@ mod tests {
         assert!(top.contains("line 2") && top.contains("`serie`"), "{top}");
         let nested = error("[mix]\nkafka = 1.0\n");
         assert!(nested.contains("line 2") && nested.contains("`kafka`"), "{nested}");
+    }
+
+    #[test]
+    fn keys_can_be_changed_on_top_of_a_profile() {
+        let change = |changes: &[&str]| {
+            let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+            Profile::read_with("kube-small", &changes)
+        };
+        let plain = Profile::read("kube-small").unwrap();
+        assert_eq!(change(&[]).unwrap(), plain);
+        let changed = change(&["native_histogram_share=0", "mix.app = 1", "cluster=here"]).unwrap();
+        assert_eq!((changed.native_histogram_share, changed.cluster.as_str()), (0.0, "here"));
+        assert_eq!((changed.mix.app, changed.mix.apiserver), (1.0, plain.mix.apiserver));
+        for (wrong, part) in [
+            ("native_histogram_shares=0", "unknown field"),
+            ("series=many", "invalid type"),
+            ("series", "KEY=VALUE"),
+            ("late_share=2", "not between 0 and 0.5"),
+        ] {
+            let error = change(&[wrong]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--set {wrong}: ")) && error.contains(part), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
     }
 
     #[test]

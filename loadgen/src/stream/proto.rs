@@ -35,6 +35,11 @@ pub(super) fn put_len(field: u64, content: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(content);
 }
 
+pub(super) fn put_double(field: u64, value: f64, out: &mut Vec<u8>) {
+    put_key(field, 1, out);
+    out.extend(value.to_le_bytes());
+}
+
 /// How a signed number is written so that small ones stay short.
 pub(super) fn zigzag(value: i64) -> u64 {
     (value << 1 ^ value >> 63) as u64

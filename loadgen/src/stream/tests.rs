@@ -1,104 +1,15 @@
 //! The stream against an independent decoder: what is sent is what is expected, in every way of encoding it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
 use prost::Message;
 
+use super::remote_write::{Histogram, Label, Sample, v1, v2};
 use super::*;
 
 const BEGIN_MS: i64 = 1_770_000_000_000;
 const PROTOCOLS: [Protocol; 2] = [Protocol::RemoteWrite1, Protocol::RemoteWrite2];
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Span {
-    #[prost(sint32, tag = "1")]
-    offset: i32,
-    #[prost(uint32, tag = "2")]
-    length: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Histogram {
-    #[prost(uint64, optional, tag = "1")]
-    count: Option<u64>,
-    #[prost(double, tag = "3")]
-    sum: f64,
-    #[prost(sint32, tag = "4")]
-    schema: i32,
-    #[prost(double, tag = "5")]
-    zero_threshold: f64,
-    #[prost(uint64, optional, tag = "6")]
-    zero_count: Option<u64>,
-    #[prost(message, repeated, tag = "11")]
-    positive_spans: Vec<Span>,
-    #[prost(sint64, repeated, tag = "12")]
-    positive_deltas: Vec<i64>,
-    #[prost(int64, tag = "15")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Series1 {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-    #[prost(message, repeated, tag = "4")]
-    histograms: Vec<Histogram>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Request1 {
-    #[prost(message, repeated, tag = "1")]
-    series: Vec<Series1>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Metadata {
-    #[prost(int32, tag = "1")]
-    metric_type: i32,
-    #[prost(uint32, tag = "3")]
-    help: u32,
-    #[prost(uint32, tag = "4")]
-    unit: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Series2 {
-    #[prost(uint32, repeated, tag = "1")]
-    label_refs: Vec<u32>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-    #[prost(message, repeated, tag = "3")]
-    histograms: Vec<Histogram>,
-    #[prost(message, optional, tag = "5")]
-    metadata: Option<Metadata>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Request2 {
-    #[prost(string, repeated, tag = "4")]
-    symbols: Vec<String>,
-    #[prost(message, repeated, tag = "5")]
-    series: Vec<Series2>,
-}
 
 type Labels = Vec<(String, String)>;
 
@@ -187,27 +98,38 @@ fn decoded(labels: Labels, samples: &[Sample], histograms: &[Histogram]) -> Deco
 fn decode(encoded: &Encoded, protocol: Protocol) -> Vec<Decoded> {
     let bytes = unpack(encoded);
     let mut counts = Counts::default();
-    let mut all = Vec::new();
+    let (mut all, mut exemplars) = (Vec::new(), Vec::new());
     match protocol {
         Protocol::RemoteWrite1 => {
-            for series in Request1::decode(&bytes[..]).unwrap().series {
+            for series in v1::Request::decode(&bytes[..]).unwrap().series {
+                counts.series += 1;
                 counts.samples += series.samples.len() as u64;
                 counts.histograms += series.histograms.len() as u64;
-                let labels = series.labels.into_iter().map(|label| (label.name, label.value)).collect();
-                all.push(decoded(labels, &series.samples, &series.histograms));
+                let texts =
+                    |labels: Vec<Label>| labels.into_iter().map(|label| (label.name, label.value)).collect();
+                let labels: Labels = texts(series.labels);
+                if let Some(exemplar) = series.exemplars.into_iter().next() {
+                    assert!(series.samples.is_empty() && series.histograms.is_empty());
+                    exemplars.push((labels, exemplar.timestamp, texts(exemplar.labels)));
+                } else {
+                    all.push(decoded(labels, &series.samples, &series.histograms));
+                }
             }
         }
         Protocol::RemoteWrite2 => {
-            let request = Request2::decode(&bytes[..]).unwrap();
+            let request = v2::Request::decode(&bytes[..]).unwrap();
             assert_eq!(request.symbols[0], "");
             let unique: HashSet<_> = request.symbols.iter().collect();
             assert_eq!(unique.len(), request.symbols.len(), "a symbol occurs twice");
             for series in request.series {
+                counts.series += 1;
                 counts.samples += series.samples.len() as u64;
                 counts.histograms += series.histograms.len() as u64;
                 let text = |symbol: u32| request.symbols[symbol as usize].clone();
-                let pairs = series.label_refs.chunks_exact(2);
-                let labels: Labels = pairs.map(|pair| (text(pair[0]), text(pair[1]))).collect();
+                let texts = |refs: &[u32]| {
+                    refs.chunks_exact(2).map(|pair| (text(pair[0]), text(pair[1]))).collect::<Labels>()
+                };
+                let labels = texts(&series.label_refs);
                 let metadata = series.metadata.unwrap();
                 let name = &labels[0].1;
                 assert!((1..=3).contains(&metadata.metric_type), "{name}");
@@ -218,12 +140,23 @@ fn decode(encoded: &Encoded, protocol: Protocol) -> Vec<Decoded> {
                     "{name}"
                 );
                 assert!(["", "seconds", "bytes"].contains(&text(metadata.unit).as_str()));
-                all.push(decoded(labels, &series.samples, &series.histograms));
+                if let [exemplar] = &series.exemplars[..] {
+                    assert!(series.samples.is_empty() && series.histograms.is_empty());
+                    exemplars.push((labels, exemplar.timestamp, texts(&exemplar.label_refs)));
+                } else {
+                    all.push(decoded(labels, &series.samples, &series.histograms));
+                }
             }
         }
     }
-    counts.series = all.len() as u64;
+    counts.exemplars = exemplars.len() as u64;
     assert_eq!(counts, encoded.counts);
+    let timestamps: HashMap<&Labels, i64> =
+        all.iter().map(|series| (&series.labels, series.samples[series.samples.len() - 1].0)).collect();
+    for (labels, timestamp_ms, trace) in &exemplars {
+        assert_eq!(timestamps.get(labels), Some(timestamp_ms), "an exemplar without its sample: {labels:?}");
+        assert!(matches!(&trace[..], [(name, id)] if name == "trace_id" && id.len() == 32), "{trace:?}");
+    }
     for series in &all {
         assert!(series.labels.is_sorted_by(|left, right| left.0 < right.0), "{:?}", series.labels);
         assert!(series.samples.is_sorted_by(|left, right| left.0 < right.0), "{series:?}");
@@ -236,6 +169,7 @@ fn config(profile: &str, seed: u64) -> StreamConfig {
     let profile = profile.to_owned();
     StreamConfig {
         profile,
+        profile_changes: Vec::new(),
         seed,
         series: None,
         samples_per_request: 100,
@@ -285,21 +219,24 @@ fn profiles() -> impl Strategy<Value = String> {
         0.0..1.0,
         any::<[bool; 6]>(),
         any::<bool>(),
+        prop_oneof![Just(0.0), 0.0..1.0],
     )
-        .prop_map(|(series, churn, resets, native, late, late_rounds, repeated, kinds, is_plain)| {
-            let names = ["node_exporter", "cadvisor", "kube_state_metrics", "apiserver", "flood"];
-            let mix: String = names
-                .iter()
-                .zip(kinds)
-                .map(|(name, is_in)| format!("{name} = {}\n", u8::from(is_in)))
-                .collect();
-            let (late, repeated) = if is_plain { (0.0, 0.0) } else { (late, repeated) };
-            format!(
-                "series = {series}\nchurn_per_hour = {churn}\ncounter_resets_per_hour = {resets}\n\
+        .prop_map(
+            |(series, churn, resets, native, late, late_rounds, repeated, kinds, is_plain, exemplars)| {
+                let names = ["node_exporter", "cadvisor", "kube_state_metrics", "apiserver", "flood"];
+                let mix: String = names
+                    .iter()
+                    .zip(kinds)
+                    .map(|(name, is_in)| format!("{name} = {}\n", u8::from(is_in)))
+                    .collect();
+                let (late, repeated) = if is_plain { (0.0, 0.0) } else { (late, repeated) };
+                format!(
+                    "series = {series}\nchurn_per_hour = {churn}\ncounter_resets_per_hour = {resets}\n\
                  native_histogram_share = {native}\nlate_share = {late}\nlate_rounds = {late_rounds}\n\
-                 duplicate_share = {repeated}\n[mix]\n{mix}app = 1\n"
-            )
-        })
+                 duplicate_share = {repeated}\nexemplar_share = {exemplars}\n[mix]\n{mix}app = 1\n"
+                )
+            },
+        )
 }
 
 proptest! {
@@ -357,6 +294,47 @@ fn a_round_has_exactly_as_many_series_as_asked_for() {
     let series: Vec<_> = requests.flat_map(|encoded| decode(&encoded, Protocol::RemoteWrite1)).collect();
     let unique: HashSet<_> = series.iter().map(|series| &series.labels).collect();
     assert_eq!((series.len(), unique.len()), (12_345, 12_345));
+}
+
+#[test]
+fn as_many_series_carry_exemplars_as_the_profile_says() {
+    let mut config = config("kube-small", 1);
+    config.profile_changes = vec!["exemplar_share=0.1".to_owned()];
+    let stream = Stream::new(&config).unwrap();
+    for protocol in PROTOCOLS {
+        let all: Vec<_> =
+            (0..stream.requests_per_round()).map(|request| stream.encode(request, protocol)).collect();
+        all.iter().for_each(|encoded| drop(decode(encoded, protocol)));
+        let share = all.iter().map(|encoded| encoded.counts.exemplars).sum::<u64>() as f64
+            / stream.samples_per_round() as f64;
+        // About seven of ten series are counters or buckets.
+        assert!((0.05..0.1).contains(&share), "{share}");
+    }
+}
+
+#[test]
+fn metadata_names_each_metric_that_is_sent_once() {
+    for profile in ["kube-small", "single-metric-flood"] {
+        let stream = Stream::new(&config(profile, 1)).unwrap();
+        let bytes = snap::raw::Decoder::new().decompress_vec(&stream.metadata()).unwrap();
+        let request = v1::Request::decode(&bytes[..]).unwrap();
+        assert!(request.series.is_empty());
+        let types: BTreeMap<_, _> = request
+            .metadata
+            .iter()
+            .map(|entry| (entry.metric_family_name.as_str(), entry.metric_type))
+            .collect();
+        assert_eq!(types.len(), request.metadata.len(), "a metric occurs twice");
+        assert!(request.metadata.iter().all(|entry| !entry.help.is_empty()));
+        for target in 0..stream.targets().min(20) {
+            for series in stream.expected(target, stream.requests_per_round()) {
+                let name = series.labels[0].1.as_str();
+                let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+                let family = types.get(name).or_else(|| types.get(base?));
+                assert!(family.is_some() || name == "up" || name.starts_with("scrape_"), "{name}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::verifier::{NativeHistograms, VerifyError, VerifyOptions, verify};
 use crate::commands;
 use crate::ledger::Ledger;
 use crate::measure::progress::ProgressLine;
-use crate::quantity::{parse_duration, parse_share};
+use crate::quantity::{parse_count, parse_duration, parse_share};
 use crate::result::Verification;
 use crate::send::endpoint::{AccessOptions, Endpoint, EndpointError};
 use crate::stream::Stream;
@@ -67,6 +67,9 @@ pub struct QueryArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64),
           help_heading = "Verification")]
     pub query_concurrency: u16,
+    /// Read back at most so many targets (pods, nodes, ...), spread over all. Default: all.
+    #[arg(long, value_name = "COUNT", value_parser = parse_count, help_heading = "Verification")]
+    pub verify_targets: Option<u64>,
     /// Repetitions of a query that fails with a broken connection, 429 or 5xx.
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=20),
           help_heading = "Verification")]
@@ -80,6 +83,18 @@ pub struct QueryArgs {
     pub native_histograms: NativeHistograms,
 }
 
+/// The defaults of all flags.
+impl Default for QueryArgs {
+    fn default() -> QueryArgs {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: QueryArgs,
+        }
+        <Line as clap::Parser>::parse_from(["verify"]).args
+    }
+}
+
 impl QueryArgs {
     /// The options for the query API at an endpoint.
     pub fn options(&self, endpoint: Endpoint) -> Result<VerifyOptions, EndpointError> {
@@ -90,6 +105,7 @@ impl QueryArgs {
             concurrency: self.query_concurrency.into(),
             tolerance: self.tolerance,
             native_histograms: self.native_histograms,
+            targets_max: self.verify_targets,
         })
     }
 }

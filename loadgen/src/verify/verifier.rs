@@ -14,7 +14,7 @@ use super::receiver_labels::ReceiverLabels;
 use super::score::{EXAMPLES_MAX, Score};
 use super::target::{self, Checked};
 use crate::ledger::Ledger;
-use crate::quantity::short;
+use crate::quantity::count;
 use crate::result::Verification;
 use crate::stream::Stream;
 
@@ -48,6 +48,8 @@ pub struct VerifyOptions {
     pub tolerance: f64,
     /// What to make of native histograms that are not there.
     pub native_histograms: NativeHistograms,
+    /// Targets that are checked at most, spread over all; `None` for all.
+    pub targets_max: Option<u64>,
 }
 
 /// How far verification is.
@@ -74,7 +76,7 @@ impl fmt::Display for Progress {
             "verifying  {}/{} targets  {} samples  {} differences  {} s to go",
             self.targets_done,
             self.targets,
-            short(self.samples_checked as f64),
+            count(self.samples_checked as f64),
             self.differences,
             left_s.ceil()
         )
@@ -116,14 +118,16 @@ pub async fn verify_expectation<E: Expectation>(
         return Err(VerifyError::NothingAcknowledged { requests });
     }
     let deadline = Instant::now() + options.settle;
-    let mut totals = Totals::new(expectation.targets());
+    let targets_all = expectation.targets();
+    let mut totals = Totals::new(targets_all, options.targets_max.unwrap_or(u64::MAX).min(targets_all));
     let mut labels = ReceiverLabels::new(options.ignored_labels.iter().cloned());
     let mut next = 0;
     // One after another until an answer has shown which labels the receiver adds: the result must not depend on
     // which target happens to be answered first.
     while next < totals.targets && !labels.is_settled() {
-        let checked = check_patiently(&*expectation, options, next, labels, deadline).await?;
-        labels = totals.add(next, checked);
+        let target = totals.target(next);
+        let checked = check_patiently(&*expectation, options, target, labels, deadline).await?;
+        labels = totals.add(target, checked);
         progress(totals.progress());
         next += 1;
     }
@@ -131,7 +135,7 @@ pub async fn verify_expectation<E: Expectation>(
     loop {
         while next < totals.targets && running.len() < options.concurrency.max(1) {
             let (expectation, options, labels) = (Arc::clone(&expectation), options.clone(), labels.clone());
-            let target = next;
+            let target = totals.target(next);
             running.spawn(async move {
                 (target, check_patiently(&*expectation, &options, target, labels, deadline).await)
             });
@@ -167,6 +171,8 @@ async fn check_patiently<E: Expectation>(
 
 /// Counts of all targets, and the examples of the first ones.
 struct Totals {
+    targets_all: u64,
+    /// Those that are checked.
     targets: u64,
     targets_done: u64,
     began: Instant,
@@ -196,8 +202,9 @@ impl Examples {
 }
 
 impl Totals {
-    fn new(targets: u64) -> Totals {
+    fn new(targets_all: u64, targets: u64) -> Totals {
         Totals {
+            targets_all,
             targets,
             targets_done: 0,
             began: Instant::now(),
@@ -205,6 +212,11 @@ impl Totals {
             examples: Examples::default(),
             histogram_examples: Examples::default(),
         }
+    }
+
+    /// One of the targets to check, by its place among them.
+    fn target(&self, place: u64) -> u64 {
+        (u128::from(place) * u128::from(self.targets_all) / u128::from(self.targets.max(1))) as u64
     }
 
     fn add(&mut self, target: u64, checked: Checked) -> ReceiverLabels {
@@ -229,6 +241,9 @@ impl Totals {
     fn finish(self, options: &VerifyOptions, labels: &ReceiverLabels) -> Verification {
         let score = self.score;
         let mut notes = Vec::new();
+        if self.targets < self.targets_all {
+            notes.push(format!("only {} of {} targets were read back", self.targets, self.targets_all));
+        }
         let is_lost = match options.native_histograms {
             NativeHistograms::Auto => score.histograms_found > 0,
             NativeHistograms::Require => true,
@@ -300,6 +315,7 @@ mod tests {
             concurrency: 3,
             tolerance: 0.0,
             native_histograms: NativeHistograms::Auto,
+            targets_max: None,
         }
     }
 
@@ -508,6 +524,22 @@ mod tests {
         let receiver = FakeReceiver::start(vec![]).await;
         let error = verify_expectation(Arc::new(run), &options(&receiver), |_| {}).await.unwrap_err();
         assert_eq!(error.to_string(), "not one of 10 requests was acknowledged: there is nothing to verify");
+    }
+
+    #[tokio::test]
+    async fn some_targets_can_stand_for_all() {
+        let run = run();
+        let mut received = run.received();
+        received.retain(|series| series.labels.contains(&("target".to_owned(), "0".to_owned())));
+        let receiver = FakeReceiver::start(received).await;
+        let run = Arc::new(run);
+        let with = |targets_max| VerifyOptions { targets_max: Some(targets_max), ..options(&receiver) };
+        let found = verify_expectation(Arc::clone(&run), &with(1), |_| {}).await.unwrap();
+        assert_eq!((differences(&found), found.samples_checked), ([0; 4], 20));
+        assert_eq!(found.notes, ["only 1 of 5 targets were read back"]);
+        let found = verify_expectation(Arc::clone(&run), &with(2), |_| {}).await.unwrap();
+        assert_eq!((found.lost, found.samples_checked), (20, 40));
+        assert!(verify_expectation(run, &with(9), |_| {}).await.unwrap().notes.is_empty());
     }
 
     #[tokio::test]

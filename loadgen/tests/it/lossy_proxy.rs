@@ -8,6 +8,8 @@ use std::thread;
 
 use prost::Message;
 
+use super::remote_write::{v1, v2};
+
 /// A running proxy. Its threads end with the test's process.
 pub struct LossyProxy {
     pub address: SocketAddr,
@@ -18,26 +20,9 @@ struct Shared {
     upstream: SocketAddr,
     one_in: u64,
     requests: AtomicU64,
-    dropped: Mutex<Vec<Vec<u8>>>,
+    /// Whether a body is of remote write 2.0, and the body.
+    dropped: Mutex<Vec<(bool, Vec<u8>)>>,
 }
-
-/// Of remote write 1.0, as much as counting needs: fields that are not named are skipped.
-#[derive(Clone, PartialEq, Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Skipped>,
-    #[prost(message, repeated, tag = "4")]
-    histograms: Vec<Skipped>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Skipped {}
 
 impl LossyProxy {
     /// Passes all but one in `one_in` requests on.
@@ -64,12 +49,16 @@ impl LossyProxy {
     /// Samples and histograms in the requests that were thrown away.
     pub fn dropped_samples(&self) -> u64 {
         let dropped = self.shared.dropped.lock().unwrap();
-        let count = |body: &Vec<u8>| {
+        let count = |(is_v2, body): &(bool, Vec<u8>)| {
             let plain = snap::raw::Decoder::new().decompress_vec(body).unwrap();
-            let request = WriteRequest::decode(plain.as_slice()).unwrap();
-            let samples =
-                request.timeseries.iter().map(|series| series.samples.len() + series.histograms.len());
-            samples.sum::<usize>() as u64
+            let samples: usize = if *is_v2 {
+                let series = v2::Request::decode(plain.as_slice()).unwrap().series;
+                series.iter().map(|series| series.samples.len() + series.histograms.len()).sum()
+            } else {
+                let series = v1::Request::decode(plain.as_slice()).unwrap().series;
+                series.iter().map(|series| series.samples.len() + series.histograms.len()).sum()
+            };
+            samples as u64
         };
         dropped.iter().map(count).sum()
     }
@@ -82,7 +71,8 @@ fn serve(client: TcpStream, shared: &Shared) -> io::Result<()> {
         let (head, body) = read_message(&mut client)?;
         let number = shared.requests.fetch_add(1, Ordering::Relaxed);
         if number % shared.one_in == shared.one_in / 2 {
-            shared.dropped.lock().unwrap().push(body);
+            let is_v2 = String::from_utf8_lossy(&head).contains("write.v2.Request");
+            shared.dropped.lock().unwrap().push((is_v2, body));
             client.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
             continue;
         }

@@ -7,4 +7,5 @@
 mod lossy_proxy;
 mod process;
 mod receiver;
+mod remote_write;
 mod run_and_verify;

@@ -67,6 +67,19 @@ impl Receiver {
         self.wait_until_it_serves();
     }
 
+    /// Waits until it counts so many samples as stored. Only for annulus.
+    pub fn wait_until_it_stored(&self, samples: u64) {
+        let stored = || {
+            let page = get(self.write, "/metrics").ok()?;
+            let counts = page
+                .lines()
+                .filter(|line| line.starts_with("annulus_ingest_samples_total{") && line.contains("written"));
+            Some(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>())
+        };
+        let is_enough = || stored().filter(|stored| *stored >= samples as f64);
+        wait_for("samples in the receiver", PATIENCE, is_enough);
+    }
+
     /// Where it takes remote write.
     pub fn write_url(&self) -> String {
         format!("http://{}{}", self.write, self.write_path())
@@ -130,13 +143,15 @@ fn spawn(kind: &Kind, write: SocketAddr, query: SocketAddr, grpc: SocketAddr, ho
 }
 
 fn is_ok(address: SocketAddr, path: &str) -> bool {
-    let ask = || {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
-    };
-    ask().unwrap_or(false)
+    get(address, path).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// The whole answer, head and all.
+fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use annulus_loadgen::report::Report;
@@ -112,7 +111,7 @@ fn what_was_acknowledged_outlives_a_kill_of_annulus() {
     let Some(mut receiver) = annulus("what_was_acknowledged_outlives_a_kill_of_annulus") else { return };
     let (write, query) = (receiver.write_url(), receiver.query_url());
     let mut run = Run::start(&write, Some(&query), 7, &["--retries", "20"]);
-    thread::sleep(Duration::from_secs(3));
+    receiver.wait_until_it_stored(6_000);
     receiver.kill_and_restart();
     let (code, result) = run.end();
     let found = result.verification.unwrap();
@@ -134,6 +133,57 @@ fn requests_that_a_proxy_threw_away_are_missed_to_the_sample() {
     assert_eq!((code, differences(&found)), (Some(1), [dropped, 0, 0, 0]), "{found:?}");
     assert_eq!(found.examples.len(), 20);
     assert!(found.examples[0].starts_with("lost: "), "{found:?}");
+}
+
+#[test]
+fn exemplars_and_metadata_take_nothing_from_the_samples() {
+    let Some(receiver) = annulus("exemplars_and_metadata_take_nothing_from_the_samples") else { return };
+    let flags = ["--as-prometheus", "--metadata-interval", "1s", "--set", "exemplar_share=0.1"];
+    let mut run = Run::start(&receiver.write_url(), Some(&receiver.query_url()), 5, &flags);
+    let (code, result) = run.end();
+    let found = result.verification.unwrap();
+    assert_eq!((code, differences(&found)), (Some(0), [0; 4]), "{found:?}");
+    assert!(result.acknowledged_exemplars > 500 && result.metadata_messages > 0, "{:?}", result.errors);
+    assert_eq!(result.shards.map(|shards| shards.least), Some(1));
+}
+
+#[test]
+fn a_comparison_starts_its_receiver_and_reads_back_what_it_kept() {
+    let Some(Kind::Annulus(binary)) = Kind::annulus() else {
+        eprintln!(
+            "left out: a_comparison_starts_its_receiver_and_reads_back_what_it_kept: no annulus binary"
+        );
+        return;
+    };
+    let home = tempfile::tempdir().unwrap();
+    let json = home.path().join("result.json");
+    let mut command = loadgen();
+    command.args([
+        "compare",
+        "--spawn",
+        &format!("annulus={}", binary.display()),
+        "--rounds",
+        "1",
+        "--verify",
+    ]);
+    command.args(["--set", "native_histogram_share=0", "--series", "2k", "--samples-per-request", "200"]);
+    command.args([
+        "--mode",
+        "closed",
+        "--samples-per-series",
+        "20",
+        "--allow-bottleneck",
+        "--verify-targets",
+        "3",
+    ]);
+    command.arg("--json").arg(&json).arg("--directory").arg(home.path());
+    let mut process = Process::spawn(command, &home.path().join("compare.log"));
+    assert_eq!(process.wait(PATIENCE).code(), Some(0));
+    let report: Report = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!((report.runs.len(), report.comparison[0].rounds), (1, 1));
+    let (run, found) = (&report.runs[0], report.runs[0].verification.as_ref().unwrap());
+    assert_eq!((run.acknowledged_samples, differences(found)), (40_000, [0; 4]), "{found:?}");
+    assert!(found.samples_checked > 1000 && run.cost.is_some(), "{found:?}");
 }
 
 #[test]

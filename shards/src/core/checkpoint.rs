@@ -15,6 +15,9 @@ use crate::wal::{CheckpointError, Checkpoints, ReleaseError, Wal, Writer};
 /// After a failed checkpoint, on a full disk for example, the next one waits this long.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
+/// However small the head is, a checkpoint waits for so much of the log: some tenths of a second of replay.
+const SINCE_BYTES_MIN: u64 = 16 << 20;
+
 /// Why a checkpoint failed. The ring keeps what it would have covered.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointingError {
@@ -41,6 +44,8 @@ pub struct Checkpointer<P: Platform = Native> {
     idle: WaitList,
     /// Bytes of the ring's history when the last checkpoint began, counted over all commits.
     committed_bytes_then: Cell<u64>,
+    /// Size of the last checkpoint, or of the one that the start loaded.
+    last_bytes: Cell<u64>,
 }
 
 impl<P: Platform> Checkpointer<P> {
@@ -56,12 +61,15 @@ impl<P: Platform> Checkpointer<P> {
             checkpoints: RefCell::new(Some(checkpoints)),
             idle: WaitList::default(),
             committed_bytes_then: Cell::new(0),
+            last_bytes: Cell::new(0),
         }
     }
 
-    /// Makes a checkpoint whenever a third of the ring was written since the last one: with the two that are kept,
-    /// two thirds of the ring are in use at most, and a third is left for writes while one is made. Also when a write
-    /// found no room, as frames that are large beside a small ring may.
+    /// Makes a checkpoint whenever half as much was written to the log as the last one had: a restart then replays in
+    /// about the time in which it loads the checkpoint, and checkpoints write twice what the log does. At the latest when a
+    /// third of the ring was written: with the two that are kept, two thirds of the ring are in use at most, and a third
+    /// is left for writes while one is made. Also when a write found no room, as frames that are large beside a small ring
+    /// may.
     pub async fn watch(&self) {
         loop {
             self.shard.committed.wait().await;
@@ -81,7 +89,8 @@ impl<P: Platform> Checkpointer<P> {
         let Some(wal) = self.shard.wal.get() else { return false };
         let since = self.shard.committed_bytes.get() - self.committed_bytes_then.get();
         let starved = self.shard.ring_was_full.take() && wal.used_bytes() > 0;
-        self.shard.state() == ShardState::Serving && (starved || since > wal.size_bytes() / 3)
+        let limit = (self.last_bytes.get() / 2).max(SINCE_BYTES_MIN).min(wal.size_bytes() / 3);
+        self.shard.state() == ShardState::Serving && (starved || since > limit)
     }
 
     /// The checkpoint of an orderly end. It is left out when nothing was written since the last one.
@@ -131,6 +140,7 @@ impl<P: Platform> Checkpointer<P> {
         if let Some(below_seq) = checkpoints.keep(&finished).await? {
             wal.release(below_seq).await?;
         }
+        self.last_bytes.set(finished.bytes);
         let seconds = (monotonic_now() - began).as_secs_f64();
         shard.metrics.checkpoint_seconds.observe(seconds);
         shard.metrics.ring_used_bytes.set(wal.used_bytes() as i64);

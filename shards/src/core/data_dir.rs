@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 /// The format that this version writes.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 
 const FORMAT_FILE: &str = "annulus.format";
 
@@ -39,6 +39,18 @@ pub enum DataDirError {
         path = path.display()
     )]
     Newer {
+        /// The directory.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+    },
+    /// It was written by a version that nobody was given.
+    #[error(
+        "data directory {path} has format {found}, of a development version; this version reads format \
+         {FORMAT_VERSION} only: start with an empty directory",
+        path = path.display()
+    )]
+    Older {
         /// The directory.
         path: PathBuf,
         /// The version found.
@@ -145,6 +157,9 @@ impl Format {
         if version > FORMAT_VERSION {
             return Err(DataDirError::Newer { path: directory.to_owned(), found: version });
         }
+        if version < FORMAT_VERSION {
+            return Err(DataDirError::Older { path: directory.to_owned(), found: version });
+        }
         let shards = field("shards")?.parse().map_err(|_| damaged("the number of shards is not a number"))?;
         if !(1..=SHARDS_MAX).contains(&shards) {
             return Err(damaged("the number of shards is out of bounds"));
@@ -217,7 +232,9 @@ mod tests {
         let format = temp.path().join(FORMAT_FILE);
         fs::write(&format, "version=99\nshards=1\nsecret=0").unwrap();
         assert!(matches!(DataDir::open(temp.path(), 1), Err(DataDirError::Newer { found: 99, .. })));
-        for text in ["", "version=1\n", "version=1\nshards=0\nsecret=00", "version=1\nshards=2\nsecret=xyz"] {
+        fs::write(&format, "version=1\nshards=1\nsecret=0").unwrap();
+        assert!(matches!(DataDir::open(temp.path(), 1), Err(DataDirError::Older { found: 1, .. })));
+        for text in ["", "version=2\n", "version=2\nshards=0\nsecret=00", "version=2\nshards=2\nsecret=xyz"] {
             fs::write(&format, text).unwrap();
             assert!(matches!(DataDir::open(temp.path(), 1), Err(DataDirError::Damaged { .. })), "{text:?}");
         }

@@ -281,8 +281,7 @@ impl<P: Platform> Shard<P> {
         let fits = |payload_bytes| wal.fits(payload_bytes);
         let is_ample = wal.fits(records.len() + label_bytes + rows.len() * row_bytes);
         let has_room: Option<&dyn Fn(usize) -> bool> = if is_ample { None } else { Some(&fits) };
-        let now_ms = if self.windows.future_ms == 0 { 0 } else { unix_now_ms() };
-        let rules = head.rules(&self.windows, batch.tenant(), now_ms);
+        let rules = head.rules(&self.windows, batch.tenant(), unix_now_ms());
         let written = outcome.written;
         let mut target = Target {
             head,

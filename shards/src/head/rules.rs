@@ -47,8 +47,10 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules that follow from a tenant's newest sample and from what was cut. `now_ms` is the wall clock.
+    /// The rules that follow from a tenant's newest sample and from what was cut. `now_ms` is the wall clock: a sample
+    /// ahead of it does not make those of the present too old, or one wrong clock would shut out a whole tenant.
     pub fn new(windows: &TimeWindows, newest_ms: Option<i64>, frozen_ms: i64, now_ms: i64) -> Rules {
+        let newest_ms = newest_ms.map(|newest_ms| newest_ms.min(now_ms));
         let behind = |by_ms: i64| {
             newest_ms.map_or(i64::MIN, |newest_ms| newest_ms.saturating_sub(by_ms)).max(frozen_ms)
         };
@@ -104,6 +106,8 @@ mod tests {
         let windows = TimeWindows { block_ms: 100, out_of_order_ms: 10, future_ms: 5 };
         let rules = Rules::new(&windows, Some(1000), 0, 2000);
         assert_eq!((rules.floor_ms, rules.late_floor_ms, rules.ceiling_ms), (950, Some(990), 2005));
+        let rules = Rules::new(&windows, Some(1 << 60), i64::MIN, 2000);
+        assert_eq!((rules.floor_ms, rules.late_floor_ms), (1950, Some(1990)));
         let rules = Rules::new(&windows, Some(1000), 995, 2000);
         assert_eq!((rules.floor_ms, rules.late_floor_ms), (995, Some(995)));
         let rules = Rules::new(&TimeWindows { out_of_order_ms: 0, ..windows }, None, i64::MIN, 0);

@@ -13,6 +13,9 @@ pub trait DirectFile {
     /// Memory that the device can read and write, aligned to [`BLOCK_BYTES`].
     type Buffer: AsRef<[u8]> + AsMut<[u8]>;
 
+    /// What a read brings: the device's own memory, so that nothing is copied.
+    type Read: AsRef<[u8]>;
+
     /// The file's length in bytes; it never changes while open.
     fn size_bytes(&self) -> u64;
 
@@ -20,7 +23,7 @@ pub trait DirectFile {
     fn allocate(&self, len: usize) -> Self::Buffer;
 
     /// Reads `len` bytes at `offset`, both multiples of [`BLOCK_BYTES`]. A short read is an error.
-    fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = io::Result<Self::Buffer>>;
+    fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = io::Result<Self::Read>>;
 
     /// Writes the whole buffer in place at `offset`. When it returns `Ok`, the bytes survive a power cut;
     /// after an error any prefix, suffix or mixture of old and new blocks may be on the disk.

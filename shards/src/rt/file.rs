@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
+use glommio::io::{DmaBuffer, DmaFile, OpenOptions, ReadResult};
 
 use super::disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory, ReadAt};
 use super::executor::yield_to_reactor;
@@ -19,6 +19,15 @@ pub struct RingFile {
 
 /// A buffer that the device can use.
 pub struct Buffer(DmaBuffer);
+
+/// What was read, where the device has put it.
+pub struct Read(ReadResult);
+
+impl AsRef<[u8]> for Read {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
@@ -112,6 +121,7 @@ impl RingFile {
 
 impl DirectFile for RingFile {
     type Buffer = Buffer;
+    type Read = Read;
 
     fn size_bytes(&self) -> u64 {
         self.size_bytes
@@ -121,14 +131,12 @@ impl DirectFile for RingFile {
         Buffer(self.file.alloc_dma_buffer(len))
     }
 
-    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Buffer> {
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Read> {
         let read = self.file.read_at_aligned(offset, len).await.map_err(to_io)?;
         if read.len() != len {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "short read"));
         }
-        let mut buffer = self.file.alloc_dma_buffer(len);
-        buffer.as_bytes_mut().copy_from_slice(&read);
-        Ok(Buffer(buffer))
+        Ok(Read(read))
     }
 
     async fn write_at(&self, buffer: Buffer, offset: u64) -> io::Result<()> {

@@ -4,12 +4,13 @@
 //! way is the old or the new one, an unfinished file is torn or gone, and a removed one may be back.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use super::disk::{SimDisk, delay};
+use super::faults::{Faults, unreadable};
 use super::random::Random;
 use crate::rt::{AppendFile, BLOCK_BYTES, Directory, ReadAt};
 
@@ -26,6 +27,9 @@ struct State {
     renaming: RefCell<Option<(String, String)>>,
     /// How many more bytes can be appended.
     space_left: Cell<u64>,
+    /// Files that cannot be opened until they are replaced.
+    unreadable: RefCell<BTreeSet<String>>,
+    faults: Faults,
 }
 
 #[derive(Clone)]
@@ -46,12 +50,19 @@ impl SimDirectory {
     /// An empty directory.
     pub fn new(random: Random) -> SimDirectory {
         SimDirectory(Rc::new(State {
+            faults: Faults::new(&random),
             random,
             names: RefCell::default(),
             removed: RefCell::default(),
             renaming: RefCell::default(),
             space_left: Cell::new(u64::MAX),
+            unreadable: RefCell::default(),
         }))
+    }
+
+    /// What reads of its files do although they must not.
+    pub fn faults(&self) -> &Faults {
+        &self.0.faults
     }
 
     /// Limits what can still be appended to files.
@@ -89,6 +100,24 @@ impl SimDirectory {
         if let Some(at) = at.checked_rem(bytes.len()) {
             bytes[at] ^= flip;
         }
+    }
+
+    /// Changes a run of bytes of a file, as far as it has them.
+    pub fn rot(&self, name: &str, at: usize, run: &[u8]) {
+        let names = self.0.names.borrow();
+        let Some(content) = names.get(name) else { return };
+        let mut bytes = content.bytes.lock().unwrap();
+        bytes.iter_mut().skip(at).zip(run).for_each(|(byte, new)| *byte = *new);
+    }
+
+    /// Makes a file unreadable until it is replaced.
+    pub fn spoil(&self, name: &str) {
+        self.0.unreadable.borrow_mut().insert(name.to_owned());
+    }
+
+    /// Makes all files readable again: the fault has passed.
+    pub fn heal(&self) {
+        self.0.unreadable.borrow_mut().clear();
     }
 
     /// The process dies; the machine goes on.
@@ -132,6 +161,7 @@ impl State {
         if let Some(content) = names.remove(from) {
             names.insert(to.to_owned(), content);
         }
+        self.unreadable.borrow_mut().remove(to);
     }
 }
 
@@ -147,13 +177,17 @@ impl Directory for SimDirectory {
     async fn open(&self, name: &str) -> io::Result<SimDisk> {
         delay(&self.0.random).await;
         let bytes = self.bytes(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(SimDisk::with_bytes(self.0.random.fork(), bytes))
+        if self.0.unreadable.borrow().contains(name) {
+            return Err(unreadable());
+        }
+        Ok(SimDisk::with_faults(self.0.random.fork(), self.0.faults.clone(), bytes))
     }
 
     async fn create(&self, name: &str) -> io::Result<SimAppend> {
         delay(&self.0.random).await;
         let content = Content { bytes: Arc::default(), finished: Rc::default(), is_log: false };
         self.0.names.borrow_mut().insert(name.to_owned(), content.clone());
+        self.0.unreadable.borrow_mut().remove(name);
         Ok(SimAppend { directory: self.clone(), content })
     }
 

@@ -2,9 +2,9 @@
 
 use std::io;
 
+use super::read_ahead::PIECE_BYTES;
 use super::recovery::Damage;
 use super::superblock::COPIES;
-use super::window::PIECE_BYTES;
 use crate::rt::{AppendFile, BLOCK_BYTES, DirectFile, Directory};
 
 /// How the names of such files begin; the epoch follows.

@@ -8,10 +8,12 @@
 //!
 //! `docs/format/wal.md` and `docs/format/checkpoint.md` describe the bytes.
 
+mod attempt;
 mod checkpoint;
 mod damage;
 mod error;
 mod frame;
+mod read_ahead;
 mod record;
 mod recovery;
 mod ring;

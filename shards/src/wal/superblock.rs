@@ -1,7 +1,8 @@
 //! The superblock: where the needed part of the ring begins, and which frames belong to the ring's history.
 //!
-//! It is kept twice. Both copies are written one after the other, the older one first, so that one is whole at
-//! any time; and space is used again only after both say so, so that either copy alone is enough to recover.
+//! It is kept twice, and the older copy is always written first, so that one is whole at any time. Space is used again
+//! only after both say so, so that either copy alone is enough to recover. Only how far frames may reach is written to
+//! one copy, because a commit waits for it: with a copy lost, nobody knows, and the whole ring is searched.
 
 use std::io;
 
@@ -35,6 +36,9 @@ pub(super) struct Superblock {
     pub durable_seq: u64,
     /// Where the present epoch begins.
     pub fence: Fence,
+    /// No frame of the history lies further than this many blocks, gaps at the region's end included, from the tail;
+    /// 0 if nothing is known. It is durable before a frame goes further.
+    pub reach_blocks: u64,
 }
 
 /// The seam between what an opening found and what was written since.
@@ -52,10 +56,11 @@ pub(super) struct Fence {
 }
 
 impl Fence {
-    /// Whether a frame belongs to the ring's history, as far as its numbers tell.
+    /// Whether a frame belongs to the ring's history, as far as its numbers tell. A later epoch than this one proves that
+    /// the disk has lost the superblocks of an opening whose frames it has.
     pub fn admits(&self, header: &Header) -> bool {
         if header.seq >= self.seq {
-            header.epoch == self.epoch
+            header.epoch >= self.epoch
         } else {
             header.seq <= self.prev_seq && header.epoch < self.epoch
         }
@@ -93,6 +98,7 @@ impl Superblock {
         block[64..72].copy_from_slice(&self.fence.epoch.to_le_bytes());
         block[72..80].copy_from_slice(&self.fence.prev_seq.to_le_bytes());
         block[80..88].copy_from_slice(&self.fence.seq.to_le_bytes());
+        block[88..96].copy_from_slice(&self.reach_blocks.to_le_bytes());
         let crc = crc32c::crc32c(block);
         block[12..16].copy_from_slice(&crc.to_le_bytes());
     }
@@ -118,28 +124,37 @@ impl Superblock {
             tail_block: u32::from_le_bytes(array(block, 48)),
             durable_seq: number(56),
             fence: Fence { epoch: number(64), prev_seq: number(72), seq: number(80) },
+            reach_blocks: number(88),
         };
         if superblock.is_possible() { Copy::Valid(superblock) } else { Copy::Invalid }
     }
 
     /// Whether a writer can have written these numbers; a start must not panic over a file.
     fn is_possible(&self) -> bool {
-        let region = (self.file_bytes / BLOCK_BYTES as u64).saturating_sub(COPIES);
-        let numbers = [self.generation, self.tail_seq, self.durable_seq, self.fence.epoch, self.fence.seq];
+        let Superblock { generation, tail_seq, durable_seq, fence, reach_blocks, .. } = *self;
+        let numbers = [generation, tail_seq, durable_seq, fence.epoch, fence.seq, reach_blocks];
         numbers.into_iter().all(|number| number <= SEQ_MAX)
             && self.tail_seq > 0
             && self.fence.prev_seq < self.fence.seq
-            && u64::from(self.tail_block) < region
+            && u64::from(self.tail_block) < self.region_blocks()
+    }
+
+    /// How many blocks the region has.
+    pub fn region_blocks(&self) -> u64 {
+        (self.file_bytes / BLOCK_BYTES as u64).saturating_sub(COPIES)
     }
 
     /// Writes both copies; `newest` says which one holds the present state and is therefore written last.
     pub async fn write(&self, disk: &impl DirectFile, newest: u64) -> io::Result<()> {
-        for copy in [1 - newest, newest] {
-            let mut buffer = disk.allocate(BLOCK_BYTES);
-            self.bytes(buffer.as_mut());
-            disk.write_at(buffer, copy * BLOCK_BYTES as u64).await?;
-        }
-        Ok(())
+        self.write_copy(disk, 1 - newest).await?;
+        self.write_copy(disk, newest).await
+    }
+
+    /// Writes one copy, which must be the older one.
+    pub async fn write_copy(&self, disk: &impl DirectFile, copy: u64) -> io::Result<()> {
+        let mut buffer = disk.allocate(BLOCK_BYTES);
+        self.bytes(buffer.as_mut());
+        disk.write_at(buffer, copy * BLOCK_BYTES as u64).await
     }
 }
 
@@ -164,6 +179,7 @@ mod tests {
             tail_block: 9,
             durable_seq: 20,
             fence: Fence { epoch: 4, prev_seq: 10, seq: 15 },
+            reach_blocks: 77,
         }
     }
 
@@ -194,9 +210,15 @@ mod tests {
     fn the_fence_keeps_abandoned_frames_out() {
         let fence = sample().fence;
         let header = |seq, epoch| Header { epoch, ..Header::new(seq, seq - 1, 0, 5, b"") };
-        for (seq, epoch, admitted) in
-            [(10, 3, true), (10, 4, false), (11, 3, false), (14, 4, false), (15, 4, true), (15, 3, false)]
-        {
+        for (seq, epoch, admitted) in [
+            (10, 3, true),
+            (10, 4, false),
+            (11, 3, false),
+            (14, 4, false),
+            (15, 4, true),
+            (15, 3, false),
+            (15, 5, true),
+        ] {
             assert_eq!(fence.admits(&header(seq, epoch)), admitted, "{seq} of epoch {epoch}");
         }
         assert_eq!([9, 10, 11, 14, 15].map(|seq| fence.settle(seq)), [9, 10, 10, 10, 15]);

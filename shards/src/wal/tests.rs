@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::frame::{self, BlockKind, Header};
 use super::*;
 use crate::rt::{BLOCK_BYTES, DirectFile};
-use crate::sim::{Random, SimDirectory, SimDisk, run_to_end};
+use crate::sim::{Random, SimDirectory, SimDisk, interleave, run_to_end};
 
 const SHARD: u32 = 2;
 const REGION: usize = 2 * BLOCK_BYTES;
@@ -404,8 +404,10 @@ proptest! {
             prop_assert!(flip.is_none() && got.is_empty());
             return Ok(());
         }
-        // The superblock tells up to where frames were durable at the last opening or release.
-        let durable_seq = u64::from_le_bytes(before[56..64].try_into().unwrap());
+        // The newest superblock that is left tells up to where frames were durable when it was written.
+        let copies = [0, 4096].into_iter().filter(|at| before[*at..*at + 4096] == after[*at..*at + 4096]);
+        let durable_seq = copies.map(|at| u64::from_le_bytes(before[at + 56..at + 64].try_into().unwrap()));
+        let durable_seq = durable_seq.max().unwrap();
         let first_bad = frames.iter().position(|(seq, _)| {
             let (offset, header) = &places[seq];
             !intact(&before, &after, *offset, header).1
@@ -508,6 +510,154 @@ fn impossible_numbers_are_damage_whatever_their_checksum_says() {
         let crc = crc32c::crc32c(&changed[REGION..REGION + 44]);
         changed[REGION + 44..REGION + 48].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(opened(changed).unwrap().torn.map(|torn| torn.reason), Some(BadFrame::Header));
+    }
+}
+
+/// The superblock copies, each with its checksum made right, after a change of their fields.
+fn change_superblocks(disk: &SimDisk, change: impl Fn(&mut [u8])) -> SimDisk {
+    let mut bytes = disk.bytes();
+    for copy in bytes[..REGION].chunks_mut(BLOCK_BYTES) {
+        change(copy);
+        copy[12..16].fill(0);
+        let crc = crc32c::crc32c(copy);
+        copy[12..16].copy_from_slice(&crc.to_le_bytes());
+    }
+    SimDisk::with_bytes(Random::new(1), bytes)
+}
+
+#[test]
+fn a_recovery_searches_as_far_as_the_limit_and_the_whole_ring_if_it_knows_of_none() {
+    let (disk, directory) = ring(400);
+    let (wal, ..) = open(&disk, &directory);
+    for number in 0..110u8 {
+        commit(&wal, &[number]);
+    }
+    let searched = |disk: &SimDisk| open(disk, &directory).1.searched_bytes / BLOCK_BYTES as u64;
+    // Frame 101 has raised the limit to 100 blocks behind its end.
+    let copy = SimDisk::with_bytes(Random::new(1), disk.bytes());
+    assert_eq!(searched(&copy), 201 - 110);
+    assert_eq!(searched(&copy), 100, "each opening puts the limit ahead again");
+
+    let old = change_superblocks(&disk, |copy| copy[88..96].fill(0));
+    assert_eq!(searched(&old), 400 - 110, "a superblock that an older version has written");
+    assert_eq!(searched(&old), 100);
+
+    let torn = SimDisk::with_bytes(Random::new(1), disk.bytes());
+    torn.flip(20, 1);
+    assert_eq!(searched(&torn), 400 - 110, "the copy that is lost may have had a later limit");
+
+    let stale = change_superblocks(&disk, |copy| copy[88..96].copy_from_slice(&100u64.to_le_bytes()));
+    assert_eq!(searched(&stale), 400 - 110, "frames beyond the limit prove that it is not the newest one");
+}
+
+#[test]
+fn frames_of_an_opening_whose_superblocks_the_disk_has_lost_come_back() {
+    for closed in [false, true] {
+        let (disk, directory) = ring(40);
+        let (wal, ..) = open(&disk, &directory);
+        commit(&wal, b"one");
+        if closed {
+            run_to_end(wal.close()).unwrap();
+        }
+        let superblocks = disk.bytes()[..REGION].to_vec();
+        let (wal, ..) = open(&disk, &directory);
+        for payload in [b"two", b"six"] {
+            commit(&wal, payload);
+        }
+        disk.rot(0, &superblocks);
+        let (wal, recovery, frames) = open(&disk, &directory);
+        assert_eq!((frames.len(), recovery.epoch, recovery.damage.len()), (3, 3, 0));
+        assert_eq!(commit(&wal, b"four"), 4);
+        assert_eq!(open(&disk, &directory).2.len(), 4);
+    }
+}
+
+#[test]
+fn a_frame_in_a_wrong_place_is_damage_and_not_the_next_one() {
+    for place in [9, 12] {
+        let (disk, directory) = ring(40);
+        let (wal, ..) = open(&disk, &directory);
+        for number in 0..8u8 {
+            commit(&wal, &[number]);
+        }
+        run_to_end(wal.release(4)).unwrap();
+        commit(&wal, b"nine");
+        let offset = frames_in(&disk.bytes())[&9].0;
+        let frame = disk.bytes()[offset..offset + BLOCK_BYTES].to_vec();
+        disk.rot(offset, &[0; BLOCK_BYTES]);
+        disk.rot(REGION + place * BLOCK_BYTES, &frame);
+        let (_, recovery, frames) = open(&disk, &directory);
+        assert_eq!((frames.len(), recovery.damage.len()), (5, 1));
+        assert_eq!((recovery.damage[0].seq, recovery.damage[0].reason), (9, BadFrame::Gone));
+        assert_eq!(recovery.damage[0].lost, Some(9..=9));
+    }
+}
+
+#[test]
+fn a_limit_is_durable_before_a_frame_goes_beyond_it() {
+    for (writes, limit_blocks) in [(0, None), (1, Some(4 + 20 + 10))] {
+        let (disk, directory) = ring(40);
+        let (wal, ..) = open(&disk, &directory);
+        for number in 0..4u8 {
+            commit(&wal, &[number]);
+        }
+        let before = disk.bytes();
+        disk.fail_writes_after(Some(writes));
+        let frame = vec![7; 19 * 4092];
+        assert!(matches!(run_to_end(wal.commit(&frame)), Err(CommitError::Io(_))));
+        assert!(wal.is_poisoned());
+        let after = disk.bytes();
+        if let Some(limit_blocks) = limit_blocks {
+            let reaches = [0, 4096].map(|at| u64::from_le_bytes(after[at + 88..at + 96].try_into().unwrap()));
+            assert!(reaches.contains(&limit_blocks) && reaches.contains(&10), "{reaches:?}");
+        } else {
+            assert!(before[REGION..] == after[REGION..], "no limit, no frame");
+        }
+        disk.fail_writes_after(None);
+        assert_eq!(open(&disk, &directory).2[..4].len(), 4);
+    }
+}
+
+#[test]
+fn a_ring_of_any_history_is_searched_at_most_a_quarter_and_a_frame_beyond_its_end() {
+    let (disk, directory) = ring(64);
+    let random = Random::new(9);
+    for _ in 0..200 {
+        let (wal, recovery, _) = open(&disk, &directory);
+        assert!(recovery.searched_bytes <= 16 * BLOCK_BYTES as u64, "{recovery:?}");
+        assert_eq!(recovery.damage, []);
+        for _ in 0..random.below(6) {
+            let len = random.below(12 * 4092) as usize;
+            while !wal.fits(len) {
+                run_to_end(wal.release(wal.tail_seq() + 1)).unwrap();
+            }
+            commit(&wal, &vec![1; len]);
+        }
+    }
+}
+
+#[test]
+fn a_release_and_a_commit_that_meet_at_the_superblocks_take_turns() {
+    for seed in 0..200 {
+        let random = Random::new(seed);
+        let disk = SimDisk::new(random.fork(), REGION + 32 * BLOCK_BYTES);
+        let directory = SimDirectory::new(random.fork());
+        let (wal, ..) = open(&disk, &directory);
+        for number in 0..8u8 {
+            commit(&wal, &[number]);
+        }
+        // The limit is 8 blocks behind the region's begin.
+        let commits = async { assert_eq!(wal.commit(&[9; 10 * 4092]).await.unwrap(), 9) };
+        let releases = async {
+            wal.release(3).await.unwrap();
+            wal.release(6).await.unwrap();
+        };
+        run_to_end(interleave(&random, commits, releases));
+        disk.cut_power();
+        let covered = Some(Covered { begin_seq: 6, end_seq: 5 });
+        let (wal, recovery, frames) = try_open(&disk, &directory, covered).unwrap();
+        assert_eq!((frames.len(), wal.tail_seq(), recovery.damage.len()), (4, 6, 0));
+        assert!(recovery.searched_bytes <= 8 * BLOCK_BYTES as u64);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Queries from text to answer, over a source in memory.
 
 use std::future::pending;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use annulus_shards::chunk::{Encoding, XorAppender};
@@ -444,14 +445,22 @@ fn all_that_the_selectors_of_a_query_read_has_one_bound() {
     assert_eq!(result.unwrap_err().to_string(), too_large.to_string());
 }
 
-/// Counts the queries that ask it, and answers none.
-#[derive(Default)]
-struct Counting(std::sync::atomic::AtomicUsize);
+/// Answers when so many queries wait for it at the same time, and counts the most that ever did.
+struct Crowd {
+    complete: tokio::sync::Barrier,
+    waiting: AtomicUsize,
+    waiting_max: AtomicUsize,
+}
 
-impl Source for Counting {
+impl Source for Crowd {
     fn select<'a>(&'a self, _: SelectRequest) -> SourceFuture<'a, Vec<SeriesChunks>> {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Box::pin(pending())
+        Box::pin(async move {
+            let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+            self.waiting_max.fetch_max(waiting, Ordering::Relaxed);
+            self.complete.wait().await;
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            Ok(Vec::new())
+        })
     }
 
     fn label_names<'a>(&'a self, _: Vec<Vec<Matcher>>, _: i64, _: i64) -> SourceFuture<'a, Vec<String>> {
@@ -473,21 +482,17 @@ impl Source for Counting {
 fn as_many_queries_run_as_the_engine_is_told() {
     let options = QueryOptions::default();
     for queries_max in [3, 30] {
-        let (engine, source) = (Engine::new(1).with_queries_max(queries_max), Arc::new(Counting::default()));
-        let queries = (0..40).map(|_| engine.instant(source.clone(), "up", 0, &options));
-        let asked = || source.0.load(std::sync::atomic::Ordering::Relaxed);
-        let watch = async {
-            while asked() < queries_max {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
-        block_on(async {
-            tokio::select! {
-                _ = futures::future::join_all(queries) => panic!("no query can have an answer"),
-                () = watch => {}
-            }
+        let source = Arc::new(Crowd {
+            complete: tokio::sync::Barrier::new(queries_max),
+            waiting: AtomicUsize::new(0),
+            waiting_max: AtomicUsize::new(0),
         });
-        assert_eq!(asked(), queries_max);
+        let engine = Engine::new(1).with_queries_max(queries_max);
+        // With fewer at a time none would ever be answered.
+        let queries = (0..queries_max * 4).map(|_| engine.instant(source.clone(), "up", 0, &options));
+        for answer in block_on(futures::future::join_all(queries)) {
+            answer.unwrap();
+        }
+        assert_eq!(source.waiting_max.load(Ordering::Relaxed), queries_max);
     }
 }

@@ -5,7 +5,7 @@
 //! Promises: every receiver gets the same load; no two are measured at once; whatever was started is ended.
 
 mod process;
-mod target;
+pub mod target;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,12 +15,15 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::compare::process::Process;
-use crate::commands::compare::target::{Choice, Spawn, Target, choices, parse_spawn, parse_target};
+use crate::commands::compare::target::{
+    Choice, Kind, Spawn, Target, choices, parse_spawn, parse_spawn_flag, parse_target, with_flags,
+};
 use crate::commands::options::{
     CostOptions, OutputOptions, PaceOptions, RunOptions, SenderOptions, StreamOptions,
 };
 use crate::commands::run;
 use crate::measure::progress::{Progress, ProgressLine};
+use crate::measure::usage::filesystem;
 use crate::quantity::parse_duration;
 use crate::report::{Report, command_line};
 use crate::result::RunResult;
@@ -45,6 +48,9 @@ pub struct CompareArgs {
     /// A receiver to start for each round: annulus, prometheus or victoria-metrics, or KIND=PROGRAM; can be repeated.
     #[arg(long = "spawn", value_name = "KIND[=PROGRAM]", value_parser = parse_spawn, help_heading = "Receivers")]
     spawns: Vec<Spawn>,
+    /// One more flag for each started receiver of a kind, such as annulus=--wal.ring-size=1GiB; can be repeated.
+    #[arg(long = "spawn-flag", value_name = "KIND=FLAG", value_parser = parse_spawn_flag, help_heading = "Receivers")]
+    spawn_flags: Vec<(Kind, String)>,
     /// The one that others are compared with. Default: the first --receiver, or else the first --spawn.
     #[arg(long, value_name = "NAME", help_heading = "Receivers")]
     base: Option<String>,
@@ -56,10 +62,11 @@ pub struct CompareArgs {
     #[arg(long, help_heading = "Receivers")]
     http2: bool,
     /// Rounds of each receiver.
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100),
+          help_heading = "Rounds")]
     rounds: u32,
     /// Rest before each run but the first, in which the machine settles.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration, help_heading = "Rounds")]
     pause: Duration,
     /// Read everything back after each run and compare every sample, as the command `verify` does.
     #[arg(long, help_heading = "Verification")]
@@ -78,12 +85,47 @@ pub struct CompareArgs {
     output: OutputOptions,
 }
 
+/// What is compared, and how.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// The receivers; the first one is the base of the ratios.
+    pub receivers: Vec<Choice>,
+    /// The load of all; its receiver and whose cost is measured are those of each round.
+    pub load: RunOptions,
+    /// Rounds of each receiver.
+    pub rounds: u32,
+    /// Rest before each run but the first.
+    pub pause: Duration,
+    /// Where started receivers keep their data; `None` for the temporary directory.
+    pub directory: Option<PathBuf>,
+    /// How everything is read back, if it is.
+    pub read_back: Option<QueryArgs>,
+}
+
 /// What came of a comparison.
 #[derive(Debug)]
-struct Outcome {
-    runs: Vec<RunResult>,
+pub struct Outcome {
+    /// The runs, those of the base first.
+    pub runs: Vec<RunResult>,
     /// Why it ended before its last round.
-    failure: Option<String>,
+    pub failure: Option<String>,
+}
+
+impl Outcome {
+    /// Whether all runs are complete, everything was acknowledged, and the figures are the receivers'.
+    pub fn is_good(&self, allow_bottleneck: bool) -> bool {
+        let is_good = |run: &RunResult| !run.interrupted && run::is_good(run, allow_bottleneck);
+        self.failure.is_none() && self.runs.iter().all(is_good)
+    }
+}
+
+/// Measures all receivers in turn. `stop` ends it early, with what was measured until then.
+pub async fn compare(comparison: &Comparison, stop: &Stop, progress: &(dyn Fn(&Progress) + Sync)) -> Outcome {
+    rounds(comparison, stop, async |target: &Target| {
+        let sent = run::send(&options(comparison, target), stop, progress).await;
+        read_back(comparison, target, sent.map_err(|error| error.to_string())?).await
+    })
+    .await
 }
 
 /// Runs the comparison and shows it.
@@ -95,88 +137,105 @@ pub fn command(args: &CompareArgs) -> ExitCode {
 }
 
 async fn execute(args: &CompareArgs) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let choices = choices(&args.receivers, &args.spawns, args.base.as_deref())?;
-    let unreadable = |target: &&Target| args.verify && target.query_url.is_none();
-    if let Some(target) = args.receivers.iter().find(unreadable) {
-        return Err(format!("--receiver {}: --verify needs its query-url=…", target.name).into());
-    }
+    let comparison = args.comparison()?;
     let stop = Stop::on_signal();
     let line = Mutex::new(ProgressLine::default());
     let locked = || line.lock().unwrap_or_else(PoisonError::into_inner);
-    let show = |progress: &Progress| locked().show(progress);
     let begin_ms = super::now_ms();
-    let outcome = rounds(args, &choices, &stop, async |target: &Target| {
-        let sent = run::send(&options(args, target), &stop, &show).await;
-        locked().clear();
-        read_back(args, target, sent.map_err(|error| error.to_string())?).await
-    })
-    .await;
-    let is_good = outcome
-        .runs
-        .iter()
-        .all(|result| !result.interrupted && run::is_good(result, args.output.allow_bottleneck));
+    let outcome = compare(&comparison, &stop, &|progress| locked().show(progress)).await;
+    locked().clear();
+    let is_good = outcome.is_good(args.output.allow_bottleneck) && !stop.is_requested();
     if !outcome.runs.is_empty() {
         let report = Report::compare(command_line(std::env::args()), begin_ms, outcome.runs);
         args.output.present(report)?;
     }
     match outcome.failure {
         Some(reason) => Err(reason.into()),
-        None if is_good && !stop.is_requested() => Ok(ExitCode::SUCCESS),
+        None if is_good => Ok(ExitCode::SUCCESS),
         None => Ok(ExitCode::from(1)),
     }
 }
 
+impl CompareArgs {
+    fn comparison(&self) -> Result<Comparison, String> {
+        let spawned = with_flags(self.spawns.clone(), &self.spawn_flags)?;
+        let receivers = choices(&self.receivers, &spawned, self.base.as_deref())?;
+        let unreadable = |target: &&Target| self.verify && target.query_url.is_none();
+        if let Some(target) = self.receivers.iter().find(unreadable) {
+            return Err(format!("--receiver {}: --verify needs its query-url=…", target.name));
+        }
+        let load = RunOptions {
+            endpoint: EndpointOptions { url: Vec::new(), http2: self.http2, access: self.access.clone() },
+            stream: self.stream.clone(),
+            pace: self.pace.clone(),
+            sender: self.sender.clone(),
+            cost: CostOptions::default(),
+            ledger: None,
+        };
+        Ok(Comparison {
+            receivers,
+            load,
+            rounds: self.rounds,
+            pause: self.pause,
+            directory: self.directory.clone(),
+            read_back: self.verify.then(|| self.query.clone()),
+        })
+    }
+}
+
 /// The result of a run, with what reading back found if that is wanted.
-async fn read_back(args: &CompareArgs, target: &Target, sent: run::Sent) -> Result<RunResult, String> {
-    let Some(url) = target.query_url.as_ref().filter(|_| args.verify) else { return Ok(sent.result) };
-    let endpoint = args.access.endpoint("query-url", url).map_err(|error| error.to_string())?;
-    let options = args.query.options(endpoint).map_err(|error| error.to_string())?;
+async fn read_back(comparison: &Comparison, target: &Target, sent: run::Sent) -> Result<RunResult, String> {
+    let (Some(url), Some(query)) = (&target.query_url, &comparison.read_back) else {
+        return Ok(sent.result);
+    };
+    let mut query = query.clone();
+    if let Some(kind) = target.kind {
+        query.settle = query.settle.max(kind.settle());
+        query.tolerance = query.tolerance.max(kind.tolerance());
+    }
+    let access = &comparison.load.endpoint.access;
+    let endpoint = access.endpoint("query-url", url).map_err(|error| error.to_string())?;
+    let options = query.options(endpoint).map_err(|error| error.to_string())?;
     let found = verify::verify_with_progress(sent.stream, sent.ledger, &options).await;
     let verification = Some(found.map_err(|error| format!("not verified: {error}"))?);
     Ok(RunResult { verification, ..sent.result })
 }
 
 /// The load of all, sent to one.
-fn options(args: &CompareArgs, target: &Target) -> RunOptions {
+fn options(comparison: &Comparison, target: &Target) -> RunOptions {
+    let load = comparison.load.clone();
     RunOptions {
-        endpoint: EndpointOptions {
-            url: vec![target.url.clone()],
-            http2: args.http2,
-            access: args.access.clone(),
-        },
-        stream: args.stream.clone(),
-        pace: args.pace.clone(),
-        sender: args.sender.clone(),
+        endpoint: EndpointOptions { url: vec![target.url.clone()], ..load.endpoint },
         cost: CostOptions {
             name: Some(target.name.clone()),
             receiver_pid: target.pids.clone(),
             receiver_metrics: Vec::new(),
         },
-        ledger: None,
+        ..load
     }
 }
 
 /// All rounds, until one fails or is interrupted; what was measured by then is kept.
 async fn rounds(
-    args: &CompareArgs,
-    choices: &[Choice],
+    comparison: &Comparison,
     stop: &Stop,
     mut run: impl AsyncFnMut(&Target) -> Result<RunResult, String>,
 ) -> Outcome {
+    let choices = &comparison.receivers[..];
     let mut runs: Vec<RunResult> = Vec::new();
-    for (round, index) in order(choices.len(), args.rounds as usize) {
+    for (round, index) in order(choices.len(), comparison.rounds as usize) {
         let choice = &choices[index];
         if !runs.is_empty() {
             tokio::select! {
-                () = tokio::time::sleep(args.pause) => {}
+                () = tokio::time::sleep(comparison.pause) => {}
                 () = stop.requested() => {}
             }
         }
         if stop.is_requested() {
             break;
         }
-        eprintln!("round {} of {}: {}", round + 1, args.rounds, choice.name());
-        match one(args, choice, &mut run).await {
+        eprintln!("round {} of {}: {}", round + 1, comparison.rounds, choice.name());
+        match one(comparison, choice, &mut run).await {
             Ok(result) => {
                 let interrupted = result.interrupted;
                 runs.push(RunResult { receiver: choice.name().to_owned(), ..result });
@@ -195,17 +254,22 @@ async fn rounds(
 }
 
 async fn one(
-    args: &CompareArgs,
+    comparison: &Comparison,
     choice: &Choice,
     run: &mut impl AsyncFnMut(&Target) -> Result<RunResult, String>,
 ) -> Result<RunResult, String> {
     match choice {
         Choice::Running(target) => run(target).await,
         Choice::Spawned { name, spawn } => {
-            let process = Process::start(name, spawn, args.directory.as_deref()).await?;
+            let process = Process::start(name, spawn, comparison.directory.as_deref()).await?;
             let result = run(process.target()).await;
             process.stop().await;
-            result
+            let directory = comparison.directory.clone().unwrap_or_else(std::env::temp_dir);
+            let on_its_disk = |result: RunResult| {
+                let machine = format!("{}, data on {}", result.machine, filesystem(&directory));
+                RunResult { machine, ..result }
+            };
+            result.map(on_its_disk)
         }
     }
 }
@@ -244,13 +308,12 @@ mod tests {
         line: &str,
         fake: impl Fn(usize, &Target) -> Result<RunResult, String>,
     ) -> (Vec<String>, Outcome) {
-        let args = args(line);
-        let choices = choices(&args.receivers, &args.spawns, args.base.as_deref()).unwrap();
+        let comparison = args(line).comparison().unwrap();
         let mut asked = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let outcome = runtime.block_on(async {
             let stop = Stop::on_signal();
-            rounds(&args, &choices, &stop, async |target: &Target| {
+            rounds(&comparison, &stop, async |target: &Target| {
                 asked.push(target.name.clone());
                 fake(asked.len(), target)
             })
@@ -273,7 +336,8 @@ mod tests {
     #[test]
     fn every_receiver_gets_the_same_load_and_its_own_url() {
         let args = args(&format!("{TWO} --rate 7k --seed 3"));
-        let [a, b] = [0, 1].map(|index| options(&args, &args.receivers[index]));
+        let comparison = args.comparison().unwrap();
+        let [a, b] = [0, 1].map(|index| options(&comparison, &args.receivers[index]));
         assert_eq!(
             (a.endpoint.url, b.endpoint.url),
             (vec!["http://h:1".to_owned()], vec!["http://h:2".to_owned()])

@@ -48,16 +48,17 @@ impl Process {
         let output = fs::File::create(&log).map_err(failed)?;
         let mut command = Command::new(&program);
         command.args(arguments(spawn.kind, directory.path(), write, query).map_err(failed)?);
+        command.args(&spawn.flags);
         command.stdin(Stdio::null()).stdout(output.try_clone().map_err(failed)?).stderr(output);
         // Ctrl-C is for this program: the receiver must live until its last answer was counted.
         command.process_group(0);
         let child = command.spawn().map_err(|error| format!("{name}: {}: {error}", program.display()))?;
-        let write_path = if spawn.kind == Kind::Annulus { "/api/v1/receive" } else { "/api/v1/write" };
         let target = Target {
             name: name.to_owned(),
-            url: format!("http://{write}{write_path}"),
+            url: format!("http://{write}{}", spawn.kind.write_path()),
             query_url: Some(format!("http://{query}")),
             pids: vec![child.id()],
+            kind: Some(spawn.kind),
         };
         let mut process = Process { child, target, _directory: directory };
         process.wait_until_ready(spawn.kind, query, &log).await?;
@@ -149,6 +150,8 @@ fn arguments(kind: Kind, directory: &Path, write: SocketAddr, query: SocketAddr)
                 format!("--storage.tsdb.path={data}"),
                 format!("--web.listen-address={write}"),
                 "--web.enable-remote-write-receiver".to_owned(),
+                // Without it, versions before 3 refuse what the built-in profiles hold.
+                "--enable-feature=native-histograms".to_owned(),
                 "--log.level=warn".to_owned(),
             ]
         }
@@ -194,7 +197,7 @@ mod tests {
     fn a_program_that_does_not_exist_or_ends_at_once_is_one_clear_line() {
         let parent = tempfile::tempdir().unwrap();
         for (binary, reason) in [("/nonexistent/x", "No such file"), ("/bin/false", "ended at once")] {
-            let spawn = Spawn { kind: Kind::Prometheus, binary: Some(binary.into()) };
+            let spawn = Spawn { kind: Kind::Prometheus, binary: Some(binary.into()), flags: Vec::new() };
             let started = runtime().block_on(Process::start("x", &spawn, Some(parent.path())));
             let error = started.err().unwrap();
             assert!(error.contains(reason) && !error.contains('\n'), "{error}");
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn a_receiver_that_is_installed_starts_answers_and_leaves_nothing() {
         let parent = tempfile::tempdir().unwrap();
-        let spawn = Spawn { kind: Kind::Prometheus, binary: None };
+        let spawn = Spawn { kind: Kind::Prometheus, binary: None, flags: Vec::new() };
         if Command::new("prometheus").arg("--version").output().is_err() {
             println!("left out: prometheus is not installed");
             return;

@@ -1,6 +1,7 @@
 //! Which receivers are compared: ones that run already, and ones that are started here.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A receiver that can be written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct Target {
     pub query_url: Option<String>,
     /// Its processes on this machine, whose cost is measured.
     pub pids: Vec<u32>,
+    /// What it is, if that is known.
+    pub kind: Option<Kind>,
 }
 
 /// A receiver that this program can start.
@@ -38,6 +41,30 @@ impl Kind {
             Kind::VictoriaMetrics => "victoria-metrics",
         }
     }
+
+    /// Where it takes remote write.
+    pub fn write_path(self) -> &'static str {
+        match self {
+            Kind::Annulus => "/api/v1/receive",
+            Kind::Prometheus | Kind::VictoriaMetrics => "/api/v1/write",
+        }
+    }
+
+    /// How long it may take until it shows what it has acknowledged.
+    pub fn settle(self) -> Duration {
+        match self {
+            Kind::Annulus | Kind::Prometheus => Duration::ZERO,
+            Kind::VictoriaMetrics => Duration::from_secs(30),
+        }
+    }
+
+    /// The relative error to which it rounds values.
+    pub fn tolerance(self) -> f64 {
+        match self {
+            Kind::Annulus | Kind::Prometheus => 0.0,
+            Kind::VictoriaMetrics => 1e-11,
+        }
+    }
 }
 
 /// A receiver to start.
@@ -47,6 +74,8 @@ pub struct Spawn {
     pub kind: Kind,
     /// Its program; by default the one of that name beside this program, or else in `PATH`.
     pub binary: Option<PathBuf>,
+    /// Flags beside those that it needs.
+    pub flags: Vec<String>,
 }
 
 /// One of the receivers.
@@ -99,7 +128,7 @@ pub fn parse_target(text: &str) -> Result<Target, String> {
             return Err(format!("{url:?} does not begin with http:// or https://"));
         }
     }
-    Ok(Target { name: name.ok_or("name=… is missing")?, url, query_url, pids })
+    Ok(Target { name: name.ok_or("name=… is missing")?, url, query_url, pids, kind: None })
 }
 
 /// Reads "annulus" or "annulus=/path/to/program".
@@ -108,9 +137,30 @@ pub fn parse_spawn(text: &str) -> Result<Spawn, String> {
         Some((name, binary)) => (name, Some(PathBuf::from(binary))),
         None => (text, None),
     };
+    Ok(Spawn { kind: parse_kind(name)?, binary, flags: Vec::new() })
+}
+
+/// Reads "annulus=--wal.ring-size=1GiB": a flag for every receiver of that kind.
+pub fn parse_spawn_flag(text: &str) -> Result<(Kind, String), String> {
+    let (name, flag) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KIND=FLAG"))?;
+    Ok((parse_kind(name)?, flag.to_owned()))
+}
+
+fn parse_kind(name: &str) -> Result<Kind, String> {
     let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
-    let kind = kind.ok_or_else(|| format!("{name:?} is none of {}", Kind::ALL.map(Kind::name).join(", ")))?;
-    Ok(Spawn { kind, binary })
+    kind.ok_or_else(|| format!("{name:?} is none of {}", Kind::ALL.map(Kind::name).join(", ")))
+}
+
+/// Gives each receiver the flags of its kind.
+pub fn with_flags(mut spawned: Vec<Spawn>, flags: &[(Kind, String)]) -> Result<Vec<Spawn>, String> {
+    for (kind, flag) in flags {
+        let mut of_kind = spawned.iter_mut().filter(|spawn| spawn.kind == *kind).peekable();
+        if of_kind.peek().is_none() {
+            return Err(format!("--spawn-flag {}={flag}: there is no --spawn {0}", kind.name()));
+        }
+        of_kind.for_each(|spawn| spawn.flags.push(flag.clone()));
+    }
+    Ok(spawned)
 }
 
 /// All receivers, the base of the ratios first. Two builds of one program get different names.
@@ -179,6 +229,20 @@ mod tests {
         let choices = choices(&[], &spawned, Some("prometheus")).unwrap();
         let names: Vec<&str> = choices.iter().map(Choice::name).collect();
         assert_eq!(names, ["prometheus", "annulus", "annulus-2"]);
+    }
+
+    #[test]
+    fn flags_reach_the_receivers_of_their_kind() {
+        let spawned = ["annulus", "prometheus"].map(|text| parse_spawn(text).unwrap()).to_vec();
+        let flag = parse_spawn_flag("annulus=--shards=2").unwrap();
+        let flagged = with_flags(spawned.clone(), &[flag]).unwrap();
+        assert_eq!(
+            (flagged[0].flags.as_slice(), flagged[1].flags.len()),
+            (&["--shards=2".to_owned()][..], 0)
+        );
+        let flag = parse_spawn_flag("victoria-metrics=-x").unwrap();
+        assert!(with_flags(spawned, &[flag]).unwrap_err().contains("there is no --spawn victoria-metrics"));
+        assert!(parse_spawn_flag("--shards").is_err() && parse_spawn_flag("influx=-x").is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whole loads against a receiver that behaves well or badly.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -13,8 +14,9 @@ use super::*;
 use crate::ledger::Fate;
 use crate::send::endpoint::EndpointOptions;
 use crate::send::load::Lanes;
+use crate::send::reshard::CYCLE;
 use crate::send::retry::RetryPolicy;
-use crate::send::testing::{Plain, Receiver, Reply, SAMPLES, endpoint_options};
+use crate::send::testing::{METADATA, Plain, Receiver, Reply, SAMPLES, endpoint_options};
 use crate::stream::Protocol;
 
 const SECOND_US: u64 = 1_000_000;
@@ -32,13 +34,20 @@ struct Case {
     endpoint: EndpointOptions,
     plan: Plan,
     timing: Timing,
+    makes_series: bool,
     drain: Duration,
 }
 
 impl Case {
     fn new(url: &str) -> Case {
         Case {
-            source: Plain { blocks: 20, spacing_us: 10_000, encode_time: Duration::ZERO, panics_at: None },
+            source: Plain {
+                blocks: 20,
+                spacing_us: 10_000,
+                encode_time: Duration::ZERO,
+                panics_at: None,
+                never_due: None,
+            },
             endpoint: endpoint_options(url),
             plan: Plan {
                 mode: Mode::Open,
@@ -47,8 +56,13 @@ impl Case {
                 links: 4,
                 retry: RetryPolicy::plain(0),
                 end_us: SECOND_US,
+                first_request: 0,
+                end_request: u64::MAX,
+                age_max_us: None,
+                metadata_every: None,
             },
-            timing: Timing { begin_us: 0, end_us: SECOND_US },
+            timing: Timing { begin_us: 0, end_us: SECOND_US, ends_by_time: true },
+            makes_series: false,
             drain: Duration::from_secs(10),
         }
     }
@@ -64,12 +78,8 @@ impl Case {
     }
 
     async fn run(self) -> (RunResult, Arc<Ledger>) {
-        self.run_until(&Stop::default()).await
-    }
-
-    async fn run_until(self, stop: &Stop) -> (RunResult, Arc<Ledger>) {
         let (job, ledger) = self.job();
-        (drive(job, stop, &|_| {}).await.unwrap(), ledger)
+        (drive(job, &Stop::default(), &|_| {}).await.unwrap(), ledger)
     }
 
     fn job(self) -> (Job, Arc<Ledger>) {
@@ -81,6 +91,7 @@ impl Case {
             endpoints: self.endpoint.endpoints(self.plan.protocol).unwrap(),
             plan: self.plan,
             timing: self.timing,
+            makes_series: self.makes_series,
             drain: self.drain,
             cost: None,
             rate,
@@ -146,6 +157,96 @@ async fn a_closed_loop_keeps_each_connection_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_closed_loop_ends_with_its_last_request() {
+    let receiver = Receiver::start(|_, _| Reply::status(200)).await;
+    let mut case = Case::new(&receiver.url()).ending_at(60 * SECOND_US);
+    (case.plan.mode, case.plan.end_request) = (Mode::Closed, 50);
+    let begun = Instant::now();
+    let (result, ledger) = case.run().await;
+    assert!(begun.elapsed() < Duration::from_secs(10) && result.duration_s < 10.0, "{result:?}");
+    assert_eq!((fates(&ledger), result.interrupted), ((50, 0, 0), false));
+    let measured = result.achieved_rate * result.duration_s;
+    assert_eq!(measured.round() as u64, 50 * SAMPLES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_loop_makes_all_series_before_it_measures() {
+    let receiver = Receiver::start(|_, seen| {
+        let after = Duration::from_millis(if seen.request < 20 { 400 } else { 0 });
+        Reply { status: 200, after, ..Reply::default() }
+    })
+    .await;
+    let mut case = Case::new(&receiver.url()).ending_at(60 * SECOND_US);
+    (case.plan.mode, case.plan.end_request, case.makes_series) = (Mode::Closed, 60, true);
+    let (result, ledger) = case.run().await;
+    assert_eq!(fates(&ledger), (60, 0, 0));
+    assert_eq!(result.acknowledged_samples, 60 * SAMPLES);
+    assert_eq!((result.achieved_rate * result.duration_s).round() as u64, 40 * SAMPLES);
+    assert!(result.max_ms < 400.0, "the first round is not measured: {} ms", result.max_ms);
+    let seen = receiver.seen();
+    assert!(seen[..20].iter().all(|seen| seen.request < 20), "no later request came before the first round");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_are_added_while_they_are_too_few() {
+    let receiver =
+        Receiver::start(|_, _| Reply { status: 200, after: Duration::from_millis(40), ..Reply::default() })
+            .await;
+    let mut case = Case::new(&receiver.url()).with_retry(PROMETHEUS).ending_at(4 * SECOND_US);
+    case.plan.lanes = Lanes::Shards { min: 1, max: 16, capacity: 5, cycle: Duration::from_millis(500) };
+    case.plan.links = 16;
+    let (job, _) = case.job();
+    let shown = Mutex::new(Vec::new());
+    let show = |progress: &Progress| shown.lock().unwrap().push(progress.shards);
+    let result = drive(job, &Stop::default(), &show).await.unwrap();
+    let shards = result.shards.unwrap();
+    // A hundred requests a second of 40 ms each keep four shards busy.
+    assert!(shards.last >= 4 && shards.most <= 16, "{shards:?}");
+    assert!(shown.lock().unwrap().iter().any(|shards| *shards > Some(1)));
+    assert_eq!(result.acknowledged_samples, 400 * SAMPLES);
+    let mut newest = [0; 20];
+    for seen in receiver.seen() {
+        let newest = &mut newest[seen.request as usize % 20];
+        assert!(seen.request >= *newest, "{} came after {newest}", seen.request);
+        *newest = seen.request;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_old_is_not_sent() {
+    let receiver =
+        Receiver::start(|_, _| Reply { status: 200, after: Duration::from_millis(300), ..Reply::default() })
+            .await;
+    let mut case = Case::new(&receiver.url()).ending_at(200_000);
+    (case.plan.lanes, case.plan.links) = (Lanes::Any { count: 1, in_flight_max: 1 }, 1);
+    case.plan.age_max_us = Some(250_000);
+    let (result, ledger) = case.run().await;
+    assert_eq!(fates(&ledger).0 as u64 * SAMPLES, result.acknowledged_samples);
+    assert_eq!(result.acknowledged_samples + result.discarded_samples, 20 * SAMPLES);
+    assert!(result.discarded_samples > 0 && result.unsent_requests == 0, "{result:?}");
+    assert!(result.errors.iter().any(|(text, _)| text.contains("age limit")), "{:?}", result.errors);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_is_sent_beside_the_samples_and_its_refusal_is_no_loss() {
+    let receiver = Receiver::start(|_, seen| match seen.request {
+        METADATA => Reply::status(400),
+        _ => Reply::status(200),
+    })
+    .await;
+    let mut case = Case::new(&receiver.url());
+    case.plan.metadata_every = Some(Duration::from_millis(100));
+    let (result, _) = case.run().await;
+    assert!(receiver.seen().iter().filter(|seen| seen.request == METADATA).count() >= 2);
+    assert_eq!((result.acknowledged_samples, result.metadata_messages), (100 * SAMPLES, 0));
+    assert!(result.errors[0].0.starts_with("metadata: answered 400"), "{:?}", result.errors);
+    let receiver = Receiver::start(|_, _| Reply::status(200)).await;
+    let mut case = Case::new(&receiver.url());
+    case.plan.metadata_every = Some(Duration::from_millis(100));
+    assert!(case.run().await.0.metadata_messages >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plain_sender_counts_each_failure() {
     let receiver =
         Receiver::start(|_, seen| Reply::status([200, 400, 503, 429][seen.request as usize % 4])).await;
@@ -176,7 +277,7 @@ async fn prometheus_sends_until_it_is_taken_and_drops_what_is_refused() {
     })
     .await;
     let mut case = Case::new(&receiver.url()).with_retry(PROMETHEUS).ending_at(400_000);
-    case.plan.lanes = Lanes::Shards { count: 4, capacity: 5 };
+    case.plan.lanes = Lanes::Shards { min: 4, max: 4, capacity: 5, cycle: CYCLE };
     let (result, ledger) = case.run().await;
     assert_eq!(fates(&ledger), (20, 20, 0));
     assert_eq!(result.retries, 30);
@@ -294,16 +395,29 @@ async fn a_crash_of_the_generator_is_no_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_crash_of_the_schedule_is_no_result_either() {
+    let receiver = Receiver::start(|_, _| Reply::status(200)).await;
+    let mut case = Case::new(&receiver.url()).ending_at(60 * SECOND_US);
+    case.source.never_due = Some(5);
+    let (job, _) = case.job();
+    let begun = Instant::now();
+    let outcome = drive(job, &Stop::default(), &|_| {}).await;
+    assert!(matches!(outcome, Err(RunError::Crashed)));
+    assert!(begun.elapsed() < Duration::from_secs(10), "and it is told soon");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_load_that_is_stopped_gives_a_valid_part() {
     let receiver = Receiver::start(|_, _| Reply::status(200)).await;
     let stop = Stop::default();
-    let stopping = stop.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        stopping.request();
-    });
     let begun = Instant::now();
-    let (result, ledger) = Case::new(&receiver.url()).ending_at(60 * SECOND_US).run_until(&stop).await;
+    let (job, ledger) = Case::new(&receiver.url()).ending_at(60 * SECOND_US).job();
+    let when_a_second_is_over = |progress: &Progress| {
+        if progress.elapsed >= Duration::from_secs(1) {
+            stop.request();
+        }
+    };
+    let result = drive(job, &stop, &when_a_second_is_over).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(10));
     assert!(result.interrupted && (1.0..5.0).contains(&result.duration_s), "{} s", result.duration_s);
     assert_eq!(result.acknowledged_samples, result.sent_samples);

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::commands::plan::PlanError;
 use crate::commands::plan::worksheet::{Term, Unit};
+use crate::quantity;
 use crate::report::Report;
 use crate::report::comparison::{share, written_per_sample};
-use crate::report::quantity;
 use crate::result::RunResult;
 
 /// The field's rule: a receiver whose p95 is above two seconds is overloaded.
@@ -161,7 +161,7 @@ impl Coefficients {
         };
         let parsed = match coefficient.unit {
             Unit::Bytes => quantity::parse_bytes(value),
-            _ => quantity::parse_count(value),
+            _ => quantity::parse_number(value),
         };
         let value = parsed.map_err(|reason| PlanError(format!("--coefficient {name}: {reason}")))?;
         coefficient.set(value, Source::Given)

@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::commands::plan::coefficients::{Coefficients, Source};
 use crate::commands::plan::model::{ANSWER, Load, SeriesCount};
 use crate::commands::plan::worksheet::Line;
-use crate::report::quantity::{count, parse_bytes, parse_count, parse_percent, parse_seconds};
+use crate::quantity::{count, parse_bytes, parse_number, parse_ratio, parse_seconds};
 use crate::report::table::{Table, name_value_lines};
 
 /// Names the format of the JSON.
@@ -49,16 +49,16 @@ Limits that are planned for: a node's CPU stays below 70 %, its memory below 80 
 Example: plan --clusters 12 --targets 400 --metrics 1500 --interval 30s --replication-factor 2 --growth 30%")]
 pub struct PlanArgs {
     /// Clusters that send, each with --targets [default: 1]
-    #[arg(long, value_parser = parse_count)]
+    #[arg(long, value_parser = parse_number)]
     clusters: Option<f64>,
     /// Scraped targets in each cluster
-    #[arg(long, value_parser = parse_count)]
+    #[arg(long, value_parser = parse_number)]
     targets: Option<f64>,
     /// Series of each target: what one scrape returns
-    #[arg(long, value_parser = parse_count)]
+    #[arg(long, value_parser = parse_number)]
     metrics: Option<f64>,
     /// Active series of all senders together, instead of the three above
-    #[arg(long, value_parser = parse_count)]
+    #[arg(long, value_parser = parse_number)]
     series: Option<f64>,
     /// Time between two scrapes
     #[arg(long, default_value = "30s", value_parser = parse_seconds)]
@@ -67,10 +67,10 @@ pub struct PlanArgs {
     #[arg(long, default_value_t = 2)]
     replication_factor: u32,
     /// How much the load will grow before the next purchase
-    #[arg(long, visible_alias = "headroom", default_value = "30%", value_parser = parse_percent)]
+    #[arg(long, visible_alias = "headroom", default_value = "30%", value_parser = parse_ratio)]
     growth: f64,
     /// Share of the active series that new ones replace in each hour: deployments, jobs, autoscaling
-    #[arg(long, default_value = "2%", value_parser = parse_percent)]
+    #[arg(long, default_value = "2%", value_parser = parse_ratio)]
     churn: f64,
     /// How long raw samples stay in the object storage
     #[arg(long, default_value = "15d", value_parser = parse_seconds)]
@@ -88,10 +88,10 @@ pub struct PlanArgs {
     #[arg(long)]
     deduplicated: bool,
     /// Cores kept for queries, of all nodes together
-    #[arg(long, default_value = "2", value_parser = parse_count)]
+    #[arg(long, default_value = "2", value_parser = parse_number)]
     query_cores: f64,
     /// Cores of a node that you can buy
-    #[arg(long, default_value = "8", value_parser = parse_count)]
+    #[arg(long, default_value = "8", value_parser = parse_number)]
     node_cores: f64,
     /// Memory of such a node
     #[arg(long, default_value = "32GiB", value_parser = parse_bytes)]

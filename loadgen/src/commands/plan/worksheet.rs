@@ -5,7 +5,7 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-use crate::report::quantity;
+use crate::quantity;
 
 /// How a value is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

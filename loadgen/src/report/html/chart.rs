@@ -228,7 +228,7 @@ pub fn bars(html: &mut Html, title: &str, note: &str, bars: &[Bar]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::quantity::number;
+    use crate::quantity::number;
 
     fn chart(points: Vec<(f64, f64)>) -> Chart {
         Chart {

@@ -5,12 +5,12 @@ pub mod chart;
 pub mod markup;
 mod run_charts;
 
+use crate::quantity::{count, milliseconds, number, seconds, utc};
 use crate::report::document::{Kind, Report};
 use crate::report::figures::{Severity, headline, sections, warnings};
 use crate::report::html::axis::Scale;
 use crate::report::html::chart::{Bar, Chart, Line, bars};
 use crate::report::html::markup::Html;
-use crate::report::quantity::{count, milliseconds, number, seconds, utc};
 use crate::report::table::Table;
 use crate::report::text::{direction, measured_figures, medians_table, ratios_table, steps_table};
 use crate::result::RunResult;

@@ -1,8 +1,8 @@
 //! The charts of one run: its seconds, and its percentiles.
 
+use crate::quantity::{bytes, count, milliseconds, number};
 use crate::report::html::axis::Scale;
 use crate::report::html::chart::{Chart, Line, Show};
-use crate::report::quantity::{bytes, count, milliseconds, number};
 use crate::result::{RunResult, Second};
 
 /// Points per line at most: more cannot be told apart, and make the file large.
@@ -24,6 +24,9 @@ pub fn charts(run: &RunResult) -> Vec<Chart> {
         charts.push(failures(&seconds));
     }
     charts.push(cpu(&seconds));
+    if seconds.iter().any(|second| second.shards.is_some()) {
+        charts.push(shards(&seconds));
+    }
     if seconds.iter().any(|second| second.receiver_rss_bytes.is_some()) {
         charts.push(memory(&seconds));
     }
@@ -106,6 +109,11 @@ fn cpu(seconds: &[Second]) -> Chart {
     over_time("CPU", "cores", seconds, number, lines)
 }
 
+fn shards(seconds: &[Second]) -> Chart {
+    let counts = line("shards", 5, seconds, |second| second.shards.map(|count| count as f64));
+    over_time("Prometheus' shards", "", seconds, count, vec![counts])
+}
+
 fn memory(seconds: &[Second]) -> Chart {
     let resident = line("receiver", 1, seconds, |second| second.receiver_rss_bytes.map(|bytes| bytes as f64));
     let mut chart = over_time("Resident memory", "", seconds, bytes, vec![Line { filled: true, ..resident }]);
@@ -175,6 +183,7 @@ fn joined(group: &[Second]) -> Second {
         receiver_cpu_s: (!cpu.is_empty()).then(|| cpu.iter().sum::<f64>() / cpu.len() as f64),
         receiver_rss_bytes: group.iter().filter_map(|second| second.receiver_rss_bytes).max(),
         generator_cpu_s: group.iter().map(|second| second.generator_cpu_s).sum::<f64>() / length as f64,
+        shards: group.iter().filter_map(|second| second.shards).max(),
     }
 }
 
@@ -210,6 +219,9 @@ mod tests {
         let run = RunResult { seconds: seconds(3), ..RunResult::default() };
         let titles: Vec<String> = charts(&run).into_iter().map(|chart| chart.title).collect();
         assert_eq!(titles, ["Rate", "Latency", "CPU"]);
+        let second = Second { shards: Some(3), ..Second::default() };
+        let run = RunResult { seconds: vec![second], ..RunResult::default() };
+        assert!(charts(&run).iter().any(|chart| chart.title == "Prometheus' shards"));
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl WatchedRing {
 
 impl DirectFile for WatchedRing {
     type Buffer = Vec<u8>;
+    type Read = Vec<u8>;
 
     fn size_bytes(&self) -> u64 {
         self.disk.size_bytes()

@@ -23,6 +23,9 @@ pub const PAGE_BYTES_MAX: usize = 16 << 20;
 /// How many checkpoints are kept.
 const KEPT: usize = 2;
 
+/// What is added to the name of one that was passed over.
+const PASSED_OVER: &str = ".damaged";
+
 /// The frames that a checkpoint makes unnecessary, and those that it has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Covered {
@@ -68,6 +71,18 @@ pub enum CheckpointError {
         /// The newest version that is known.
         known: u32,
     },
+    /// The system cannot read this one, and neither the newest nor the one before it is whole. It may be a fault that
+    /// passes; a start without the checkpoint could lose frames, and would soon remove it.
+    #[error(
+        "checkpoint {name} cannot be read, and no other one can take its place: {source}; if the fault stays, move \
+         the file away to start without it"
+    )]
+    Unreadable {
+        /// The file.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// What a start found.
@@ -92,19 +107,25 @@ pub struct Checkpoints<D: Directory> {
 }
 
 impl<D: Directory> Checkpoints<D> {
-    /// Reads the newest checkpoint that is whole, and falls back to older ones.
+    /// Reads the newest checkpoint that is whole, and falls back to older ones. Those that were passed over are renamed:
+    /// one that a later start can read after all may have frames that this start counts as lost, and whose successors
+    /// know nothing of them.
     ///
     /// # Errors
-    /// When the directory cannot be read, or a newer version has written one. Damage is not an error, see
-    /// [`Loaded::invalid`].
+    /// When the directory cannot be read, when a newer version has written one, or when the system cannot read one and
+    /// the ring need not reach back to the newest whole one. Damage is not an error, see [`Loaded::invalid`].
     pub async fn load(
         directory: D,
         shard: u32,
         visitor: &mut impl PageVisitor,
     ) -> Result<(Checkpoints<D>, Loaded), CheckpointError> {
         let mut loaded = Loaded::default();
-        let mut begins = list(&directory).await?;
+        let names = directory.list().await;
+        let names =
+            names.map_err(|source| CheckpointError::Io { what: "listing the checkpoints", source })?;
+        let mut begins: Vec<u64> = names.iter().filter_map(|name| parse_name(name)).collect();
         begins.sort_unstable();
+        let passed_over_before = names.iter().filter(|name| was_passed_over(name)).count();
         let mut whole = Vec::new();
         while let Some(begin_seq) = begins.pop() {
             visitor.reset();
@@ -119,6 +140,20 @@ impl<D: Directory> Checkpoints<D> {
         }
         if whole.is_empty() {
             visitor.reset();
+        }
+        // The ring reaches back to the second newest. Older files are ones whose removal a power cut has undone.
+        if whole.is_empty() || loaded.invalid.len() + passed_over_before >= KEPT {
+            for Invalid { name, reason } in std::mem::take(&mut loaded.invalid) {
+                match reason {
+                    InvalidReason::Io(source) => return Err(CheckpointError::Unreadable { name, source }),
+                    reason => loaded.invalid.push(Invalid { name, reason }),
+                }
+            }
+        }
+        for Invalid { name, .. } in &loaded.invalid {
+            let renamed = directory.publish(name, &format!("{name}{PASSED_OVER}")).await;
+            renamed
+                .map_err(|source| CheckpointError::Io { what: "renaming a damaged checkpoint", source })?;
         }
         Ok((Checkpoints { directory, shard, whole }, loaded))
     }
@@ -152,7 +187,7 @@ impl<D: Directory> Checkpoints<D> {
         for name in self.directory.list().await.map_err(io("listing the checkpoints"))? {
             let stale = match parse_name(&name) {
                 Some(begin_seq) => self.whole.len() == KEPT && !self.whole.contains(&begin_seq),
-                None => is_unfinished(&name),
+                None => is_unfinished(&name) || (self.whole.len() == KEPT && was_passed_over(&name)),
             };
             if stale {
                 self.directory.remove(&name).await.map_err(io("removing an old checkpoint"))?;
@@ -167,18 +202,16 @@ impl<D: Directory> Checkpoints<D> {
     }
 }
 
-async fn list(directory: &impl Directory) -> Result<Vec<u64>, CheckpointError> {
-    let names = directory.list().await;
-    let names = names.map_err(|source| CheckpointError::Io { what: "listing the checkpoints", source })?;
-    Ok(names.iter().filter_map(|name| parse_name(name)).collect())
-}
-
 fn file_name(begin_seq: u64) -> String {
     format!("checkpoint-{begin_seq:020}")
 }
 
 fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(".new").and_then(parse_name).is_some()
+}
+
+fn was_passed_over(name: &str) -> bool {
+    name.strip_suffix(PASSED_OVER).and_then(parse_name).is_some()
 }
 
 fn parse_name(name: &str) -> Option<u64> {

@@ -8,14 +8,12 @@ use super::format::{
 use super::{CheckpointError, Covered, Loaded, PAGE_BYTES_MAX, PageVisitor, file_name};
 use crate::rt::{BLOCK_BYTES, DirectFile, Directory};
 use crate::wal::frame::{SEQ_MAX, array};
+use crate::wal::read_ahead::ReadAhead;
 
-/// Bytes of one read: long ones have locked up kernels, and other tasks are to run in between.
-const PIECE_BYTES: u64 = 1 << 20;
-
-/// A checkpoint that was passed over.
+/// A checkpoint that was passed over; `.damaged` was added to its name.
 #[derive(Debug)]
 pub struct Invalid {
-    /// The file.
+    /// What the file was called.
     pub name: String,
     /// What is wrong with it.
     pub reason: InvalidReason,
@@ -79,9 +77,11 @@ pub(super) async fn read<D: Directory>(
         Ok(file) => file,
         Err(error) => return Ok(Err(InvalidReason::Io(error))),
     };
-    let mut stream = Stream { file: &file, offset: 0, piece: None, used: 0 };
-    let read = read_stream(&mut stream, shard, begin_seq, visitor).await;
     let bytes = file.size_bytes();
+    let whole_blocks = bytes / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+    let mut stream = Stream { ahead: ReadAhead::new(&file, 0, whole_blocks), piece: None, used: 0 };
+    let read = read_stream(&mut stream, shard, begin_seq, visitor).await;
+    drop(stream);
     // Nothing was written, so a failed close loses nothing.
     let _ = file.close().await;
     match read {
@@ -163,10 +163,8 @@ async fn read_stream<F: DirectFile>(
 
 /// The bytes of a file, front to back.
 struct Stream<'a, F: DirectFile> {
-    file: &'a F,
-    /// Where the next piece begins.
-    offset: u64,
-    piece: Option<F::Buffer>,
+    ahead: ReadAhead<'a, F>,
+    piece: Option<F::Read>,
     /// How much of the piece was taken.
     used: usize,
 }
@@ -200,17 +198,9 @@ impl<F: DirectFile> Stream<'_, F> {
     }
 
     async fn next_piece(&mut self) -> Result<bool, InvalidReason> {
-        let whole_blocks = self.file.size_bytes() / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-        let len = PIECE_BYTES.min(whole_blocks - self.offset);
-        if len == 0 {
-            return Ok(false);
-        }
-        self.file.yield_now().await;
-        let read = self.file.read_at(self.offset, len as usize).await;
-        self.piece = Some(read.map_err(InvalidReason::Io)?);
-        self.offset += len;
+        self.piece = self.ahead.next().await.map_err(InvalidReason::Io)?;
         self.used = 0;
-        Ok(true)
+        Ok(self.piece.is_some())
     }
 }
 

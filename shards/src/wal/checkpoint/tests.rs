@@ -150,6 +150,46 @@ fn the_two_newest_whole_ones_are_kept_and_the_older_one_sets_the_tail() {
 }
 
 #[test]
+fn one_that_was_passed_over_never_comes_back() {
+    let directory = directory();
+    for begin_seq in [10, 20] {
+        write(&directory, begin_seq, &[(begin_seq, vec![1])]);
+    }
+    directory.spoil(&name(20));
+    let (mut checkpoints, loaded, _) = load(&directory);
+    assert_eq!(loaded.covered.unwrap().begin_seq, 10);
+    assert!(matches!(loaded.invalid[0].reason, InvalidReason::Io(_)));
+    directory.heal();
+    directory.cut_power();
+    assert_eq!(load(&directory).1.covered.unwrap().begin_seq, 10);
+    assert_eq!(directory.names(), [name(10), format!("{}.damaged", name(20))]);
+    let finished = write(&directory, 30, &[(30, vec![1])]);
+    assert_eq!(run_to_end(checkpoints.keep(&finished)).unwrap(), Some(10));
+    assert_eq!(directory.names(), [name(10), name(30)]);
+}
+
+#[test]
+fn one_that_cannot_be_read_stops_the_start_if_no_other_can_take_its_place() {
+    let directory = directory();
+    for begin_seq in [10, 20, 30] {
+        write(&directory, begin_seq, &[(begin_seq, vec![1])]);
+    }
+    let refused = |directory: &SimDirectory| {
+        let loaded = run_to_end(Checkpoints::load(directory.clone(), SHARD, &mut Pages::default()));
+        matches!(loaded.map(drop), Err(CheckpointError::Unreadable { .. }))
+    };
+    directory.spoil(&name(20));
+    directory.flip(&name(30), 5, 1);
+    assert!(refused(&directory), "the ring need not reach back to the third");
+    directory.delete(&name(10));
+    directory.delete(&name(30));
+    assert!(refused(&directory), "there is no other");
+    assert_eq!(directory.names(), [name(20)]);
+    directory.heal();
+    assert_eq!(load(&directory).1.covered.unwrap().begin_seq, 20);
+}
+
+#[test]
 fn an_older_one_stays_until_two_are_known_to_be_whole() {
     let directory = directory();
     for begin_seq in [10, 20] {

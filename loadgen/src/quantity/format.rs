@@ -1,4 +1,4 @@
-//! Numbers with units, as people write and read them.
+//! What people read: numbers with units.
 //!
 //! Four significant digits are shown: enough to check a sum by hand, and more than any measurement here deserves.
 
@@ -107,75 +107,6 @@ pub fn utc(time_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Reads "1500", "1,500", "1.5k", "7.2M".
-pub fn parse_count(text: &str) -> Result<f64, String> {
-    let units = [("", 1.0), ("k", 1e3), ("K", 1e3), ("M", 1e6), ("G", 1e9)];
-    with_unit(text, &units).ok_or_else(|| format!("{text:?} is not a number such as 1500, 1.5k or 7.2M"))
-}
-
-/// Reads "32GiB", "500GB", "1048576".
-pub fn parse_bytes(text: &str) -> Result<f64, String> {
-    let units = [
-        ("", 1.0),
-        ("B", 1.0),
-        ("kB", 1e3),
-        ("KB", 1e3),
-        ("MB", 1e6),
-        ("GB", 1e9),
-        ("TB", 1e12),
-        ("KiB", KIB),
-        ("MiB", KIB * KIB),
-        ("GiB", KIB * KIB * KIB),
-        ("TiB", KIB * KIB * KIB * KIB),
-    ];
-    with_unit(text, &units).ok_or_else(|| format!("{text:?} is not a size such as 32GiB or 500GB"))
-}
-
-/// Reads "30%" or "30" as 0.3.
-pub fn parse_percent(text: &str) -> Result<f64, String> {
-    let units = [("", 0.01), ("%", 0.01)];
-    with_unit(text, &units).ok_or_else(|| format!("{text:?} is not a percentage such as 30%"))
-}
-
-/// Reads a duration as Prometheus writes it, "30s", "1h30m", "15d", "1y", as seconds.
-pub fn parse_seconds(text: &str) -> Result<f64, String> {
-    let invalid = || format!("{text:?} is not a duration such as 30s, 1h30m or 15d");
-    if text == "0" {
-        return Ok(0.0);
-    }
-    let mut rest = text;
-    let mut sum = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(invalid)?;
-        let (amount, tail) = rest.split_at(digits);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit_end);
-        let unit_s = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            "d" => 86_400.0,
-            "w" => 604_800.0,
-            "y" => 31_536_000.0,
-            _ => return Err(invalid()),
-        };
-        sum += amount.parse::<f64>().map_err(|_| invalid())? * unit_s;
-        rest = next;
-    }
-    if text.is_empty() || sum > 1e11 { Err(invalid()) } else { Ok(sum) }
-}
-
-fn with_unit(text: &str, units: &[(&str, f64)]) -> Option<f64> {
-    let text = text.trim();
-    let split =
-        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ',' | '_'))).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let factor = units.iter().find(|(name, _)| *name == unit.trim_start())?.1;
-    let value: f64 = digits.replace([',', '_'], "").parse().ok()?;
-    Some(value * factor).filter(|value| value.is_finite())
-}
-
 fn scaled(value: f64, base: f64, units: &[&str]) -> String {
     if !value.is_finite() {
         return NONE.to_owned();
@@ -256,28 +187,5 @@ mod tests {
         assert_eq!(ratio(13.62), "13.6×");
         assert_eq!(ratio(0.0734), "0.0734×");
         assert_eq!(ratio(f64::INFINITY), NONE);
-    }
-
-    #[test]
-    fn parsing_takes_what_people_type() {
-        assert_eq!(parse_count("1,500"), Ok(1500.0));
-        assert_eq!(parse_count("7.2M"), Ok(7_200_000.0));
-        assert_eq!(parse_bytes("32 GiB"), Ok(32.0 * KIB * KIB * KIB));
-        assert_eq!(parse_percent("30%"), Ok(0.3));
-        assert_eq!(parse_seconds("1h30m"), Ok(5400.0));
-        assert_eq!(parse_seconds("15d"), Ok(1_296_000.0));
-        assert_eq!(parse_seconds("500ms"), Ok(0.5));
-    }
-
-    #[test]
-    fn parsing_refuses_everything_else() {
-        for text in ["", "k", "1.2.3", "-5", "nan", "inf", "5 apples", "1e5"] {
-            assert!(parse_count(text).is_err(), "{text:?}");
-        }
-        for text in ["", "5", "s", "5x", "1..5s", "-1d", "5 s", "99999999y", "µs"] {
-            assert!(parse_seconds(text).is_err(), "{text:?}");
-        }
-        assert!(parse_bytes("5 potatoes").is_err());
-        assert!(parse_percent("half").is_err());
     }
 }

@@ -1,0 +1,90 @@
+//! Head and local blocks as one source.
+//!
+//! A block is served before the head drops what is in it. So the head is asked first, and only when all of it has
+//! answered is the list of blocks taken: what the head had dropped by then is in a block of the list. What is in both
+//! comes twice, and is taken once: equal chunks are dropped here, and of samples at the same time the engine takes the
+//! first, wherever chunks overlap otherwise.
+
+use std::sync::Arc;
+
+use annulus_shards::Matcher;
+
+use super::aside::aside;
+use super::merge::merge;
+use super::scope::{Scope, held_bytes};
+use super::select::select;
+use super::set::LocalBlocks;
+use super::source::{label_names, label_values};
+use crate::head_source::sorted_once;
+use crate::source::{SelectRequest, SeriesChunks, Source, SourceError, SourceFuture};
+
+/// All that this node has.
+pub struct Joined {
+    head: Arc<dyn Source>,
+    blocks: Arc<LocalBlocks>,
+    select_bytes_max: u64,
+}
+
+impl Joined {
+    /// One select may take `select_bytes_max` bytes of head and blocks together.
+    pub fn new(head: Arc<dyn Source>, blocks: Arc<LocalBlocks>, select_bytes_max: u64) -> Joined {
+        Joined { head, blocks, select_bytes_max }
+    }
+
+    async fn select_series(&self, request: SelectRequest) -> Result<Vec<SeriesChunks>, SourceError> {
+        let in_head = self.head.select(request.clone()).await?;
+        let list = self.blocks.covering(request.min_ms, request.max_ms);
+        if list.is_empty() {
+            return Ok(in_head);
+        }
+        let blocks = Arc::clone(&self.blocks);
+        let read = move |scope: &Scope| {
+            scope.charge(held_bytes(&in_head))?;
+            let in_blocks = select(&blocks, &list, &request, scope)?;
+            Ok(merge(in_head, in_blocks, scope))
+        };
+        aside(Scope::new(self.select_bytes_max), read).await
+    }
+
+    async fn names(&self, sets: Vec<Vec<Matcher>>, times: (i64, i64)) -> Result<Vec<String>, SourceError> {
+        let mut names = self.head.label_names(sets.clone(), times.0, times.1).await?;
+        names.extend(label_names(Arc::clone(&self.blocks), sets, times).await?);
+        Ok(sorted_once(names))
+    }
+
+    async fn values(
+        &self,
+        name: String,
+        sets: Vec<Vec<Matcher>>,
+        times: (i64, i64),
+    ) -> Result<Vec<String>, SourceError> {
+        let mut values = self.head.label_values(name.clone(), sets.clone(), times.0, times.1).await?;
+        values.extend(label_values(Arc::clone(&self.blocks), name, sets, times).await?);
+        Ok(sorted_once(values))
+    }
+}
+
+impl Source for Joined {
+    fn select<'a>(&'a self, request: SelectRequest) -> SourceFuture<'a, Vec<SeriesChunks>> {
+        Box::pin(self.select_series(request))
+    }
+
+    fn label_names<'a>(
+        &'a self,
+        sets: Vec<Vec<Matcher>>,
+        min_ms: i64,
+        max_ms: i64,
+    ) -> SourceFuture<'a, Vec<String>> {
+        Box::pin(self.names(sets, (min_ms, max_ms)))
+    }
+
+    fn label_values<'a>(
+        &'a self,
+        name: String,
+        sets: Vec<Vec<Matcher>>,
+        min_ms: i64,
+        max_ms: i64,
+    ) -> SourceFuture<'a, Vec<String>> {
+        Box::pin(self.values(name, sets, (min_ms, max_ms)))
+    }
+}

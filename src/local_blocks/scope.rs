@@ -1,0 +1,89 @@
+//! The limits of one read: the bytes that it may hold, and whether anybody still waits for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use annulus_shards::Labels;
+
+use crate::source::{ChunkRef, SeriesChunks, SourceError};
+
+/// Shared by all threads that work for one read.
+#[derive(Debug)]
+pub(super) struct Scope {
+    bytes_max: u64,
+    held_bytes: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Scope {
+    /// A read that may hold so many bytes.
+    pub(super) fn new(bytes_max: u64) -> Scope {
+        Scope { bytes_max, held_bytes: AtomicU64::new(0), stopped: AtomicBool::new(false) }
+    }
+
+    /// Asks for room, before the bytes are there. A read that was refused once is over.
+    pub(super) fn charge(&self, bytes: u64) -> Result<(), SourceError> {
+        let held = self.held_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if held > self.bytes_max {
+            return Err(SourceError::TooLarge { bytes_max: self.bytes_max });
+        }
+        Ok(())
+    }
+
+    /// Gives room back.
+    pub(super) fn release(&self, bytes: u64) {
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// An error once nobody waits any more.
+    pub(super) fn check(&self) -> Result<(), SourceError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(SourceError::Unavailable("the read was canceled".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Stops the read of a query that was dropped.
+pub(super) struct StopOnDrop(pub(super) Arc<Scope>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Bytes that a query holds for a series without what is in its chunks.
+pub(super) fn frame_bytes(labels: &Labels, chunk_count: usize) -> u64 {
+    (size_of::<SeriesChunks>() + labels.size_bytes() + chunk_count * size_of::<ChunkRef>()) as u64
+}
+
+/// Bytes that a query holds for series.
+pub(super) fn held_bytes(series: &[SeriesChunks]) -> u64 {
+    let of_one = |one: &SeriesChunks| {
+        let chunks: usize = one.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        frame_bytes(&one.labels, one.chunks.len()) + chunks as u64
+    };
+    series.iter().map(of_one).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_back_can_be_used_again() {
+        let scope = Scope::new(10);
+        scope.charge(8).unwrap();
+        scope.release(6);
+        scope.charge(8).unwrap();
+        assert!(matches!(scope.charge(1), Err(SourceError::TooLarge { bytes_max: 10 })));
+    }
+
+    #[test]
+    fn a_read_that_nobody_waits_for_is_told_so() {
+        let scope = Arc::new(Scope::new(10));
+        drop(StopOnDrop(Arc::clone(&scope)));
+        assert!(scope.check().is_err());
+    }
+}
