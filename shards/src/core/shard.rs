@@ -18,7 +18,7 @@ use super::outcome::{Failure, Outcome};
 use super::state::{ShardState, SharedState};
 use crate::head::{Head, TimeWindows};
 use crate::metrics::ShardMetrics;
-use crate::rt::{Native, Notify, Pace, Platform, WaitList, monotonic_now, unix_now_ms};
+use crate::rt::{Native, Notify, Pace, Platform, WaitList, monotonic_now};
 use crate::wal::{CommitError, Encoder, Wal, frame_bytes};
 use crate::wire::{Row, SeriesHasher, TenantHasher};
 
@@ -281,7 +281,7 @@ impl<P: Platform> Shard<P> {
         let fits = |payload_bytes| wal.fits(payload_bytes);
         let is_ample = wal.fits(records.len() + label_bytes + rows.len() * row_bytes);
         let has_room: Option<&dyn Fn(usize) -> bool> = if is_ample { None } else { Some(&fits) };
-        let rules = head.rules(&self.windows, batch.tenant(), unix_now_ms());
+        let rules = head.rules(&self.windows, batch.tenant(), self.platform.unix_now_ms());
         let written = outcome.written;
         let mut target = Target {
             head,

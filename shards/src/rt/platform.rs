@@ -1,10 +1,10 @@
-//! What one shard stands on: an executor with its disk, or the simulation of both.
+//! What one shard stands on: an executor, its disk and its clock, or the simulation of them.
 
 use std::future::Future;
 use std::io;
 
 use super::disk::{DirectFile, Directory};
-use super::executor::{Pacer, blocking};
+use super::executor::{Pacer, blocking, unix_now_ms};
 use super::file::{RingFile, ShardDirectory};
 
 /// Where the tasks of a shard run, and where its files are.
@@ -18,6 +18,9 @@ pub trait Platform: 'static {
 
     /// For one task.
     fn pacer(&self) -> Self::Pace;
+
+    /// The wall clock in milliseconds since the Unix epoch.
+    fn unix_now_ms(&self) -> i64;
 
     /// Runs work that may wait for the disk where it holds up nobody. A panic in it is an error.
     fn blocking<T: Send + 'static>(
@@ -46,6 +49,10 @@ impl Platform for Native {
 
     fn pacer(&self) -> Pacer {
         Pacer::default()
+    }
+
+    fn unix_now_ms(&self) -> i64 {
+        unix_now_ms()
     }
 
     async fn blocking<T: Send + 'static>(

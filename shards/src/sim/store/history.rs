@@ -74,13 +74,17 @@ fn world(random: &Random, bug: Option<Bug>) -> World {
         out_of_order_ms: [0, 300, 1000, 2500][choices.below(4) as usize],
         future_ms: 0,
     };
+    let senders = Senders::new(random.fork(), windows);
+    // Samples ahead of the clock do not make others too old.
+    let now_ms = if choices.one_in(4) { senders.newest_ms() + choices.below(20_000) as i64 } else { i64::MAX };
     World {
         disk: SimDisk::new(random.fork(), blocks * BLOCK_BYTES),
         directory: SimDirectory::new(random.fork()),
         frames: Rc::new(Frames::default()),
         model: Rc::new(Model::default()),
-        senders: Rc::new(Senders::new(random.fork(), windows)),
+        senders: Rc::new(senders),
         windows,
+        now_ms,
         bug,
         choices,
     }

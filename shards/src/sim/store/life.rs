@@ -46,6 +46,8 @@ pub struct World {
     pub model: Rc<Model>,
     pub senders: Rc<Senders>,
     pub windows: TimeWindows,
+    /// The wall clock.
+    pub now_ms: i64,
     pub bug: Option<Bug>,
     pub choices: Random,
 }
@@ -149,7 +151,7 @@ async fn recover(world: &World) -> Option<Rc<Life>> {
     let state = SharedState::new(1);
     state.set(0, ShardState::Serving);
     let shard = Rc::new(Shard::new(
-        Simulated::new(world.choices.fork()),
+        Simulated::new(world.choices.fork(), world.now_ms),
         ShardPlace { index: SHARD as usize, count: 1 },
         hasher.clone(),
         Metrics::register(&prometheus::Registry::new()).shard(0),

@@ -14,11 +14,13 @@ use crate::rt::{BLOCK_BYTES, DirectFile, Directory, Pace, Platform, ReadAt};
 /// The platform of one life of a shard.
 pub struct Simulated {
     random: Random,
+    now_ms: i64,
 }
 
 impl Simulated {
-    pub fn new(random: Random) -> Simulated {
-        Simulated { random }
+    /// With a wall clock that stands still.
+    pub fn new(random: Random, now_ms: i64) -> Simulated {
+        Simulated { random, now_ms }
     }
 }
 
@@ -29,6 +31,10 @@ impl Platform for Simulated {
 
     fn pacer(&self) -> Pauses {
         Pauses(self.random.fork())
+    }
+
+    fn unix_now_ms(&self) -> i64 {
+        self.now_ms
     }
 
     async fn blocking<T: Send + 'static>(

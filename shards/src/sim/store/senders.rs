@@ -57,6 +57,11 @@ impl Senders {
         }
     }
 
+    /// Time of the newest samples.
+    pub fn newest_ms(&self) -> i64 {
+        self.tenants.borrow()[0].now_ms
+    }
+
     /// The rows of the next request, all of one tenant, and what kind of request it is.
     fn next(&self) -> (&'static str, Vec<Sent>) {
         let choices = &self.choices;
