@@ -56,8 +56,9 @@ impl Losses {
             }
             _ => {
                 let mut rotten = self.rotten_checkpoint.borrow_mut();
-                let names = directory.names();
-                if rotten.as_ref().is_some_and(|rotten| names.contains(rotten)) {
+                // Of the two that are kept one may be lost; a start has renamed one that it has found to be.
+                let is_rotten = |name: &String| Some(name) == rotten.as_ref() || name.ends_with(".damaged");
+                if directory.names().iter().any(is_rotten) {
                     return None;
                 }
                 let name = pick("checkpoint-")?;
