@@ -28,6 +28,7 @@ pub fn history(seed: u64, bug: Option<Bug>) -> Result<Met, String> {
             requests: choices.below(40),
             reads: choices.below(8),
             cuts: choices.below(30),
+            files_max: usize::MAX,
         };
         let crashed = {
             let mut life = pin!(live(&world, plan));
@@ -57,7 +58,7 @@ pub fn history(seed: u64, bug: Option<Bug>) -> Result<Met, String> {
 /// One long life without faults. What the shard took after each cut.
 pub fn long_life(seed: u64) -> Result<Vec<Size>, String> {
     let world = world(&Random::new(seed), None);
-    let plan = Plan { senders: 2, requests: 4000, reads: 100, cuts: 5000 };
+    let plan = Plan { senders: 2, requests: 4000, reads: 100, cuts: 5000, files_max: 12 };
     let life = run(pin!(live(&world, plan)), Some(20_000_000)).flatten();
     match (world.model.violation(), life) {
         (Some(violation), _) => Err(violation),

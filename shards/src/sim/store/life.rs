@@ -63,6 +63,7 @@ pub struct Life {
     pub model: Rc<Model>,
     pub senders: Rc<Senders>,
     pub bug: Option<Bug>,
+    pub plan: Plan,
     /// After each cut.
     pub sizes: RefCell<Vec<Size>>,
     pub choices: Random,
@@ -87,6 +88,8 @@ pub struct Plan {
     pub requests: u64,
     pub reads: u64,
     pub cuts: u64,
+    /// Senders wait while the shard has more chunk files.
+    pub files_max: usize,
 }
 
 impl Life {
@@ -101,7 +104,7 @@ impl Life {
 
 /// From the start to the end, unless the crash comes first. Answers whether the shard came to serve.
 pub async fn live(world: &World, plan: Plan) -> Option<Rc<Life>> {
-    let life = recover(world).await?;
+    let life = recover(world, plan).await?;
     let mut tasks = Tasks::new(world.choices.fork());
     let committer = Rc::clone(&life.shard);
     tasks.add_endless(async move { committer.commit_loop().await });
@@ -128,7 +131,7 @@ pub async fn live(world: &World, plan: Plan) -> Option<Rc<Life>> {
 }
 
 /// Recovers, and compares what is there with the model.
-async fn recover(world: &World) -> Option<Rc<Life>> {
+async fn recover(world: &World, plan: Plan) -> Option<Rc<Life>> {
     let model = &world.model;
     model.met("starts", 1);
     let hasher = SeriesHasher::new([7; 16]);
@@ -173,6 +176,7 @@ async fn recover(world: &World) -> Option<Rc<Life>> {
         model: Rc::clone(model),
         senders: Rc::clone(&world.senders),
         bug: world.bug,
+        plan,
         sizes: RefCell::default(),
         choices: world.choices.fork(),
     });

@@ -51,9 +51,9 @@ pub struct Pauses(Random);
 
 impl Pace for Pauses {
     async fn pace(&mut self) {
-        let delays = match self.0.below(60) {
-            0 => self.0.below(150),
-            1..30 => 1,
+        let delays = match self.0.below(30) {
+            0 => self.0.below(300),
+            1..15 => 1,
             _ => 0,
         };
         for _ in 0..delays {

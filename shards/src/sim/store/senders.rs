@@ -166,6 +166,9 @@ pub async fn send(life: Rc<Life>, count: u64) {
             continue;
         }
         life.model.met(kind, 1);
+        while life.shard.head.borrow().log().borrow().file_count() > life.plan.files_max {
+            delay(&life.choices).await;
+        }
         for _ in 0..TRIES_MAX {
             let request = life.model.send(&rows);
             let (gather, batch) = batch(&life.hasher, &rows);

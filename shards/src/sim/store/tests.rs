@@ -99,9 +99,11 @@ fn a_block_that_is_read_before_the_freeze_is_durable_is_caught() {
 
 #[test]
 fn a_shard_that_is_cut_for_ever_stays_small() {
-    let sizes = long_life(1).unwrap();
+    let sizes = long_life(number("LL", 1)).unwrap();
     assert!(sizes.len() > 200, "only {} cuts", sizes.len());
-    println!("{} {:?}", sizes.len(), sizes.iter().step_by(20).collect::<Vec<_>>());
+    for quarter in sizes.chunks(sizes.len() / 8) {
+        println!("Q {:?} {:?} {:?}", quarter.iter().map(|s| s.head_bytes).max(), quarter.iter().map(|s| s.numbers).max(), quarter.iter().map(|s| s.files).max());
+    }
 }
 
 #[test]
