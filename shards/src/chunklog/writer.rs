@@ -7,8 +7,8 @@ use std::io;
 use super::log::ChunkLog;
 use crate::rt::{AppendFile, Directory};
 
-/// Bytes of one write.
-const PIECE_BYTES: usize = 256 << 10;
+/// Bytes of one write. In tests little is many of them.
+const PIECE_BYTES: usize = if cfg!(test) { 8 << 10 } else { 256 << 10 };
 
 /// Why chunks could not be written. They stay in memory, and the next try begins where this one ended.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,9 @@
 
 use super::batch::WriteBatch;
 use super::outcome::{Failure, Outcome, Reason, Refusal};
-use crate::head::{Appended, Head, HeadFull, ReadChunks, Rules, SeriesIndex, SeriesKey};
+use crate::head::{
+    AppendError, Appended, Head, HeadFull, ReadChunks, Rules, SeriesIndex, SeriesKey, describe_labels,
+};
 use crate::wal::Encoder;
 use crate::wire::{LabelError, Row, TenantHasher, canonical_label_bytes, parse_labels};
 
@@ -104,6 +106,14 @@ pub fn apply(
                     outcome.refuse(Reason::InvalidLabels, || Refusal::Labels(error.clone()));
                     None
                 }
+                Found::OutOfBounds(error) => {
+                    let error = *error;
+                    outcome.refuse(Reason::of_append(&error), || Refusal::Append {
+                        series: describe(batch.label_bytes(row)),
+                        error,
+                    });
+                    None
+                }
                 Found::Failed(failure) => Some(*failure),
             };
             if let Some(failure) = failure {
@@ -162,6 +172,8 @@ impl LastSeries {
         let is_known = match &self.0 {
             // The series may have gone while the batch waited.
             Some((key, Found::Series(series))) => *key == row.key && target.head.is_occupied(*series),
+            // The next sample may be a better one.
+            Some((_, Found::OutOfBounds(_))) => false,
             Some((key, _)) => *key == row.key,
             None => false,
         };
@@ -182,6 +194,8 @@ enum Found {
     /// Another shard owns these labels in their canonical encoding.
     Elsewhere,
     Invalid(LabelError),
+    /// They are those of no series, and the sample is not one to begin a series with: nothing is added for it.
+    OutOfBounds(AppendError),
     Failed(Failure),
 }
 
@@ -209,6 +223,10 @@ fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &R
             return Found::Series(series);
         }
     }
+    let rules = &target.rules;
+    if row.timestamp_ms < rules.floor_ms || row.timestamp_ms > rules.ceiling_ms {
+        return Found::OutOfBounds(rules.out_of_bounds(row.timestamp_ms));
+    }
     if !target.has_room(series_record_bytes_max(batch.tenant(), canonical.len()) + SAMPLE_RECORD_BYTES_MAX) {
         return Found::Failed(Failure::RingFull);
     }
@@ -221,6 +239,10 @@ fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &R
     }
 }
 
+fn describe(label_bytes: &[u8]) -> String {
+    parse_labels(label_bytes).map_or_else(|_| String::new(), |labels| describe_labels(labels.iter().copied()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -228,6 +250,40 @@ mod tests {
     use super::*;
     use crate::core::batch::split;
     use crate::wire::SeriesHasher;
+
+    #[test]
+    fn samples_that_are_out_of_bounds_add_no_series() {
+        let hasher = SeriesHasher::new([3; 16]).tenant("t");
+        let body = canonical_label_bytes(&[("__name__", "up"), ("pod", "a")]);
+        let row = |timestamp_ms| Row {
+            key: hasher.key(&body),
+            label_offset: 0,
+            label_len: body.len() as u32,
+            timestamp_ms,
+            value: 1.0,
+        };
+        let rows = vec![row(99), row(201), row(150), row(160)];
+        let (_gather, batches) = split("t".into(), Arc::new(body.clone()), vec![rows]);
+        let (mut head, mut records, mut outcome) = (Head::default(), Encoder::default(), Outcome::default());
+        let mut target = Target {
+            head: &mut head,
+            records: &mut records,
+            hasher: &hasher,
+            shard: 0,
+            shard_count: 1,
+            rules: Rules { floor_ms: 100, ceiling_ms: 200, ..Rules::replay(7_200_000) },
+            read: &(),
+            taken_ms: (i64::MAX, i64::MIN),
+            has_room: None,
+        };
+        let mut last = LastSeries::default();
+        apply(&mut target, &batches[0], &batches[0].rows[..2], &mut last, &mut outcome).unwrap();
+        assert_eq!((target.head.series_count(), target.records.len()), (0, 0));
+        let refusal = outcome.first_refusal.as_ref().unwrap().to_string();
+        assert!(refusal.contains(r#"{__name__="up", pod="a"}"#) && refusal.contains("too old"), "{refusal}");
+        apply(&mut target, &batches[0], &batches[0].rows[2..], &mut last, &mut outcome).unwrap();
+        assert_eq!((outcome.written, outcome.refused_count(), target.head.series_count()), (2, 2, 1));
+    }
 
     #[test]
     fn a_run_of_new_series_ends_early_and_goes_on() {

@@ -9,7 +9,7 @@ use super::shard::Shard;
 use super::state::ShardState;
 use crate::chunklog::LogWriteError;
 use crate::head::{Head, ImageWriter};
-use crate::rt::{Directory, Pacer, RingFile, ShardDirectory, WaitList, monotonic_now, sleep};
+use crate::rt::{Directory, Native, Pace, Platform, WaitList, monotonic_now, sleep};
 use crate::wal::{CheckpointError, Checkpoints, ReleaseError, Wal, Writer};
 
 /// After a failed checkpoint, on a full disk for example, the next one waits this long.
@@ -36,11 +36,11 @@ pub enum CheckpointingError {
 }
 
 /// Makes the checkpoints of one shard, one at a time.
-pub struct Checkpointer {
-    shard: Rc<Shard>,
-    chunks: Rc<ChunkWriter>,
+pub struct Checkpointer<P: Platform = Native> {
+    shard: Rc<Shard<P>>,
+    chunks: Rc<ChunkWriter<P>>,
     /// Taken while one is made.
-    checkpoints: RefCell<Option<Checkpoints<ShardDirectory>>>,
+    checkpoints: RefCell<Option<Checkpoints<P::Files>>>,
     idle: WaitList,
     /// Bytes of the ring's history when the last checkpoint began, counted over all commits.
     committed_bytes_then: Cell<u64>,
@@ -48,13 +48,13 @@ pub struct Checkpointer {
     last_bytes: Cell<u64>,
 }
 
-impl Checkpointer {
+impl<P: Platform> Checkpointer<P> {
     /// For a shard that has recovered.
     pub fn new(
-        shard: Rc<Shard>,
-        chunks: Rc<ChunkWriter>,
-        checkpoints: Checkpoints<ShardDirectory>,
-    ) -> Checkpointer {
+        shard: Rc<Shard<P>>,
+        chunks: Rc<ChunkWriter<P>>,
+        checkpoints: Checkpoints<P::Files>,
+    ) -> Checkpointer<P> {
         Checkpointer {
             shard,
             chunks,
@@ -84,7 +84,8 @@ impl Checkpointer {
         }
     }
 
-    fn is_due(&self) -> bool {
+    /// Whether it is time for one.
+    pub fn is_due(&self) -> bool {
         let Some(wal) = self.shard.wal.get() else { return false };
         let since = self.shard.committed_bytes.get() - self.committed_bytes_then.get();
         let starved = self.shard.ring_was_full.take() && wal.used_bytes() > 0;
@@ -94,13 +95,16 @@ impl Checkpointer {
 
     /// The checkpoint of an orderly end. It is left out when nothing was written since the last one.
     pub async fn last(&self) -> Result<(), CheckpointingError> {
+        // One that is under way has to end before the ring does.
+        self.idle.wait_until(|| self.checkpoints.borrow().is_some()).await;
         if self.shard.committed_bytes.get() == self.committed_bytes_then.get() {
             return Ok(());
         }
         self.make().await
     }
 
-    async fn make(&self) -> Result<(), CheckpointingError> {
+    /// Makes one.
+    pub async fn make(&self) -> Result<(), CheckpointingError> {
         let Some(wal) = self.shard.wal.get() else { return Err(CheckpointingError::Poisoned) };
         // The last one may be asked for while another is made.
         self.idle.wait_until(|| self.checkpoints.borrow().is_some()).await;
@@ -113,8 +117,8 @@ impl Checkpointer {
 
     async fn make_with(
         &self,
-        wal: &Wal<RingFile>,
-        checkpoints: &mut Checkpoints<ShardDirectory>,
+        wal: &Wal<P::Ring>,
+        checkpoints: &mut Checkpoints<P::Files>,
     ) -> Result<(), CheckpointingError> {
         let shard = &self.shard;
         let _turn = shard.maintenance.turn().await;
@@ -123,7 +127,7 @@ impl Checkpointer {
         // What frames below this one brought is in the head: records join a frame after the head took them.
         let begin_seq = wal.next_seq();
         let mut file = checkpoints.create(begin_seq).await?;
-        let mut pacer = Pacer::default();
+        let mut pacer = shard.platform.pacer();
         // The page may have a part of the frame that is being filled; see `ImageLoader::page`.
         let seq = || wal.next_seq() - u64::from(shard.open_is_empty());
         let series = write_image(&shard.head, &mut file, seq, async || pacer.pace().await).await?;

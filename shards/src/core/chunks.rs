@@ -10,22 +10,22 @@ use bytes::Bytes;
 use super::shard::Shard;
 use crate::chunklog::{ChunkBytes, ChunkLogWriter, ChunkPlace, Found, LogWriteError, load};
 use crate::head::ReadChunks;
-use crate::rt::{ShardDirectory, WaitList, blocking, sleep};
+use crate::rt::{Native, Platform, WaitList, sleep};
 
 /// After a failed write, on a full disk for example, the next one waits this long.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes the closed chunks of one shard. One write at a time, whoever asks for it.
-pub struct ChunkWriter {
-    shard: Rc<Shard>,
+pub struct ChunkWriter<P: Platform = Native> {
+    shard: Rc<Shard<P>>,
     /// Taken while it writes.
-    writer: RefCell<Option<ChunkLogWriter<ShardDirectory>>>,
+    writer: RefCell<Option<ChunkLogWriter<P::Files>>>,
     idle: WaitList,
 }
 
-impl ChunkWriter {
+impl<P: Platform> ChunkWriter<P> {
     /// For a shard that has recovered.
-    pub fn new(shard: Rc<Shard>, writer: ChunkLogWriter<ShardDirectory>) -> ChunkWriter {
+    pub fn new(shard: Rc<Shard<P>>, writer: ChunkLogWriter<P::Files>) -> ChunkWriter<P> {
         ChunkWriter { shard, writer: RefCell::new(Some(writer)), idle: WaitList::default() }
     }
 
@@ -34,11 +34,16 @@ impl ChunkWriter {
     pub async fn watch(&self) {
         loop {
             self.shard.chunks_pending.wait().await;
-            while let Err(error) = self.with(async |writer, log| writer.write(log).await).await {
+            while let Err(error) = self.write().await {
                 self.report(&error);
                 sleep(RETRY_PAUSE).await;
             }
         }
+    }
+
+    /// Writes what fills pieces.
+    pub async fn write(&self) -> Result<(), LogWriteError> {
+        self.with(async |writer, log| writer.write(log).await).await
     }
 
     /// Writes everything that was closed before the call.
@@ -54,7 +59,7 @@ impl ChunkWriter {
     async fn with<T>(
         &self,
         work: impl AsyncFnOnce(
-            &mut ChunkLogWriter<ShardDirectory>,
+            &mut ChunkLogWriter<P::Files>,
             &RefCell<crate::chunklog::ChunkLog>,
         ) -> Result<T, LogWriteError>,
     ) -> Result<T, LogWriteError> {
@@ -95,7 +100,7 @@ impl ReadChunks for ChunksRead {
 
 impl ChunksRead {
     /// Reads chunks. One that cannot be read is taken as empty: what it held is then not known to be stored.
-    pub async fn read(&mut self, shard: &Shard, places: impl Iterator<Item = ChunkPlace>) {
+    pub async fn read<P: Platform>(&mut self, shard: &Shard<P>, places: impl Iterator<Item = ChunkPlace>) {
         let mut wanted = Vec::new();
         {
             let head = shard.head.borrow();
@@ -112,7 +117,7 @@ impl ChunksRead {
                 }
             }
         }
-        let reading = blocking(move || {
+        let reading = shard.platform.blocking(move || {
             let mut first_error = None;
             for (_, chunk) in &mut wanted {
                 if let Err(error) = load(std::iter::once(chunk)) {

@@ -8,7 +8,7 @@ use super::outcome::Failure;
 use super::run::Reads;
 use super::shard::Shard;
 use crate::head::{Sweep, TenantState};
-use crate::rt::{Pacer, monotonic_now};
+use crate::rt::{Native, Pace, Platform, monotonic_now};
 
 /// Why a shard could not do its part.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,17 +38,17 @@ pub enum CutError {
 }
 
 /// Drops what is in blocks, one sweep at a time.
-pub struct Sweeper {
-    shard: Rc<Shard>,
-    chunks: Rc<ChunkWriter>,
+pub struct Sweeper<P: Platform = Native> {
+    shard: Rc<Shard<P>>,
+    chunks: Rc<ChunkWriter<P>>,
     reads: Rc<Reads>,
     /// Reads that began in this epoch or before may know the numbers that rest.
     rest_epoch: Cell<u64>,
 }
 
-impl Sweeper {
+impl<P: Platform> Sweeper<P> {
     /// For a shard that has recovered.
-    pub fn new(shard: Rc<Shard>, chunks: Rc<ChunkWriter>, reads: Rc<Reads>) -> Sweeper {
+    pub fn new(shard: Rc<Shard<P>>, chunks: Rc<ChunkWriter<P>>, reads: Rc<Reads>) -> Sweeper<P> {
         Sweeper { shard, chunks, reads, rest_epoch: Cell::new(0) }
     }
 
@@ -71,7 +71,7 @@ impl Sweeper {
         bounds.map_err(|failure| CutError::Shard { shard: shard.index, failure })?;
         let sweep = Sweep::new(&shard.head.borrow(), tenant, below_ms);
         let Some(mut sweep) = sweep else { return Ok(()) };
-        let mut pacer = Pacer::default();
+        let mut pacer = shard.platform.pacer();
         loop {
             match sweep.step(&mut shard.head.borrow_mut()) {
                 Ok(true) => break,

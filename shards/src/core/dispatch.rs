@@ -248,6 +248,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::core::shard::ShardPlace;
+    use crate::rt::Native;
     use crate::core::shard::HeadBudget;
     use crate::core::state::SharedState;
     use crate::head::TimeWindows;
@@ -299,8 +301,8 @@ mod tests {
                 HeadBudget { bytes_max: 1 << 20, used_bytes: Arc::default(), disk_is_low: Arc::default() };
             let hasher = SeriesHasher::new([1; 16]);
             let shard = Rc::new(Shard::new(
-                0,
-                1,
+                Native,
+                ShardPlace { index: 0, count: 1 },
                 hasher,
                 metrics.shard(0),
                 SharedState::new(1),

@@ -35,3 +35,15 @@ pub use survey::{
     CheckpointContent, CheckpointSurvey, ChunkFileSurvey, ShardSurvey, SurveyError, TenantContent,
     survey_chunks, survey_content, survey_ring, survey_shard, survey_superblocks,
 };
+
+/// What the simulation of a whole shard drives.
+#[cfg(test)]
+pub(crate) mod parts {
+    pub use super::checkpoint::Checkpointer;
+    pub use super::chunks::ChunkWriter;
+    pub use super::cut::Sweeper;
+    pub use super::read::{Page, ReadJob, run as run_read};
+    pub use super::recover::{RecoverError, Recovered, Report, recover_files};
+    pub use super::run::{Reads, RunningRead, close};
+    pub use super::shard::{HeadBudget, Shard, ShardPlace};
+}

@@ -9,10 +9,10 @@ use super::shard::Shard;
 use super::state::ShardState;
 use crate::Matcher;
 use crate::head::Finder;
-use crate::rt::Pacer;
+use crate::rt::{Pace, Platform};
 
-/// Series that are read between two looks at the clock: some 100 µs.
-const UNIT_SERIES: usize = 128;
+/// Series that are read between two looks at the clock: some 100 µs. In tests a read of few series takes many.
+const UNIT_SERIES: usize = if cfg!(test) { 8 } else { 128 };
 
 /// Texts that are copied between two looks at the clock, and sent at once.
 const UNIT_TEXTS: usize = 1024;
@@ -59,7 +59,7 @@ pub enum ReadJob {
 }
 
 /// Runs one read to its end, or until nobody waits for it.
-pub async fn run(shard: Rc<Shard>, job: ReadJob) {
+pub async fn run<P: Platform>(shard: Rc<Shard<P>>, job: ReadJob) {
     match job {
         ReadJob::Select { request, bytes_max, reply } => {
             end(select(&shard, request, bytes_max, &reply).await, &reply).await;
@@ -78,14 +78,14 @@ async fn end<T>(read: Result<(), ReadError>, reply: &Reply<T>) {
     let _ = reply.send_async(read.map(|()| Page::End)).await;
 }
 
-async fn select(
-    shard: &Shard,
+async fn select<P: Platform>(
+    shard: &Shard<P>,
     request: ReadRequest,
     bytes_max: u64,
     reply: &Reply<HeadSeries>,
 ) -> Result<(), ReadError> {
     let mut bytes = 0;
-    let mut pacer = Pacer::default();
+    let mut pacer = shard.platform.pacer();
     for tenant in tenants(shard, &request)? {
         let found = find(shard, &tenant, &request.matchers, &mut pacer, reply).await;
         for unit in found.chunks(UNIT_SERIES) {
@@ -109,12 +109,12 @@ async fn select(
     Ok(())
 }
 
-async fn label_names(
-    shard: &Shard,
+async fn label_names<P: Platform>(
+    shard: &Shard<P>,
     request: &ReadRequest,
     reply: &Reply<TenantTexts>,
 ) -> Result<(), ReadError> {
-    let mut pacer = Pacer::default();
+    let mut pacer = shard.platform.pacer();
     let mut answer = Vec::new();
     for tenant in tenants(shard, request)? {
         if request.matchers.is_empty() {
@@ -149,13 +149,13 @@ async fn label_names(
     Ok(())
 }
 
-async fn label_values(
-    shard: &Shard,
+async fn label_values<P: Platform>(
+    shard: &Shard<P>,
     request: &ReadRequest,
     name: &str,
     reply: &Reply<TenantTexts>,
 ) -> Result<(), ReadError> {
-    let mut pacer = Pacer::default();
+    let mut pacer = shard.platform.pacer();
     for tenant in tenants(shard, request)? {
         if request.matchers.is_empty() {
             let mut sent = 0;
@@ -211,7 +211,7 @@ async fn label_values(
 }
 
 /// Whether a shard answers reads.
-pub fn readable(shard: &Shard) -> Result<(), ReadError> {
+pub fn readable<P: Platform>(shard: &Shard<P>) -> Result<(), ReadError> {
     let unavailable = |reason| Err(ReadError::Unavailable { shard: shard.index, reason });
     match shard.state() {
         ShardState::Serving | ShardState::Poisoned | ShardState::Stopping => Ok(()),
@@ -221,7 +221,7 @@ pub fn readable(shard: &Shard) -> Result<(), ReadError> {
 }
 
 /// The tenants asked for, in order of their names.
-fn tenants(shard: &Shard, request: &ReadRequest) -> Result<Vec<Arc<str>>, ReadError> {
+fn tenants<P: Platform>(shard: &Shard<P>, request: &ReadRequest) -> Result<Vec<Arc<str>>, ReadError> {
     readable(shard)?;
     let known = shard.head.borrow().tenants();
     let mut tenants: Vec<Arc<str>> =
@@ -231,11 +231,11 @@ fn tenants(shard: &Shard, request: &ReadRequest) -> Result<Vec<Arc<str>>, ReadEr
     Ok(tenants)
 }
 
-async fn find<T>(
-    shard: &Shard,
+async fn find<P: Platform, T>(
+    shard: &Shard<P>,
     tenant: &str,
     matchers: &[Matcher],
-    pacer: &mut Pacer,
+    pacer: &mut P::Pace,
     reply: &Reply<T>,
 ) -> Vec<u32> {
     // Also when nothing is found: there may be thousands of tenants.

@@ -21,7 +21,7 @@ use super::handle::{CutJob, Job};
 use super::outcome::Failure;
 use super::read;
 use super::recover::{RecoverError, recover};
-use super::shard::{HeadBudget, Shard};
+use super::shard::{HeadBudget, Shard, ShardPlace};
 use super::state::{ShardState, SharedState};
 use super::stats;
 use crate::edge::{
@@ -30,7 +30,7 @@ use crate::edge::{
 use crate::head::TimeWindows;
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
-use crate::rt::{Listener, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout};
+use crate::rt::{Listener, Native, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout};
 use crate::wire::SeriesHasher;
 
 /// How often a shard shows that it turns, and tells its gauges.
@@ -84,8 +84,9 @@ pub async fn run_shard(seed: ShardSeed) {
     let shard_metrics = families.shard(index);
     let admission = Admission::new(seed.inflight_bytes_max, shard_metrics.inflight_bytes.clone());
     let connections_gauge = shard_metrics.connections.clone();
-    let shard =
-        Rc::new(Shard::new(index, count, hasher, shard_metrics, state.clone(), seed.budget, seed.windows));
+    let place = ShardPlace { index, count };
+    let shard = Shard::new(Native, place, hasher, shard_metrics, state.clone(), seed.budget, seed.windows);
+    let shard = Rc::new(shard);
     let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox));
     let (stop_sender, stop) = oneshot::channel::<()>();
     let stop = stop.map(|_| ()).boxed_local().shared();
@@ -303,13 +304,14 @@ impl Reads {
 }
 
 /// Counts one read until it is dropped, also by a panic.
-struct RunningRead {
+pub struct RunningRead {
     reads: Rc<Reads>,
     epoch: u64,
 }
 
 impl RunningRead {
-    fn new(reads: &Rc<Reads>) -> RunningRead {
+    /// Counts one more.
+    pub fn new(reads: &Rc<Reads>) -> RunningRead {
         reads.running.set(reads.running.get() + 1);
         let epoch = reads.epoch.get();
         *reads.by_epoch.borrow_mut().entry(epoch).or_default() += 1;
@@ -353,11 +355,14 @@ async fn heartbeat(
     }
 }
 
-async fn close(shard: &Rc<Shard>, checkpointer: &Checkpointer) -> Result<(), String> {
-    shard.flush().await;
-    let poisoned = shard.state() == ShardState::Poisoned;
-    if !poisoned {
+/// Makes all that was taken durable, in a checkpoint too, and ends the ring.
+pub async fn close<P: Platform>(shard: &Shard<P>, checkpointer: &Checkpointer<P>) -> Result<(), String> {
+    // Nothing joins the frame that is being filled from here on: no write is under way when the ring ends.
+    if shard.state() == ShardState::Serving {
         shard.set_state(ShardState::Stopping);
+    }
+    shard.flush().await;
+    if shard.state() != ShardState::Poisoned {
         let failed = |error: String| format!("shard {}: {error}", shard.index);
         checkpointer.last().await.map_err(|error| failed(error.to_string()))?;
         if let Some(wal) = shard.wal.get() {

@@ -18,21 +18,24 @@ use super::outcome::{Failure, Outcome};
 use super::state::{ShardState, SharedState};
 use crate::head::{Head, TimeWindows};
 use crate::metrics::ShardMetrics;
-use crate::rt::{Notify, Pacer, RingFile, WaitList, monotonic_now, unix_now_ms};
+use crate::rt::{Native, Notify, Pace, Platform, WaitList, monotonic_now};
 use crate::wal::{CommitError, Encoder, Wal, frame_bytes};
 use crate::wire::{Row, SeriesHasher, TenantHasher};
 
-/// The most rows that are applied between two looks at the clock: some 100 µs.
-const UNIT_ROWS: usize = 1024;
+/// The most rows that are applied between two looks at the clock: some 100 µs. In tests a small batch takes many.
+const UNIT_ROWS: usize = if cfg!(test) { 32 } else { 1024 };
 
-/// A batch that holds this much waits for the commit before it; a little more comes in with the last unit.
-const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// A batch that holds this much waits for the commit before it; a little more comes in with the last unit. In tests
+/// small rings see it.
+const PAYLOAD_BYTES_MAX: usize = if cfg!(test) { 8 << 10 } else { 1 << 20 };
 
 /// Chunks that wait to be written are written when they have this many bytes.
-const CHUNKS_PENDING_BYTES: u64 = 256 << 10;
+const CHUNKS_PENDING_BYTES: u64 = if cfg!(test) { 8 << 10 } else { 256 << 10 };
 
 /// The state of one shard.
-pub struct Shard {
+pub struct Shard<P: Platform = Native> {
+    /// What it runs on.
+    pub platform: P,
     /// Its number.
     pub index: usize,
     /// How many shards the node has.
@@ -40,7 +43,7 @@ pub struct Shard {
     /// Series and chunks.
     pub head: RefCell<Head>,
     /// Set when recovery is done.
-    pub wal: OnceCell<Wal<RingFile>>,
+    pub wal: OnceCell<Wal<P::Ring>>,
     /// Counts and gauges.
     pub metrics: ShardMetrics,
     /// Makes the keys of series.
@@ -125,18 +128,29 @@ pub struct HeadBudget {
     pub disk_is_low: Arc<AtomicBool>,
 }
 
-impl Shard {
+/// Which shard of a node it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardPlace {
+    /// Its number.
+    pub index: usize,
+    /// How many shards the node has.
+    pub count: usize,
+}
+
+impl<P: Platform> Shard<P> {
     /// A shard that has not recovered yet.
     pub fn new(
-        index: usize,
-        count: usize,
+        platform: P,
+        place: ShardPlace,
         hasher: SeriesHasher,
         metrics: ShardMetrics,
         state: SharedState,
         budget: HeadBudget,
         windows: TimeWindows,
-    ) -> Shard {
+    ) -> Shard<P> {
+        let ShardPlace { index, count } = place;
         Shard {
+            platform,
             index,
             count,
             head: RefCell::default(),
@@ -190,7 +204,7 @@ impl Shard {
         let mut outcome = Outcome::default();
         let mut run = Run { hasher: self.hasher.tenant(batch.tenant()), last: LastSeries::default() };
         let mut read = ChunksRead::default();
-        let mut pacer = Pacer::default();
+        let mut pacer = self.platform.pacer();
         let mut failed =
             self.write_rows(&batch, &batch.rows, &mut run, &read, &mut outcome, &mut pacer).await;
         while failed.is_ok() && !outcome.unread.is_empty() {
@@ -220,7 +234,7 @@ impl Shard {
         run: &mut Run,
         read: &ChunksRead,
         outcome: &mut Outcome,
-        pacer: &mut Pacer,
+        pacer: &mut P::Pace,
     ) -> Result<(), Failure> {
         let mut done = 0;
         while done < all.len() {
@@ -267,7 +281,7 @@ impl Shard {
         let fits = |payload_bytes| wal.fits(payload_bytes);
         let is_ample = wal.fits(records.len() + label_bytes + rows.len() * row_bytes);
         let has_room: Option<&dyn Fn(usize) -> bool> = if is_ample { None } else { Some(&fits) };
-        let rules = head.rules(&self.windows, batch.tenant(), unix_now_ms());
+        let rules = head.rules(&self.windows, batch.tenant(), self.platform.unix_now_ms());
         let written = outcome.written;
         let mut target = Target {
             head,
@@ -295,7 +309,8 @@ impl Shard {
     pub async fn set_bounds(&self, tenant: &str, frozen_ms: i64, truncated_ms: i64) -> Result<(), Failure> {
         let wal = self.wal.get().ok_or(Failure::Recovering)?;
         match self.state() {
-            ShardState::Serving | ShardState::Stopping => {}
+            ShardState::Serving => {}
+            ShardState::Stopping => return Err(Failure::Stopping),
             ShardState::Recovering => return Err(Failure::Recovering),
             ShardState::Poisoned => return Err(Failure::Poisoned),
             ShardState::Failed => return Err(Failure::NotStarted),

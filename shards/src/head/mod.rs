@@ -5,6 +5,8 @@
 //!           simulation drive the same code.
 //! Promises: an error leaves the head as it was; what was appended is readable at once.
 
+#[cfg(test)]
+mod audit;
 mod bitset;
 mod error;
 mod finder;
@@ -27,5 +29,5 @@ pub use key::SeriesKey;
 pub use rules::{Rules, TimeWindows, window_of};
 pub use series::{Appended, ClosedChunk, ReadChunks};
 pub use stats::{TenantTotals, TotalsWalk, ValueCounts, ValuesRequest, ValuesWalk};
-pub use store::{Head, SeriesIndex, TenantState};
+pub use store::{Head, SeriesIndex, TenantState, describe_labels};
 pub use sweep::Sweep;

@@ -193,16 +193,19 @@ impl Series {
         let stored = match stored {
             Some(bits) => Some(bits),
             None if timestamp_ms < rules.floor_ms => return Err(rules.out_of_bounds(timestamp_ms)),
-            None => match self.closed_at(timestamp_ms) {
-                None => None,
-                Some(place) => {
-                    let log = log.borrow();
-                    match log.pending(place).or_else(|| read.get(place)) {
-                        Some(bytes) => bits_at(bytes, timestamp_ms),
-                        None => return Ok((Appended::Unread(place), 0)),
+            None => {
+                let (log, mut stored) = (log.borrow(), None);
+                for place in self.closed_at(timestamp_ms) {
+                    let Some(bytes) = log.pending(place).or_else(|| read.get(place)) else {
+                        return Ok((Appended::Unread(place), 0));
+                    };
+                    stored = bits_at(bytes, timestamp_ms);
+                    if stored.is_some() {
+                        break;
                     }
                 }
-            },
+                stored
+            }
         };
         match stored {
             Some(bits) if bits == value.to_bits() => Ok((Appended::Repeat, 0)),
@@ -224,8 +227,9 @@ impl Series {
         if timestamp_ms < late_floor_ms {
             return Err(AppendError::TooOld { timestamp_ms, oldest_ms: late_floor_ms });
         }
+        // The box of the first late sample counts as well.
+        let before = self.late.as_ref().map_or(0, |late| late.memory_bytes());
         let late = self.late.get_or_insert_default();
-        let before = late.memory_bytes();
         late.insert(timestamp_ms, value, &mut log.borrow_mut(), rules.window_ms);
         Ok((Appended::Late, late.memory_bytes() - before))
     }
@@ -246,11 +250,13 @@ impl Series {
         }
     }
 
-    /// The closed chunk in which a time may be.
-    fn closed_at(&self, timestamp_ms: i64) -> Option<ChunkPlace> {
+    /// The closed chunks in which a time may be: one of those in order, any of those of late samples.
+    fn closed_at(&self, timestamp_ms: i64) -> impl Iterator<Item = ChunkPlace> {
         let closed = self.closed();
         let index = closed.partition_point(|chunk| chunk.max_ms() < timestamp_ms);
-        closed.get(index).filter(|chunk| chunk.min_ms <= timestamp_ms).map(|chunk| chunk.place)
+        let late = self.late().map_or(&[][..], Late::closed);
+        let chunks = closed.get(index).into_iter().chain(late);
+        chunks.filter(move |chunk| chunk.overlaps(timestamp_ms, timestamp_ms)).map(|chunk| chunk.place)
     }
 
     /// The chunks that take no more samples, in order of time.

@@ -121,8 +121,8 @@ impl Head {
         self.add(key, tenant, &pairs, vacant)
     }
 
-    /// Adds a series under the number that the WAL has for it. The series that had the number, if there is one, has
-    /// gone in the meantime.
+    /// Adds a series under the number that the WAL has for it. The series that had the number, or the labels, if there
+    /// is one, has gone in the meantime.
     ///
     /// # Errors
     /// When the number is further than the next one.
@@ -141,12 +141,22 @@ impl Head {
             if self.series[number].key == key {
                 return Ok(());
             }
-            let pairs: Vec<u32> = self.pairs_of(number).collect();
-            self.replaced.extend(pairs);
-            self.vacate(number);
+            self.replace(number);
+        }
+        // The labels came back after their series had gone, and got another number.
+        if let Some(gone) = self.find(key) {
+            self.replace(gone.0);
+            self.vacant.push(gone.0);
         }
         let (tenant, pairs) = self.intern_pairs(tenant, labels)?;
         self.add(key, tenant, &pairs, (number < count).then_some(number)).map(drop)
+    }
+
+    /// Takes out a series that has gone by what the WAL says later.
+    fn replace(&mut self, number: u32) {
+        let pairs: Vec<u32> = self.pairs_of(number).collect();
+        self.replaced.extend(pairs);
+        self.vacate(number);
     }
 
     fn intern_pairs(&mut self, tenant: &str, labels: &[(&str, &str)]) -> Result<(u32, Vec<u32>), HeadFull> {
@@ -156,14 +166,14 @@ impl Head {
         let mut pairs = Vec::with_capacity(labels.len());
         for (name, value) in labels {
             let (name, value) = (self.symbols.intern(name, reuse)?, self.symbols.intern(value, reuse)?);
-            pairs.push(self.intern_pair(Pair { tenant, name, value })?);
+            pairs.push(self.intern_pair(Pair { tenant, name, value }, reuse)?);
         }
         Ok((tenant, pairs))
     }
 
     /// The number of a pair whose symbols are known; a new one uses its symbols.
-    pub(super) fn intern_pair(&mut self, pair: Pair) -> Result<u32, HeadFull> {
-        let (id, is_new) = self.index.intern(pair, !self.is_imaged)?;
+    pub(super) fn intern_pair(&mut self, pair: Pair, may_reuse: bool) -> Result<u32, HeadFull> {
+        let (id, is_new) = self.index.intern(pair, may_reuse)?;
         if is_new {
             for symbol in [pair.tenant, pair.name, pair.value] {
                 self.symbols.retain(symbol);
@@ -397,11 +407,9 @@ impl Head {
         }))
     }
 
-    /// `{name="value", …}` for messages.
+    /// A series for messages.
     pub fn describe(&self, series: SeriesIndex) -> String {
-        let labels = self.labels(series.0);
-        let parts: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-        format!("{{{}}}", parts.join(", "))
+        describe_labels(self.labels(series.0).iter())
     }
 
     pub(super) fn pairs_of(&self, series: u32) -> impl Iterator<Item = u32> + '_ {
@@ -521,6 +529,12 @@ impl Head {
     pub fn index_removals(&self) -> u64 {
         self.index.removals()
     }
+}
+
+/// `{name="value", …}` for messages.
+pub fn describe_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let parts: Vec<String> = labels.map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{{{}}}", parts.join(", "))
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use super::error::HeadFull;
 use super::series::Series;
 use super::store::Head;
 
-/// Series looked at in one step: some 100 µs of work.
-const STEP_SERIES: usize = 512;
+/// Series looked at in one step: some 100 µs of work. In tests a sweep of few series takes many steps.
+const STEP_SERIES: usize = if cfg!(test) { 16 } else { 512 };
 
 /// Postings looked at in one step.
-const STEP_POSTINGS: usize = 16 << 10;
+const STEP_POSTINGS: usize = if cfg!(test) { 256 } else { 16 << 10 };
 
 /// Pairs or symbols looked at in one step.
-const STEP_PAIRS: usize = 1024;
+const STEP_PAIRS: usize = if cfg!(test) { 32 } else { 1024 };
 
 /// A sweep of one tenant.
 pub struct Sweep {
@@ -205,6 +205,9 @@ impl Head {
         self.forget_replaced();
         let series = &self.series;
         self.vacant.retain(|number| series[*number].is_vacant());
+        // A number that was vacant, taken and vacant again is there twice.
+        self.vacant.sort_unstable();
+        self.vacant.dedup();
         let mut stale = Vec::new();
         for (symbol, tenant) in &mut self.index.tenants {
             let extents = tenant.series.iter().filter_map(|number| self.series[*number].extent());
@@ -215,6 +218,8 @@ impl Head {
                 stale.push((self.symbols.text(*symbol).to_owned(), tenant.truncated_ms));
             }
         }
+        // The same order in every run: numbers are given out again in the order in which they became vacant.
+        stale.sort_unstable();
         for (tenant, below_ms) in stale {
             let Some(mut sweep) = Sweep::new(self, &tenant, below_ms) else { continue };
             while !sweep.step(self)? {}

@@ -158,6 +158,12 @@ impl Symbols {
         self.places[symbol].uses == 0
     }
 
+    /// How often a text is used.
+    #[cfg(test)]
+    pub fn uses(&self, symbol: u32) -> u32 {
+        self.places[symbol].uses
+    }
+
     /// Memory of the texts themselves.
     pub fn text_bytes(&self) -> u64 {
         self.texts.iter().map(|page| page.text.capacity() as u64).sum()

@@ -77,8 +77,8 @@ pub trait Directory {
     /// Makes an empty file, in place of one with this name.
     fn create(&self, name: &str) -> impl Future<Output = io::Result<Self::Append>>;
 
-    /// Makes an empty file whose appends are durable one by one, as its name is when this returns. No file with the
-    /// name may be there.
+    /// Makes an empty file whose appends are durable one by one, as its name is when this returns, and every removal
+    /// before it. No file with the name may be there.
     fn create_log(&self, name: &str) -> impl Future<Output = io::Result<Self::Append>>;
 
     /// Opens a file for reading by other threads, also while it grows.
@@ -88,6 +88,6 @@ pub trait Directory {
     /// survives a power cut.
     fn publish(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>>;
 
-    /// Removes a file. After a power cut it may be there again.
+    /// Removes a file. After a power cut it may be there again, until a name was made durable.
     fn remove(&self, name: &str) -> impl Future<Output = io::Result<()>>;
 }

@@ -10,6 +10,7 @@ mod http;
 mod net;
 mod notify;
 mod nudge;
+mod platform;
 mod preflight;
 mod read_only;
 
@@ -23,5 +24,6 @@ pub use http::{HyperExecutor, HyperIo, HyperTimer};
 pub use net::{Listener, Stream, bind_all, retry_at_start};
 pub use notify::{Notify, WaitList};
 pub use nudge::nudge_count;
+pub use platform::{Native, Pace, Platform};
 pub use preflight::{PreflightError, preflight};
 pub use read_only::{NoFile, ReadOnlyDirectory, ReadOnlyFile};

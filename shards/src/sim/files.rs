@@ -195,6 +195,8 @@ impl Directory for SimDirectory {
         delay(&self.0.random).await;
         let content = Content { bytes: Arc::default(), finished: Rc::default(), is_log: true };
         self.0.names.borrow_mut().insert(name.to_owned(), content.clone());
+        // As in `publish`.
+        self.0.removed.take();
         Ok(SimAppend { directory: self.clone(), content })
     }
 

@@ -8,6 +8,7 @@ mod files;
 mod history;
 mod model;
 mod random;
+mod store;
 mod tests;
 
 pub use disk::SimDisk;

@@ -51,3 +51,21 @@ fn a_number_of_the_wal_that_changed_hands_belongs_to_the_later_series() {
     assert_eq!(head.tenant_label_values("a", "__name__", 0, 10).0, ["other"]);
     assert_eq!(head.read(&Arc::from("b"), 0, 0, 100, false).unwrap().chunks[0].min_ms, 20);
 }
+
+#[test]
+fn labels_of_the_wal_that_came_back_belong_to_the_later_number() {
+    let mut head = Head::default();
+    let labels = [("__name__", "up"), ("job", "x")];
+    head.create_at(0, SeriesKey(1), "a", &labels).unwrap();
+    head.create_at(1, SeriesKey(2), "a", &[("__name__", "other"), ("job", "x")]).unwrap();
+    head.replay(SeriesIndex(0), 10, 1.0, 7_200_000).unwrap();
+    head.create_at(2, SeriesKey(1), "a", &labels).unwrap();
+    head.create_at(0, SeriesKey(3), "a", &[("__name__", "new")]).unwrap();
+    head.create_at(0, SeriesKey(1), "a", &labels).unwrap();
+    head.replay(SeriesIndex(0), 20, 2.0, 7_200_000).unwrap();
+    head.finish_replay().unwrap();
+    head.audit().unwrap();
+    assert_eq!((head.find(SeriesKey(1)), head.find(SeriesKey(3))), (Some(SeriesIndex(0)), None));
+    assert_eq!((head.live_series_count(), head.vacant_count()), (2, 1));
+    assert_eq!(head.read(&Arc::from("a"), 0, 0, 100, false).unwrap().chunks[0].min_ms, 20);
+}

@@ -4,8 +4,8 @@ use super::format::{FOOTER_MARK, HEADER_BYTES, MAGIC, VERSION, footer_crc, page_
 use super::{CheckpointError, Covered, PAGE_BYTES_MAX, file_name};
 use crate::rt::{AppendFile, BLOCK_BYTES, Directory};
 
-/// Bytes of one write.
-const PIECE_BYTES: usize = 256 << 10;
+/// Bytes of one write. In tests a small checkpoint is many of them.
+const PIECE_BYTES: usize = if cfg!(test) { 8 << 10 } else { 256 << 10 };
 
 /// A checkpoint that is being written. Dropped unfinished it leaves a `.new` file, which the next one replaces or
 /// removes.
