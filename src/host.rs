@@ -21,6 +21,17 @@ pub fn memory_bytes() -> Option<u64> {
     machine.into_iter().chain(group).min()
 }
 
+/// Raises the number of files that the process may have open to what it is allowed at most: chunk files, blocks and
+/// connections are one each. Returns the number.
+pub fn raise_open_files() -> Option<u64> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What is refused stays as it was.
+    let _ = setrlimit(Resource::Nofile, limit);
+    getrlimit(Resource::Nofile).current
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

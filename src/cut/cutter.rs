@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use annulus_shards::core::{CutError, Failure};
+use annulus_shards::core::{CutError, Failure, ReadError};
 use annulus_shards::head::{TimeWindows, window_of};
 
 use super::description::{describe, find_finished};
@@ -31,7 +31,7 @@ const PAUSE_MAX_MS: i64 = 300_000;
 /// How often to look whether the shards have read their logs after a start.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(1);
 
-/// A window that failed so often is cut without the chunks that the disk does not give.
+/// A window whose chunks the disk did not give so often is cut without those that it does not give.
 const TRIES_FOR_ALL_CHUNKS: u32 = 5;
 
 /// What the operator and the process choose.
@@ -78,6 +78,8 @@ pub struct Cutter {
 #[derive(Debug, Clone, Copy)]
 struct Failing {
     failures: u32,
+    /// How many of them were chunks that the disk did not give.
+    unread: u32,
     retry_ms: i64,
 }
 
@@ -127,8 +129,8 @@ impl Cutter {
                 continue;
             }
             self.policy.served(&window.tenant);
-            let failures = failing.map_or(0, |failing| failing.failures);
-            match self.cut(window, failures) {
+            let (failures, unread) = failing.map_or((0, 0), |failing| (failing.failures, failing.unread));
+            match self.cut(window, unread) {
                 Ok(()) => {
                     self.failures = 0;
                     self.failing.remove(&window.tenant);
@@ -136,7 +138,10 @@ impl Cutter {
                     cuts += 1;
                 }
                 Err(error) if error.concerns_all() => return self.fail_all(&error),
-                Err(error) => self.fail(window, failures + 1, &error),
+                Err(error) => {
+                    let is_unread = matches!(error, CutFailure::Read(ReadError::Chunk(_)));
+                    self.fail(window, failures + 1, unread + u32::from(is_unread), &error);
+                }
             }
             if cuts == ROUND_CUTS_MAX {
                 break;
@@ -146,7 +151,7 @@ impl Cutter {
     }
 
     /// Cuts one window. Each step can be repeated.
-    fn cut(&mut self, due: &DueWindow, failures: u32) -> Result<(), CutFailure> {
+    fn cut(&mut self, due: &DueWindow, unread: u32) -> Result<(), CutFailure> {
         let began = Instant::now();
         // Also what is frozen: whether that is durable is known only when it has answered.
         ask(&self.stop, self.head.freeze(&due.tenant, due.below_ms))?;
@@ -163,7 +168,7 @@ impl Cutter {
                 (self.on_block)(&block).map_err(CutFailure::Serve)?;
                 due.below_ms
             }
-            None => match self.write(due, labels, failures, began)? {
+            None => match self.write(due, labels, unread, began)? {
                 Some(block) => {
                     (self.on_block)(&block).map_err(CutFailure::Serve)?;
                     due.below_ms
@@ -188,10 +193,10 @@ impl Cutter {
         &mut self,
         due: &DueWindow,
         labels: BTreeMap<String, String>,
-        failures: u32,
+        unread: u32,
         began: Instant,
     ) -> Result<Option<PathBuf>, CutFailure> {
-        let is_last_try = failures >= TRIES_FOR_ALL_CHUNKS;
+        let is_last_try = unread >= TRIES_FOR_ALL_CHUNKS;
         let window = WindowCut { head: &*self.head, due, stop: &self.stop, is_last_try };
         let mut losses = Losses::new(&due.tenant);
         let sorter = SeriesSorter::new(&self.folders.scratch(), self.config.memory_bytes);
@@ -243,11 +248,11 @@ impl Cutter {
     }
 
     /// Notes a failure of one tenant, which is left alone for a while. The others go on.
-    fn fail(&mut self, due: &DueWindow, failures: u32, error: &CutFailure) {
+    fn fail(&mut self, due: &DueWindow, failures: u32, unread: u32, error: &CutFailure) {
         let pause_ms = pause_ms(failures);
         self.metrics.failures.inc();
         let retry_ms = (self.clock)().uptime_ms.saturating_add(pause_ms);
-        self.failing.insert(Arc::clone(&due.tenant), Failing { failures, retry_ms });
+        self.failing.insert(Arc::clone(&due.tenant), Failing { failures, unread, retry_ms });
         tracing::error!(
             tenant = &*due.tenant,
             from_ms = due.from_ms,

@@ -43,6 +43,9 @@ const FAILURE_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// After a failure the healthy shards get this long for a last checkpoint.
 const FAILED_STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// With fewer open files, many connections and blocks at once are a risk.
+const OPEN_FILES_WANTED: u64 = 4096;
+
 /// However little of the grace period is left, the shards get this long to finish what they accepted.
 const STOP_LIMIT_MIN: Duration = Duration::from_secs(1);
 
@@ -84,6 +87,9 @@ pub fn run(setup: Setup) -> ExitCode {
 
 fn start_and_wait(setup: Setup) -> Result<ExitCode, RunError> {
     let started_ms = now_ms();
+    if let Some(files) = host::raise_open_files().filter(|files| *files < OPEN_FILES_WANTED) {
+        tracing::warn!(files, wanted = OPEN_FILES_WANTED, "few files may be open at once; raise `ulimit -n`");
+    }
     let registry = Registry::new();
     process_metrics::register(&registry, started_ms);
     let bucket = blocks::bucket_config(&setup.blocks).map_err(RunError::Bucket)?;

@@ -12,6 +12,15 @@ use super::record::{RECORD_HEADER_BYTES, put_record};
 use crate::chunk::Encoding;
 use crate::rt::{BLOCK_BYTES, ReadAt};
 
+/// Windows that have a file of their own at once. A sender may name any time, and each file is open.
+const WINDOWS_MAX: usize = 16;
+
+/// Where the file of all other windows stands among the windows.
+const OTHER_WINDOWS_MS: i64 = i64::MAX;
+
+/// Such a file goes when its last chunk does, whichever window that is of; it is kept small.
+const OTHER_FILE_BYTES_MAX: u32 = 64 << 20;
+
 /// The chunks of one shard.
 #[derive(Default)]
 pub struct ChunkLog {
@@ -134,8 +143,11 @@ impl ChunkLog {
 
     /// Takes a chunk of the window that begins at `window_ms`; it is readable at once.
     pub fn append(&mut self, window_ms: i64, encoding: Encoding, chunk: &[u8]) -> ChunkPlace {
+        let is_new = !self.open.contains_key(&window_ms);
+        let window_ms = if is_new && self.open.len() >= WINDOWS_MAX { OTHER_WINDOWS_MS } else { window_ms };
+        let bytes_max = if window_ms == OTHER_WINDOWS_MS { OTHER_FILE_BYTES_MAX } else { FILE_BYTES_MAX };
         let file = match self.open.get(&window_ms) {
-            Some(file) if self.len(*file) < FILE_BYTES_MAX => *file,
+            Some(file) if self.len(*file) < bytes_max => *file,
             _ => self.add_file(window_ms),
         };
         let log_file = self.files.get_mut(&file).expect("an open file is among the files");
@@ -223,6 +235,7 @@ impl ChunkLog {
     }
 
     /// How many files there are.
+    #[cfg(test)]
     pub fn file_count(&self) -> usize {
         self.files.len()
     }
@@ -237,16 +250,17 @@ impl ChunkLog {
         Some((position, &unwritten[..len]))
     }
 
-    /// Whether somebody can read a file's written part.
-    pub(super) fn has_reader(&self, file: u32) -> bool {
-        self.files.get(&file).is_some_and(|file| file.reader.is_some())
+    /// Says who reads a file's written part.
+    pub(super) fn add_reader(&mut self, file: u32, reader: Arc<dyn ReadAt>) {
+        if let Some(log_file) = self.files.get_mut(&file) {
+            log_file.reader = Some(reader);
+        }
     }
 
-    /// Says that the next `len` bytes of a file are on the disk, and who reads them, if nobody has yet.
-    pub(super) fn written(&mut self, file: u32, len: usize, reader: Option<Arc<dyn ReadAt>>) {
+    /// Says that the next `len` bytes of a file are on the disk.
+    pub(super) fn written(&mut self, file: u32, len: usize) {
         let Some(log_file) = self.files.get_mut(&file) else { return };
         log_file.written += len as u32;
-        log_file.reader = log_file.reader.take().or(reader);
         log_file.drop_written();
         self.pending_bytes = self.pending_bytes.saturating_sub(len as u64);
     }
@@ -254,7 +268,11 @@ impl ChunkLog {
     /// Fills the last block of every file that has chunks pending, so that all of them can be written.
     pub(super) fn pad(&mut self) {
         for file in self.files.values_mut() {
-            let more = file.unwritten().len().next_multiple_of(BLOCK_BYTES) - file.unwritten().len();
+            let mut more = file.unwritten().len().next_multiple_of(BLOCK_BYTES) - file.unwritten().len();
+            // Padding is told from a record by its first four bytes.
+            if (1..4).contains(&more) {
+                more += BLOCK_BYTES;
+            }
             self.pending_bytes += more as u64;
             file.pending.resize(file.pending.len() + more, 0);
         }

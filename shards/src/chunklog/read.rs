@@ -130,14 +130,13 @@ fn end(logged: &LoggedChunk) -> u64 {
 fn run_len(sorted: &[(LoggedChunk, &mut ChunkBytes)]) -> usize {
     let (first, _) = &sorted[0];
     let mut reach = end(first);
-    let joins = |logged: &LoggedChunk| {
+    let mut joins = |logged: &LoggedChunk| {
         let joins = file_identity(logged) == file_identity(first)
             && begin(logged) <= reach + GAP_BYTES_MAX
             && end(logged) - begin(first) <= READ_BYTES_MAX;
         reach = reach.max(end(logged));
         joins
     };
-    let mut joins = joins;
     1 + sorted[1..].iter().take_while(|(logged, _)| joins(logged)).count()
 }
 

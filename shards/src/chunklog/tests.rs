@@ -87,6 +87,50 @@ fn chunks_are_readable_before_while_and_after_they_are_written() {
 }
 
 #[test]
+fn padding_of_any_length_is_told_from_records() {
+    for first_bytes in 4060..4096usize {
+        let directory = SimDirectory::new(Random::new(4));
+        let log = RefCell::new(ChunkLog::default());
+        let mut writer = ChunkLogWriter::new(directory.clone());
+        let mut places = Vec::new();
+        for round in 0..4 {
+            for (number, len) in [first_bytes - RECORD_HEADER_BYTES, 17, 3000].into_iter().enumerate() {
+                let chunk = content(round * 3 + number, len);
+                places.push((log.borrow_mut().append(0, Encoding::Xor, &chunk), chunk));
+                if number == 0 {
+                    run_to_end(writer.flush(&log)).unwrap();
+                }
+            }
+        }
+        run_to_end(writer.flush(&log)).unwrap();
+        for (place, chunk) in &places {
+            assert!(log.borrow().pending(*place).is_none(), "{first_bytes}: it stays in memory");
+            assert_eq!(read(&log.borrow(), *place).as_ref(), Some(chunk), "{first_bytes}");
+        }
+        let bytes = directory.bytes(&file_name(0, 0)).unwrap();
+        let scanned: Vec<_> = Scan::new(0, 0, &bytes).map(|record| record.unwrap().0).collect();
+        assert_eq!(scanned, places.iter().map(|(place, _)| *place).collect::<Vec<_>>(), "{first_bytes}");
+    }
+}
+
+#[test]
+fn samples_of_any_times_open_few_files() {
+    let directory = SimDirectory::new(Random::new(5));
+    let log = RefCell::new(ChunkLog::default());
+    let mut writer = ChunkLogWriter::new(directory.clone());
+    let places: Vec<_> = (0..1000)
+        .map(|number| {
+            log.borrow_mut().append(number * WINDOW_MS, Encoding::Xor, &content(number as usize, 40))
+        })
+        .collect();
+    run_to_end(writer.flush(&log)).unwrap();
+    assert!(directory.names().len() <= 20, "{}", directory.names().len());
+    for (place, number) in places.iter().zip(0..) {
+        assert_eq!(read(&log.borrow(), *place), Some(content(number, 40)));
+    }
+}
+
+#[test]
 fn a_full_disk_keeps_chunks_in_memory_until_there_is_space() {
     let directory = SimDirectory::new(Random::new(2));
     let log = RefCell::new(ChunkLog::default());

@@ -34,15 +34,17 @@ impl LogWriteError {
 pub struct ChunkLogWriter<D: Directory> {
     directory: D,
     open: BTreeMap<u32, D::Append>,
+    /// Files that nothing needs and that could not be removed.
+    unremoved: ListedFiles,
 }
 
-/// The files of a directory, with their windows and sizes.
+/// Files by number, with their windows.
 pub type ListedFiles = Vec<(u32, i64)>;
 
 impl<D: Directory> ChunkLogWriter<D> {
     /// For the files of a directory.
     pub fn new(directory: D) -> ChunkLogWriter<D> {
-        ChunkLogWriter { directory, open: BTreeMap::new() }
+        ChunkLogWriter { directory, open: BTreeMap::new(), unremoved: Vec::new() }
     }
 
     /// The files that are there: number and window of each.
@@ -75,6 +77,9 @@ impl<D: Directory> ChunkLogWriter<D> {
             };
             if !self.open.contains_key(&position.file) {
                 let made = self.directory.create_log(&name).await.map_err(failed("making"))?;
+                // Before anything is in the file: after a failure it is made again.
+                let reader = self.directory.reader(&name).await.map_err(failed("opening"))?;
+                log.borrow_mut().add_reader(position.file, reader);
                 self.open.insert(position.file, made);
             }
             let Some(file) = self.open.get_mut(&position.file) else { continue };
@@ -87,33 +92,29 @@ impl<D: Directory> ChunkLogWriter<D> {
                 _ => continue,
             }
             file.append(buffer).await.map_err(failed("writing"))?;
-            let known = log.borrow().has_reader(position.file);
-            let reader = if known {
-                None
-            } else {
-                Some(self.directory.reader(&name).await.map_err(failed("opening"))?)
-            };
-            log.borrow_mut().written(position.file, len, reader);
+            log.borrow_mut().written(position.file, len);
         }
     }
 
-    /// Removes files that were taken out of the log. A file that cannot be removed is found and removed by the next
-    /// start.
+    /// Removes files that were taken out of the log, and those that could not be removed before.
     pub async fn remove(&mut self, files: &[(u32, i64)]) -> Result<(), LogWriteError> {
-        for (file, window_ms) in files {
-            let name = file_name(*file, *window_ms);
-            if let Some(open) = self.open.remove(file) {
-                let finished = open.finish().await;
-                finished.map_err(|source| LogWriteError { what: "closing", name: name.clone(), source })?;
+        let mut files = [std::mem::take(&mut self.unremoved), files.to_vec()].concat();
+        let mut first_error = None;
+        while let Some((file, window_ms)) = files.pop() {
+            let name = file_name(file, window_ms);
+            if let Some(open) = self.open.remove(&file) {
+                // All that was appended is durable, and nobody wants it any more.
+                let _ = open.finish().await;
             }
             match self.directory.remove(&name).await {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(LogWriteError { what: "removing", name, source });
+                    self.unremoved.push((file, window_ms));
+                    first_error.get_or_insert(LogWriteError { what: "removing", name, source });
                 }
                 _ => {}
             }
         }
-        Ok(())
+        first_error.map_or(Ok(()), Err)
     }
 }
 

@@ -85,19 +85,19 @@ pub fn apply(
             let series;
             let found = match known {
                 Some(known) => {
-                    series = Found::Series(known);
+                    series = Found::Series(known, row.key);
                     &series
                 }
                 None => last.resolve(target, batch, row, &mut cost),
             };
             let failure = match found {
-                Found::Series(series) if target.has_room(SAMPLE_RECORD_BYTES_MAX) => {
+                Found::Series(series, _) if target.has_room(SAMPLE_RECORD_BYTES_MAX) => {
                     if !append(target, *series, row, outcome) {
                         cost += OLD_SAMPLE_COST;
                     }
                     None
                 }
-                Found::Series(_) => Some(Failure::RingFull),
+                Found::Series(..) => Some(Failure::RingFull),
                 Found::Elsewhere => {
                     outcome.rekey.push(*row);
                     None
@@ -170,8 +170,10 @@ impl LastSeries {
         cost: &mut usize,
     ) -> &Found {
         let is_known = match &self.0 {
-            // The series may have gone while the batch waited.
-            Some((key, Found::Series(series))) => *key == row.key && target.head.is_occupied(*series),
+            // While the batch waited, the series may have gone, and its number may be another's.
+            Some((key, Found::Series(series, canonical))) => {
+                *key == row.key && target.head.find(*canonical) == Some(*series)
+            }
             // The next sample may be a better one.
             Some((_, Found::OutOfBounds(_))) => false,
             Some((key, _)) => *key == row.key,
@@ -190,7 +192,8 @@ impl LastSeries {
 
 /// Where the samples of a key belong.
 enum Found {
-    Series(SeriesIndex),
+    /// A series, and the key of its canonical labels.
+    Series(SeriesIndex, SeriesKey),
     /// Another shard owns these labels in their canonical encoding.
     Elsewhere,
     Invalid(LabelError),
@@ -205,7 +208,7 @@ enum Found {
 fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &Row) -> Found {
     // A row before this one in the same group may have made it.
     if let Some(series) = target.head.find(row.key) {
-        return Found::Series(series);
+        return Found::Series(series, row.key);
     }
     let label_bytes = batch.label_bytes(row);
     let labels = match parse_labels(label_bytes) {
@@ -220,7 +223,7 @@ fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &R
             return Found::Elsewhere;
         }
         if let Some(series) = target.head.find(key) {
-            return Found::Series(series);
+            return Found::Series(series, key);
         }
     }
     let rules = &target.rules;
@@ -233,7 +236,7 @@ fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &R
     match target.head.create(key, batch.tenant(), &labels) {
         Ok(series) => {
             target.records.series(series.0, batch.tenant(), &canonical);
-            Found::Series(series)
+            Found::Series(series, key)
         }
         Err(HeadFull) => Found::Failed(Failure::HeadFull),
     }
@@ -283,6 +286,49 @@ mod tests {
         assert!(refusal.contains(r#"{__name__="up", pod="a"}"#) && refusal.contains("too old"), "{refusal}");
         apply(&mut target, &batches[0], &batches[0].rows[2..], &mut last, &mut outcome).unwrap();
         assert_eq!((outcome.written, outcome.refused_count(), target.head.series_count()), (2, 2, 1));
+    }
+
+    #[test]
+    fn a_number_that_changed_hands_while_a_batch_waited_is_not_taken_for_its_series() {
+        let hasher = SeriesHasher::new([3; 16]).tenant("a");
+        // A length in more bytes than it needs: every row goes by the last series.
+        let mut body = canonical_label_bytes(&[("__name__", "up")]);
+        body[1] |= 0x80;
+        body.insert(2, 0);
+        let row = |timestamp_ms| Row {
+            key: hasher.key(&body),
+            label_offset: 0,
+            label_len: body.len() as u32,
+            timestamp_ms,
+            value: 1.0,
+        };
+        let (_gather, batches) = split("a".into(), Arc::new(body.clone()), vec![vec![row(10), row(20)]]);
+        let (mut head, mut last) = (Head::default(), LastSeries::default());
+        let mut run = |head: &mut Head, rows: &[Row]| {
+            let (mut records, mut outcome) = (Encoder::default(), Outcome::default());
+            let mut target = Target {
+                head,
+                records: &mut records,
+                hasher: &hasher,
+                shard: 0,
+                shard_count: 1,
+                rules: Rules::replay(7_200_000),
+                read: &(),
+                taken_ms: (i64::MAX, i64::MIN),
+                has_room: None,
+            };
+            apply(&mut target, &batches[0], rows, &mut last, &mut outcome).unwrap();
+            assert_eq!(outcome.written, 1, "{outcome:?}");
+        };
+        run(&mut head, &batches[0].rows[..1]);
+        let mut sweep = crate::head::Sweep::new(&head, "a", 7_200_000).unwrap();
+        while !sweep.step(&mut head).unwrap() {}
+        head.end_rest();
+        let other = head.create(SeriesKey(7), "b", &[("__name__", "other")]).unwrap();
+        assert_eq!(other.0, 0, "the number is used again");
+        run(&mut head, &batches[0].rows[1..]);
+        assert!(!head.overlaps(other.0, i64::MIN, i64::MAX), "another tenant's series got the sample");
+        assert_eq!(head.live_series_count(), 2);
     }
 
     #[test]

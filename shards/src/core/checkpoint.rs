@@ -80,6 +80,8 @@ impl<P: Platform> Checkpointer<P> {
                 self.shard.metrics.checkpoint_failures.inc();
                 tracing::error!(shard = self.shard.index, %error, "a checkpoint failed; the WAL keeps what it has");
                 sleep(RETRY_PAUSE).await;
+                // It is still due, also when nothing more is written.
+                self.shard.committed.notify();
             }
         }
     }
@@ -123,7 +125,7 @@ impl<P: Platform> Checkpointer<P> {
         let shard = &self.shard;
         let _turn = shard.maintenance.turn().await;
         let began = monotonic_now();
-        self.committed_bytes_then.set(shard.committed_bytes.get());
+        let committed_bytes = shard.committed_bytes.get();
         // What frames below this one brought is in the head: records join a frame after the head took them.
         let begin_seq = wal.next_seq();
         let mut file = checkpoints.create(begin_seq).await?;
@@ -141,6 +143,7 @@ impl<P: Platform> Checkpointer<P> {
             wal.release(below_seq).await?;
         }
         self.last_bytes.set(finished.bytes);
+        self.committed_bytes_then.set(committed_bytes);
         let seconds = (monotonic_now() - began).as_secs_f64();
         shard.metrics.checkpoint_seconds.observe(seconds);
         shard.metrics.ring_used_bytes.set(wal.used_bytes() as i64);

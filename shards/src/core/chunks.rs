@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::outcome::Failure;
 use super::shard::Shard;
-use crate::chunklog::{ChunkBytes, ChunkLogWriter, ChunkPlace, Found, LogWriteError, load};
+use crate::chunklog::{ChunkBytes, ChunkLogWriter, ChunkPlace, Found, LogReadError, LogWriteError, load};
 use crate::head::ReadChunks;
 use crate::rt::{Native, Platform, WaitList, sleep};
 
@@ -34,7 +35,11 @@ impl<P: Platform> ChunkWriter<P> {
     pub async fn watch(&self) {
         loop {
             self.shard.chunks_pending.wait().await;
-            while let Err(error) = self.write().await {
+            loop {
+                // On a full disk also what fills no piece is tried: writes are refused until it succeeds.
+                let full = self.shard.disk_full.get();
+                let written = if full { self.flush().await } else { self.write().await };
+                let Err(error) = written else { break };
                 self.report(&error);
                 sleep(RETRY_PAUSE).await;
             }
@@ -73,7 +78,12 @@ impl<P: Platform> ChunkWriter<P> {
         let result = work(&mut writer, &log).await;
         self.writer.replace(Some(writer));
         self.idle.wake_all();
-        self.shard.disk_full.set(result.as_ref().is_err_and(LogWriteError::is_disk_full));
+        let is_full = result.as_ref().is_err_and(LogWriteError::is_disk_full);
+        if is_full && !self.shard.disk_full.replace(true) {
+            self.shard.chunks_pending.notify();
+        } else {
+            self.shard.disk_full.set(is_full);
+        }
         self.shard.metrics.chunk_log_bytes.set(log.borrow().written_bytes() as i64);
         result
     }
@@ -99,8 +109,15 @@ impl ReadChunks for ChunksRead {
 }
 
 impl ChunksRead {
-    /// Reads chunks. One that cannot be read is taken as empty: what it held is then not known to be stored.
-    pub async fn read<P: Platform>(&mut self, shard: &Shard<P>, places: impl Iterator<Item = ChunkPlace>) {
+    /// Reads chunks. One that is damaged or missing is taken as empty: what it held is then not known to be stored.
+    ///
+    /// # Errors
+    /// When the disk does not give one; a later try may succeed.
+    pub async fn read<P: Platform>(
+        &mut self,
+        shard: &Shard<P>,
+        places: impl Iterator<Item = ChunkPlace>,
+    ) -> Result<(), Failure> {
         let mut wanted = Vec::new();
         {
             let head = shard.head.borrow();
@@ -118,26 +135,32 @@ impl ChunksRead {
             }
         }
         let reading = shard.platform.blocking(move || {
-            let mut first_error = None;
-            for (_, chunk) in &mut wanted {
-                if let Err(error) = load(std::iter::once(chunk)) {
-                    first_error.get_or_insert(error.to_string());
-                }
+            // Neighbours are read together; one by one only to find out which of them cannot be read.
+            let mut errors = Vec::new();
+            if load(wanted.iter_mut().map(|(_, chunk)| chunk)).is_err() {
+                errors.extend(wanted.iter_mut().filter_map(|(_, chunk)| load(std::iter::once(chunk)).err()));
             }
-            (wanted, first_error)
+            (wanted, errors)
         });
-        let (read, error) = match reading.await {
-            Ok((read, error)) => (read, error),
-            Err(error) => (Vec::new(), Some(error.to_string())),
+        let (read, errors) = match reading.await {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::error!(shard = shard.index, %error, "closed chunks cannot be read");
+                return Err(Failure::ChunkUnreadable);
+            }
         };
-        if let Some(error) = error {
+        for error in &errors {
             shard.metrics.chunk_read_failures.inc();
-            tracing::error!(shard = shard.index, error, "a closed chunk cannot be read");
+            tracing::error!(shard = shard.index, %error, "a closed chunk cannot be read");
+        }
+        if errors.iter().any(|error| matches!(error, LogReadError::Io { .. })) {
+            return Err(Failure::ChunkUnreadable);
         }
         for (place, chunk) in read {
             if let ChunkBytes::Memory(bytes) = chunk {
                 self.0.insert(place, bytes);
             }
         }
+        Ok(())
     }
 }

@@ -24,6 +24,8 @@ pub enum Failure {
     HeadMemory,
     /// The disk has less space left than the node keeps free.
     DiskFull,
+    /// Whether a sample was stored before is in a closed chunk, which the disk does not give.
+    ChunkUnreadable,
 }
 
 /// The kinds of permanent refusals of single samples, for counts.

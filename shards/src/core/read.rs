@@ -159,13 +159,13 @@ async fn label_values<P: Platform>(
     for tenant in tenants(shard, request)? {
         if request.matchers.is_empty() {
             let mut sent = 0;
-            let mut removals = shard.head.borrow().index_removals();
+            let mut removals = shard.head.borrow().index_removals(&tenant);
             loop {
                 let (texts, count) = {
                     let head = shard.head.borrow();
-                    if removals != head.index_removals() {
+                    if removals != head.index_removals(&tenant) {
                         // Positions have shifted; who joins the pages drops what comes twice.
-                        (sent, removals) = (0, head.index_removals());
+                        (sent, removals) = (0, head.index_removals(&tenant));
                     }
                     head.tenant_label_values(&tenant, name, sent, UNIT_TEXTS)
                 };

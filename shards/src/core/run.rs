@@ -30,7 +30,9 @@ use crate::edge::{
 use crate::head::TimeWindows;
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
-use crate::rt::{Listener, Native, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout};
+use crate::rt::{
+    Listener, Native, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout,
+};
 use crate::wire::SeriesHasher;
 
 /// How often a shard shows that it turns, and tells its gauges.
@@ -38,6 +40,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Reads that run at once on one shard; more wait in the channel.
 const READS_MAX: usize = 16;
+
+/// Batches of other shards that wait for closed chunks to be read; more wait in the queue.
+const UNREAD_BATCHES_MAX: usize = 64;
 
 /// All that a shard is made of, to be handed to its thread.
 pub struct ShardSeed {
@@ -187,10 +192,27 @@ async fn start_up(
 }
 
 async fn receive_loop(shard: Rc<Shard>, mut inbox: Inbox<WriteBatch>) {
+    let waiting = Rc::new(UnreadBatches::default());
     loop {
         let batch = inbox.receive().await;
-        shard.write(batch).await;
+        let Some(unread) = shard.write_ready(batch).await else { continue };
+        // What waits for the disk must not hold up the batches behind it; a bound all the same.
+        waiting.ended.wait_until(|| waiting.running.get() < UNREAD_BATCHES_MAX).await;
+        waiting.running.set(waiting.running.get() + 1);
+        let (shard, waiting) = (Rc::clone(&shard), Rc::clone(&waiting));
+        spawn_critical("old samples", async move {
+            shard.write_unread(unread).await;
+            waiting.running.set(waiting.running.get() - 1);
+            waiting.ended.wake_all();
+        });
     }
+}
+
+/// Batches that wait for closed chunks.
+#[derive(Default)]
+struct UnreadBatches {
+    running: Cell<usize>,
+    ended: WaitList,
 }
 
 /// What jobs work with.

@@ -111,6 +111,13 @@ struct Waiter {
     flushed: Option<Rc<Cell<bool>>>,
 }
 
+/// A batch of which some samples wait for closed chunks to be read.
+pub struct UnreadBatch {
+    batch: WriteBatch,
+    outcome: Outcome,
+    run: Run,
+}
+
 /// What goes from one run of a batch to the next.
 struct Run {
     hasher: TenantHasher,
@@ -201,19 +208,49 @@ impl<P: Platform> Shard<P> {
 
     /// Applies a batch; its request learns the outcome when it is durable. Returns when the batch is applied.
     pub async fn write(&self, batch: WriteBatch) {
+        if let Some(unread) = self.write_ready(batch).await {
+            self.write_unread(unread).await;
+        }
+    }
+
+    /// Applies what can be decided from memory, and returns the batch if old samples are left whose chunks have to be
+    /// read first: other batches need not wait for that.
+    pub async fn write_ready(&self, batch: WriteBatch) -> Option<UnreadBatch> {
         let mut outcome = Outcome::default();
         let mut run = Run { hasher: self.hasher.tenant(batch.tenant()), last: LastSeries::default() };
+        let mut pacer = self.platform.pacer();
+        let read = ChunksRead::default();
+        let applied = self.write_rows(&batch, &batch.rows, &mut run, &read, &mut outcome, &mut pacer).await;
+        if applied.is_ok() && !outcome.unread.is_empty() {
+            return Some(UnreadBatch { batch, outcome, run });
+        }
+        self.hand_over(batch, outcome, applied);
+        None
+    }
+
+    /// Reads the chunks that a batch's old samples need, and applies these.
+    pub async fn write_unread(&self, unread: UnreadBatch) {
+        let UnreadBatch { batch, mut outcome, mut run } = unread;
         let mut read = ChunksRead::default();
         let mut pacer = self.platform.pacer();
-        let mut failed =
-            self.write_rows(&batch, &batch.rows, &mut run, &read, &mut outcome, &mut pacer).await;
-        while failed.is_ok() && !outcome.unread.is_empty() {
+        let mut applied = Ok(());
+        while applied.is_ok() && !outcome.unread.is_empty() {
             let (rows, places): (Vec<Row>, Vec<_>) = std::mem::take(&mut outcome.unread).into_iter().unzip();
-            read.read(self, places.into_iter()).await;
+            applied = read.read(self, places.into_iter()).await;
             pacer.restart();
-            failed = self.write_rows(&batch, &rows, &mut run, &read, &mut outcome, &mut pacer).await;
+            match applied {
+                Ok(()) => {
+                    applied = self.write_rows(&batch, &rows, &mut run, &read, &mut outcome, &mut pacer).await;
+                }
+                Err(_) => outcome.failed += rows.len() as u64,
+            }
         }
-        if let Err(failure) = failed {
+        self.hand_over(batch, outcome, applied);
+    }
+
+    /// Lets a batch wait for the commit that makes it durable.
+    fn hand_over(&self, batch: WriteBatch, mut outcome: Outcome, applied: Result<(), Failure>) {
+        if let Err(failure) = applied {
             if failure == Failure::RingFull {
                 self.ring_was_full.set(true);
                 self.committed.notify();

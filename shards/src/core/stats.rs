@@ -111,7 +111,7 @@ pub async fn run(shard: Rc<Shard>, job: StatsJob) {
             if let Err(error) = readable(&shard) {
                 return drop(reply.send(Err(error)));
             }
-            let mut walk = ValuesWalk::new(&shard.head.borrow(), request);
+            let mut walk = ValuesWalk::new(request);
             while !walk.step(&shard.head.borrow()) {
                 if reply.is_canceled() {
                     return;

@@ -117,7 +117,7 @@ impl Answer {
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some(match failure {
                     Failure::QueueFull => 1,
-                    Failure::RingFull => 5,
+                    Failure::RingFull | Failure::ChunkUnreadable => 5,
                     Failure::Recovering => 2,
                     Failure::Stopping => 1,
                     Failure::NotStarted => 30,
@@ -158,6 +158,9 @@ fn failure_text(failure: Failure) -> &'static str {
         Failure::Stopping => "the node is stopping",
         Failure::NotStarted => "a shard of this node could not start; its log says why",
         Failure::HeadFull => "the head has as many series as it can number",
+        Failure::ChunkUnreadable => {
+            "the disk does not give a chunk that old samples have to be compared with"
+        }
         Failure::DiskFull => "the disk has less free space than this node keeps",
         Failure::HeadMemory => "the samples and series in memory have reached their limit",
     }
@@ -208,6 +211,7 @@ mod tests {
             (Failure::HeadFull, 30),
             (Failure::HeadMemory, 30),
             (Failure::DiskFull, 30),
+            (Failure::ChunkUnreadable, 5),
         ] {
             assert_eq!(status(WriteError::Failed { failure }), (503, Some(seconds)), "{failure:?}");
         }

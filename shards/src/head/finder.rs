@@ -27,7 +27,8 @@ impl Finder {
     /// Begins a search among one tenant's series; `None` when the tenant is unknown.
     pub fn new(head: &Head, tenant: &str, matchers: Vec<Matcher>) -> Option<Finder> {
         let tenant = head.symbols.find(tenant)?;
-        let all = &head.index.tenants.get(&tenant)?.series;
+        let index = head.index.tenants.get(&tenant)?;
+        let all = &index.series;
         let bound = head.series_count();
         let mut found = BitSet::empty(bound);
         found.extend(all);
@@ -40,16 +41,17 @@ impl Finder {
             bound,
             found,
             current,
-            removals: head.index.removals(),
+            removals: index.removals,
         })
     }
 
     /// Does a bounded amount of work; answers whether the search is done.
     pub fn step(&mut self, head: &Head) -> bool {
         let Some(matcher) = self.matchers.get(self.matcher_at) else { return true };
-        if self.removals != head.index.removals() {
+        let removals = head.index.tenants.get(&self.tenant).map_or(0, |tenant| tenant.removals);
+        if self.removals != removals {
             // Positions in the list have shifted: this matcher begins again.
-            self.removals = head.index.removals();
+            self.removals = removals;
             self.current = BitSet::empty(self.bound);
             self.value_at = 0;
         }

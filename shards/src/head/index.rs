@@ -63,6 +63,8 @@ pub struct TenantIndex {
     pub truncated_ms: i64,
     /// Samples taken since the start.
     pub samples: u64,
+    /// Rises whenever the lists of pairs change other than by growing: who walks one begins again.
+    pub removals: u64,
 }
 
 impl Default for TenantIndex {
@@ -75,6 +77,7 @@ impl Default for TenantIndex {
             frozen_ms: i64::MIN,
             truncated_ms: i64::MIN,
             samples: 0,
+            removals: 0,
         }
     }
 }
@@ -98,8 +101,6 @@ pub struct Index {
     hasher: RandomState,
     /// By the symbol of the tenant's name.
     pub tenants: HashMap<u32, TenantIndex, RandomState>,
-    /// Rises whenever the lists of pairs change other than by growing.
-    removals: u64,
 }
 
 impl Index {
@@ -211,7 +212,7 @@ impl Index {
         } else if pairs.capacity() > 2 * pairs.len() {
             pairs.shrink_to_fit();
         }
-        self.removals += 1;
+        tenant.removals += 1;
     }
 
     /// Gives the numbers of pairs that are in no list any more for others to use.
@@ -220,11 +221,6 @@ impl Index {
             self.pairs[*pair] = VACANT;
             self.vacant.push(*pair);
         }
-    }
-
-    /// Rises whenever the lists of pairs change other than by growing: who walks one begins again.
-    pub fn removals(&self) -> u64 {
-        self.removals
     }
 
     /// A pair by its number.

@@ -10,6 +10,10 @@ use crate::chunklog::{ChunkLog, ChunkPlace};
 /// Samples after which a chunk is closed (Prometheus: 120).
 pub const CHUNK_SAMPLES_MAX: u16 = 120;
 
+/// Chunks of late samples that are read to tell a late sample from a repeated one. A sender may make thousands that all
+/// overlap; what repeats in older ones is stored once more, and readers take one of the two.
+const LATE_CHUNKS_READ_MAX: usize = 32;
+
 /// What became of a sample that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
@@ -124,7 +128,7 @@ impl Series {
         self.closed.get_or_insert_default().push(chunk);
     }
 
-    /// Sets the late samples that a checkpoint holds.
+    /// The late samples, to be filled by a checkpoint.
     pub fn late_mut(&mut self) -> &mut Late {
         self.late.get_or_insert_default()
     }
@@ -250,11 +254,12 @@ impl Series {
         }
     }
 
-    /// The closed chunks in which a time may be: one of those in order, any of those of late samples.
+    /// The closed chunks in which a time may be: one of those in order, any of the last ones of late samples.
     fn closed_at(&self, timestamp_ms: i64) -> impl Iterator<Item = ChunkPlace> {
         let closed = self.closed();
         let index = closed.partition_point(|chunk| chunk.max_ms() < timestamp_ms);
         let late = self.late().map_or(&[][..], Late::closed);
+        let late = &late[late.len().saturating_sub(LATE_CHUNKS_READ_MAX)..];
         let chunks = closed.get(index).into_iter().chain(late);
         chunks.filter(move |chunk| chunk.overlaps(timestamp_ms, timestamp_ms)).map(|chunk| chunk.place)
     }

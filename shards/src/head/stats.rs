@@ -206,21 +206,21 @@ pub struct ValuesWalk {
     value_at: usize,
     /// Values that were found before this tenant's label.
     found_before: usize,
-    /// Lists of values are as they were at this count of removals.
+    /// The tenant's lists of values are as they were at this count of removals.
     removals: u64,
     counts: ValueCounts,
 }
 
 impl ValuesWalk {
     /// Begins to count.
-    pub fn new(head: &Head, request: ValuesRequest) -> ValuesWalk {
+    pub fn new(request: ValuesRequest) -> ValuesWalk {
         ValuesWalk {
             request,
             tenant_at: 0,
             label_at: 0,
             value_at: 0,
             found_before: 0,
-            removals: head.index.removals(),
+            removals: 0,
             counts: ValueCounts::default(),
         }
     }
@@ -231,9 +231,10 @@ impl ValuesWalk {
         while left > 0 {
             let ValuesRequest { tenants, labels, .. } = &self.request;
             let (Some(tenant), false) = (tenants.get(self.tenant_at), labels.is_empty()) else { return true };
-            if self.removals != head.index.removals() {
-                // Positions in the list have shifted: this label begins again.
-                self.removals = head.index.removals();
+            let removals = head.index_removals(tenant);
+            if self.removals != removals {
+                // It is another tenant's list, or positions in it have shifted: this label begins again.
+                self.removals = removals;
                 self.value_at = 0;
                 self.counts.truncate(self.found_before);
             }
@@ -296,7 +297,7 @@ mod tests {
 
     /// Counts to the end; returns the counts by label and value, and how many steps it took.
     fn values(head: &Head, request: ValuesRequest) -> (BTreeMap<(usize, String), u64>, usize) {
-        let mut walk = ValuesWalk::new(head, request);
+        let mut walk = ValuesWalk::new(request);
         let mut steps = 1;
         while !walk.step(head) {
             steps += 1;
@@ -360,7 +361,7 @@ mod tests {
     #[test]
     fn a_list_that_shrinks_is_counted_from_its_beginning_again() {
         let mut head = head(4000);
-        let mut walk = ValuesWalk::new(&head, request(&["a"], &["__name__", "n"], 0, 1));
+        let mut walk = ValuesWalk::new(request(&["a"], &["__name__", "n"], 0, 1));
         walk.step(&head);
         walk.step(&head);
         let name = head.symbols.find("n").unwrap();

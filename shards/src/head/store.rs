@@ -368,7 +368,7 @@ impl Head {
         samples + samples / 4 + places + labels + self.symbols.text_bytes()
     }
 
-    /// Bytes of memory that series and labels take which nobody uses; a rough figure for tests and metrics.
+    /// How many numbers of series are vacant.
     pub fn vacant_count(&self) -> u32 {
         (self.vacant.len() + self.resting.len()) as u32
     }
@@ -525,9 +525,10 @@ impl Head {
         (texts, pairs.len())
     }
 
-    /// Rises whenever positions in lists of values become invalid.
-    pub fn index_removals(&self) -> u64 {
-        self.index.removals()
+    /// Rises whenever positions in lists of a tenant's values become invalid.
+    pub fn index_removals(&self, tenant: &str) -> u64 {
+        let tenant = self.symbols.find(tenant).and_then(|tenant| self.index.tenants.get(&tenant));
+        tenant.map_or(0, |tenant| tenant.removals)
     }
 }
 

@@ -189,7 +189,11 @@ impl Sweep {
             }
         }
         head.index.vacate_pairs(&self.dead[at..end]);
-        if end == self.dead.len() { Phase::Texts { at: 0 } } else { Phase::Pairs { at: end } }
+        match end == self.dead.len() {
+            true if head.symbols.is_sparse() => Phase::Texts { at: 0 },
+            true => self.finish(head),
+            false => Phase::Pairs { at: end },
+        }
     }
 
     fn finish(&mut self, head: &mut Head) -> Phase {

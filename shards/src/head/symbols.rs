@@ -128,6 +128,14 @@ impl Symbols {
         }
     }
 
+    /// Whether pages of texts are mostly unused.
+    pub fn is_sparse(&self) -> bool {
+        let pages = self.texts.iter().enumerate();
+        pages
+            .filter(|(at, page)| *at != self.filling && page.text.capacity() > 0)
+            .any(|(_, page)| page.used_bytes < SPARSE_BYTES)
+    }
+
     /// Moves the texts of `symbols` out of pages that are mostly unused, so that these can go.
     pub fn compact(&mut self, symbols: std::ops::Range<u32>) -> Result<(), HeadFull> {
         for symbol in symbols {

@@ -21,7 +21,7 @@ fn stats(heads: &[Head], scope: &StatsScope, limit: usize) -> Vec<HeadStats> {
     let mut gather = StatsGather::new(scope, limit, totals.collect());
     while let Some(request) = gather.next_request() {
         let answers = heads.iter().map(|head| {
-            let mut walk = ValuesWalk::new(head, request.clone());
+            let mut walk = ValuesWalk::new(request.clone());
             while !walk.step(head) {}
             walk.finish()
         });

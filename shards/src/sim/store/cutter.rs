@@ -49,12 +49,7 @@ fn due(life: &Life, state: &TenantState) -> Option<Range<i64>> {
     is_due.then(|| window.start.max(state.truncated_ms)..window.end)
 }
 
-async fn cut(
-    life: &Rc<Life>,
-    tenant: usize,
-    range: Range<i64>,
-    state: &TenantState,
-) -> Result<(), CutError> {
+async fn cut(life: &Rc<Life>, tenant: usize, range: Range<i64>, state: &TenantState) -> Result<(), CutError> {
     let model = &life.model;
     let below_ms = range.end;
     {

@@ -14,8 +14,8 @@ use super::series::TENANTS;
 use super::tasks::Tasks;
 use crate::chunklog::parse_file_name;
 use crate::core::parts::{
-    Checkpointer, ChunkWriter, HeadBudget, Reads, RecoverError, Recovered, Report, Shard, ShardPlace, Sweeper,
-    close, recover_files,
+    Checkpointer, ChunkWriter, HeadBudget, Reads, RecoverError, Recovered, Report, Shard, ShardPlace,
+    Sweeper, close, recover_files,
 };
 use crate::core::{ShardState, SharedState};
 use crate::head::TimeWindows;

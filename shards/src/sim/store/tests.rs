@@ -102,7 +102,12 @@ fn a_shard_that_is_cut_for_ever_stays_small() {
     let sizes = long_life(number("LL", 1)).unwrap();
     assert!(sizes.len() > 200, "only {} cuts", sizes.len());
     for quarter in sizes.chunks(sizes.len() / 8) {
-        println!("Q {:?} {:?} {:?}", quarter.iter().map(|s| s.head_bytes).max(), quarter.iter().map(|s| s.numbers).max(), quarter.iter().map(|s| s.files).max());
+        println!(
+            "Q {:?} {:?} {:?}",
+            quarter.iter().map(|s| s.head_bytes).max(),
+            quarter.iter().map(|s| s.numbers).max(),
+            quarter.iter().map(|s| s.files).max()
+        );
     }
 }
 
