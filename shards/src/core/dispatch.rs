@@ -248,12 +248,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::core::shard::ShardPlace;
-    use crate::rt::Native;
     use crate::core::shard::HeadBudget;
+    use crate::core::shard::ShardPlace;
     use crate::core::state::SharedState;
     use crate::head::TimeWindows;
     use crate::metrics::Metrics;
+    use crate::rt::Native;
     use crate::rt::{allowed_cpus, preflight, sleep, spawn, spawn_shard, timeout};
     use crate::wire::SeriesHasher;
 

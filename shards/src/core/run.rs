@@ -30,7 +30,9 @@ use crate::edge::{
 use crate::head::TimeWindows;
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
-use crate::rt::{Listener, Native, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout};
+use crate::rt::{
+    Listener, Native, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout,
+};
 use crate::wire::SeriesHasher;
 
 /// How often a shard shows that it turns, and tells its gauges.

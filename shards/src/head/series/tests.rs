@@ -29,7 +29,11 @@ impl Fixture {
     fn append(&mut self, timestamp_ms: i64, value: f64) -> Result<Appended, AppendError> {
         let before = self.series.memory_bytes();
         let (appended, bytes) = self.series.append(timestamp_ms, value, &self.rules, &self.log, &())?;
-        assert_eq!(self.series.memory_bytes(), before + bytes, "the count of bytes is what it was changed by");
+        assert_eq!(
+            self.series.memory_bytes(),
+            before + bytes,
+            "the count of bytes is what it was changed by"
+        );
         Ok(appended)
     }
 

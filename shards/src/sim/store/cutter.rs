@@ -30,7 +30,7 @@ pub async fn cut_on(life: Rc<Life>, rounds: u64) {
             match cut(&life, tenant, range, state).await {
                 Ok(()) => has_cut = true,
                 Err(CutError::Shard { failure: Failure::RingFull, .. }) => life.model.met("cuts put off", 1),
-                Err(CutError::Shard { failure: Failure::Poisoned, .. }) => return,
+                Err(CutError::Shard { failure: Failure::Poisoned | Failure::Stopping, .. }) => return,
                 Err(error) => life.model.violate(format!("cutting: {error}")),
             }
         }
@@ -49,12 +49,7 @@ fn due(life: &Life, state: &TenantState) -> Option<Range<i64>> {
     is_due.then(|| window.start.max(state.truncated_ms)..window.end)
 }
 
-async fn cut(
-    life: &Rc<Life>,
-    tenant: usize,
-    range: Range<i64>,
-    state: &TenantState,
-) -> Result<(), CutError> {
+async fn cut(life: &Rc<Life>, tenant: usize, range: Range<i64>, state: &TenantState) -> Result<(), CutError> {
     let model = &life.model;
     let below_ms = range.end;
     {

@@ -22,7 +22,8 @@ pub fn history(seed: u64, bug: Option<Bug>) -> Result<Met, String> {
         let full_soon = !calm && choices.one_in(3);
         let space_bytes = if full_soon { choices.below(40 * BLOCK_BYTES as u64) } else { u64::MAX };
         world.directory.limit_space(space_bytes);
-        let steps = (!choices.one_in(6)).then(|| choices.below([500, 4000, 20_000][choices.below(3) as usize]));
+        let steps =
+            (!choices.one_in(6)).then(|| choices.below([500, 4000, 20_000][choices.below(3) as usize]));
         let plan = Plan {
             senders: 1 + choices.below(3),
             requests: choices.below(40),
@@ -77,7 +78,8 @@ fn world(random: &Random, bug: Option<Bug>) -> World {
     };
     let senders = Senders::new(random.fork(), windows);
     // Samples ahead of the clock do not make others too old.
-    let now_ms = if choices.one_in(4) { senders.newest_ms() + choices.below(20_000) as i64 } else { i64::MAX };
+    let now_ms =
+        if choices.one_in(4) { senders.newest_ms() + choices.below(20_000) as i64 } else { i64::MAX };
     World {
         disk: SimDisk::new(random.fork(), blocks * BLOCK_BYTES),
         directory: SimDirectory::new(random.fork()),

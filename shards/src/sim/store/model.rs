@@ -161,7 +161,10 @@ impl Model {
                 continue;
             };
             if *is_new && row.timestamp_ms < request.frozen_ms {
-                self.violate(format!("{row:?} was taken, and the tenant was frozen at {}", request.frozen_ms));
+                self.violate(format!(
+                    "{row:?} was taken, and the tenant was frozen at {}",
+                    request.frozen_ms
+                ));
             }
             match point.acked {
                 None => point.acked = Some((row.bits, now)),
@@ -373,9 +376,8 @@ impl Model {
                     }
                     (None, None) if !point.is_lost => {
                         // An older checkpoint can bring back what a newer one has lost with a file.
-                        let explain = |(bits, _): &(u64, u32)| {
-                            self.losses.explain(*timestamp_ms, *bits, missing_files)
-                        };
+                        let explain =
+                            |(bits, _): &(u64, u32)| self.losses.explain(*timestamp_ms, *bits, missing_files);
                         point.is_lost = point.candidates.iter().any(explain);
                         self.met("unanswered samples gone", 1);
                         return point.is_lost;

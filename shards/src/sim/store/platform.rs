@@ -37,10 +37,7 @@ impl Platform for Simulated {
         self.now_ms
     }
 
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<T> {
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         delay(&self.random).await;
         Ok(work())
     }

@@ -44,8 +44,11 @@ struct Target {
 impl Senders {
     pub fn new(choices: Random, windows: TimeWindows) -> Senders {
         let begin_ms = [0, -2 * windows.block_ms - 17, 1_700_000_000_000][choices.below(3) as usize];
-        let target =
-            |_| Target { now_ms: begin_ms, first: choices.below(3) as u32, count: 5 + choices.below(40) as u32 };
+        let target = |_| Target {
+            now_ms: begin_ms,
+            first: choices.below(3) as u32,
+            count: 5 + choices.below(40) as u32,
+        };
         Senders {
             tenants: RefCell::new([0, 1, 2].map(target)),
             windows,
@@ -100,7 +103,8 @@ impl Senders {
         if choices.one_in(12) {
             // Series come and go, and some come back.
             let back = if choices.one_in(4) { target.count } else { 0 };
-            target.first = (target.first + choices.below(u64::from(target.count)) as u32).saturating_sub(back);
+            target.first =
+                (target.first + choices.below(u64::from(target.count)) as u32).saturating_sub(back);
             target.count = 5 + choices.below(40) as u32;
         }
         let times = 1 + choices.below(10);
@@ -146,7 +150,11 @@ impl Senders {
         }
         let number = self.values.replace(self.values.get() + 1);
         // Small integers are short in the WAL; other bits, among them NaNs, are long.
-        if self.choices.one_in(3) { (self.choices.next() & !0xff_ffff) | number } else { (number as f64).to_bits() }
+        if self.choices.one_in(3) {
+            (self.choices.next() & !0xff_ffff) | number
+        } else {
+            (number as f64).to_bits()
+        }
     }
 
     fn remember(&self, rows: Vec<Sent>) {
@@ -183,7 +191,7 @@ pub async fn send(life: Rc<Life>, count: u64) {
                 None => break,
                 Some(Failure::RingFull) => life.model.met("refused by a full ring", 1),
                 Some(Failure::DiskFull) => life.model.met("refused by a full disk", 1),
-                Some(Failure::Poisoned) => return,
+                Some(Failure::Poisoned | Failure::Stopping) => return,
                 Some(other) => life.model.violate(format!("a write failed: {other:?}")),
             }
             for _ in 0..4 {
