@@ -2,8 +2,9 @@
 //!
 //! Pages are made one at a time while the head goes on changing; what comes after a page's making is in the WAL.
 //! An entry refers only to entries before it: symbols come first, then pairs, then tenants and series, and what was
-//! added since the last page comes before that page's series. While an image is made, the head gives out new numbers
-//! only ([`Head::set_imaged`]), and nothing is swept.
+//! added since the last page comes before that page's series. While an image is made ([`Head::set_imaged`]) nothing is
+//! swept. A vacant number may be given out again after a page has said that it is vacant: of a symbol or a pair a later
+//! page tells, of a series the WAL does.
 
 use super::error::ImageError;
 use super::index::Pair;
@@ -36,6 +37,10 @@ const NO_PAIR: u8 = 8;
 const NO_SERIES: u8 = 9;
 /// Number of the next chunk file.
 const NEXT_FILE: u8 = 10;
+/// A symbol whose number was vacant when its turn came (number, length, text).
+const SYMBOL_AT: u8 = 11;
+/// A pair whose number was vacant when its turn came (number, symbols).
+const PAIR_AT: u8 = 12;
 
 /// Closed chunks of one entry: a page must not grow with the age of a series.
 const CLOSED_MAX: usize = if cfg!(test) { 3 } else { 1024 };
@@ -44,7 +49,10 @@ const CLOSED_MAX: usize = if cfg!(test) { 3 } else { 1024 };
 #[derive(Default)]
 pub struct ImageWriter {
     symbols_done: u32,
+    /// Of those that were given out again.
+    symbols_again: usize,
     pairs_done: u32,
+    pairs_again: usize,
     tenants: Option<Vec<u32>>,
     series_done: u32,
     closed: Rest,
@@ -100,9 +108,19 @@ impl ImageWriter {
         if (self.symbols_done as usize) < head.symbols.len() {
             put_symbol(out, head, self.symbols_done);
             self.symbols_done += 1;
+        } else if let Some(symbol) = head.symbols.reused().get(self.symbols_again) {
+            out.push(SYMBOL_AT);
+            put(out, u64::from(*symbol));
+            put_text(out, head.symbols.text(*symbol));
+            self.symbols_again += 1;
         } else if (self.pairs_done as usize) < head.index.pair_count() {
             put_pair(out, head, self.pairs_done);
             self.pairs_done += 1;
+        } else if let Some(pair) = head.index.reused().get(self.pairs_again) {
+            out.push(PAIR_AT);
+            put(out, u64::from(*pair));
+            put_symbols(out, head.index.pair(*pair));
+            self.pairs_again += 1;
         } else if let Some(tenant) = self.next_tenant(head) {
             let state = &head.index.tenants[&tenant];
             out.push(TENANT);
@@ -151,8 +169,11 @@ fn put_symbol(out: &mut Vec<u8>, head: &Head, symbol: u32) {
         out.push(NO_SYMBOL);
         return;
     }
-    let text = head.symbols.text(symbol);
     out.push(SYMBOL);
+    put_text(out, head.symbols.text(symbol));
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
     put(out, text.len() as u64);
     out.extend_from_slice(text.as_bytes());
 }
@@ -162,8 +183,11 @@ fn put_pair(out: &mut Vec<u8>, head: &Head, id: u32) {
         out.push(NO_PAIR);
         return;
     }
-    let pair = head.index.pair(id);
     out.push(PAIR);
+    put_symbols(out, head.index.pair(id));
+}
+
+fn put_symbols(out: &mut Vec<u8>, pair: Pair) {
     for symbol in [pair.tenant, pair.name, pair.value] {
         put(out, u64::from(symbol));
     }
@@ -223,6 +247,8 @@ impl ImageLoader {
                     reader.closed(head, |series, chunk| series.late_mut().restore_closed(chunk))?
                 }
                 TENANT => reader.tenant(head)?,
+                SYMBOL_AT => reader.symbol_at(head)?,
+                PAIR_AT => reader.pair_at(head)?,
                 NO_SYMBOL => head.symbols.push_vacant().map_err(|_| reader.malformed())?,
                 NO_PAIR => head.index.push_vacant().map_err(|_| reader.malformed())?,
                 NO_SERIES => head.push_vacant().map_err(|_| reader.malformed())?,
@@ -295,25 +321,51 @@ impl<'a> Reader<'a> {
         if symbol as usize >= head.symbols.len() { Err(self.undefined()) } else { Ok(symbol) }
     }
 
-    fn symbol(&mut self, head: &mut Head) -> Result<(), ImageError> {
+    fn text(&mut self) -> Result<&'a str, ImageError> {
         let len = self.varint()?;
         if len > crate::wire::LABEL_BYTES_MAX as u64 {
             return Err(self.malformed());
         }
-        let text = std::str::from_utf8(self.take(len)?).map_err(|_| self.malformed())?;
+        std::str::from_utf8(self.take(len)?).map_err(|_| self.malformed())
+    }
+
+    fn symbol_at(&mut self, head: &mut Head) -> Result<(), ImageError> {
+        let symbol = self.known_symbol(head)?;
+        let text = self.text()?;
+        let is_there = head.symbols.restore(symbol, text).map_err(|_| self.malformed())?;
+        if is_there { Ok(()) } else { Err(self.malformed()) }
+    }
+
+    fn pair_at(&mut self, head: &mut Head) -> Result<(), ImageError> {
+        let id = self.number()?;
+        let pair = self.symbols_of_pair(head)?;
+        let (is_there, is_new) = head.index.restore(id, pair);
+        if is_new {
+            head.use_symbols(pair);
+        }
+        if is_there { Ok(()) } else { Err(self.malformed()) }
+    }
+
+    fn symbol(&mut self, head: &mut Head) -> Result<(), ImageError> {
+        let text = self.text()?;
         let expected = head.symbols.len();
         let symbol = head.symbols.intern(text, false).map_err(|_| self.malformed())?;
         // A text that is there twice would shift all numbers after it.
         if symbol as usize == expected { Ok(()) } else { Err(self.malformed()) }
     }
 
-    fn pair(&mut self, head: &mut Head) -> Result<(), ImageError> {
+    fn symbols_of_pair(&mut self, head: &mut Head) -> Result<Pair, ImageError> {
         let (tenant, name, value) =
             (self.known_symbol(head)?, self.known_symbol(head)?, self.known_symbol(head)?);
-        let expected = head.index.pair_count();
         head.add_tenant(tenant);
+        Ok(Pair { tenant, name, value })
+    }
+
+    fn pair(&mut self, head: &mut Head) -> Result<(), ImageError> {
+        let pair = self.symbols_of_pair(head)?;
+        let expected = head.index.pair_count();
         // A vacant number stays vacant: the image counts it.
-        let id = head.intern_pair(Pair { tenant, name, value }, false).map_err(|_| self.malformed())?;
+        let id = head.intern_pair(pair, false).map_err(|_| self.malformed())?;
         if id as usize == expected { Ok(()) } else { Err(self.malformed()) }
     }
 
@@ -515,6 +567,37 @@ mod tests {
         assert_eq!(content(&loaded), content(&original));
         assert_eq!(loaded.vacant_count(), original.vacant_count());
         loaded.audit().unwrap();
+    }
+
+    #[test]
+    fn numbers_that_are_given_out_again_while_an_image_is_made_load() {
+        let mut original = head(300);
+        let mut sweep = Sweep::new(&original, "tenant-1", 7_200_000).unwrap();
+        while !sweep.step(&mut original).unwrap() {}
+        original.end_rest();
+        let (count, symbols) = (original.series_count(), original.symbols.len());
+        let mut added = Vec::new();
+        original.set_imaged(true);
+        let pages = pages(&mut original, |head| {
+            let value = format!("new-{}", added.len());
+            let labels = [("__name__", "up"), ("instance", value.as_str())];
+            let series = head.create(SeriesKey(added.len() as u128 + 1), "tenant-1", &labels).unwrap();
+            added.push((series.0, value));
+        });
+        original.set_imaged(false);
+        assert!(added.len() > 3 && original.series_count() == count && original.symbols.len() == symbols);
+        let (mut loaded, mut loader) = (Head::default(), ImageLoader::default());
+        for page in &pages {
+            loader.page(&mut loaded, 5, page).unwrap();
+        }
+        // The rest is in the WAL.
+        for (key, (number, value)) in (1..).zip(&added) {
+            let labels = [("__name__", "up"), ("instance", value.as_str())];
+            loaded.create_at(*number, SeriesKey(key), "tenant-1", &labels).unwrap();
+        }
+        loaded.finish_replay().unwrap();
+        loaded.audit().unwrap();
+        assert_eq!(content(&loaded), content(&original));
     }
 
     proptest! {

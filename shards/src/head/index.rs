@@ -97,6 +97,8 @@ pub struct Index {
     /// By pair; empty slots are pairs that have no series.
     postings: Pages<Option<Postings>>,
     vacant: Vec<u32>,
+    /// Vacant numbers that were given out again since an image began; `None` while none is made.
+    reused: Option<Vec<u32>>,
     table: HashTable<u32>,
     hasher: RandomState,
     /// By the symbol of the tenant's name.
@@ -117,6 +119,7 @@ impl Index {
         let id = match may_reuse.then(|| self.vacant.pop()).flatten() {
             Some(id) => {
                 self.pairs[id] = pair;
+                self.reused.iter_mut().for_each(|reused| reused.push(id));
                 id
             }
             None => {
@@ -126,10 +129,37 @@ impl Index {
                 id
             }
         };
+        self.enter(pair, id);
+        Ok((id, true))
+    }
+
+    fn enter(&mut self, pair: Pair, id: u32) {
         let (pairs, hasher) = (&self.pairs, &self.hasher);
         self.table.insert_unique(hasher.hash_one(pair), id, |id| hasher.hash_one(pairs[*id]));
         self.tenants.entry(pair.tenant).or_default().names.entry(pair.name).or_default().push(id);
-        Ok((id, true))
+    }
+
+    /// Gives a vacant number to a pair, as a checkpoint has it, unless the pair has that number. Answers whether the pair
+    /// has it then, and whether it is new.
+    pub fn restore(&mut self, id: u32, pair: Pair) -> (bool, bool) {
+        if let Some(known) = self.find(pair) {
+            return (known == id, false);
+        }
+        let Ok(at) = self.vacant.binary_search(&id) else { return (false, false) };
+        self.vacant.remove(at);
+        self.pairs[id] = pair;
+        self.enter(pair, id);
+        (true, true)
+    }
+
+    /// Sets whether an image is being made, which has to know of numbers that are given out again.
+    pub fn set_imaged(&mut self, is_imaged: bool) {
+        self.reused = is_imaged.then(Vec::new);
+    }
+
+    /// Numbers that were given out again since the image began.
+    pub fn reused(&self) -> &[u32] {
+        self.reused.as_deref().unwrap_or_default()
     }
 
     /// Adds a vacant number, as a checkpoint has it.

@@ -55,8 +55,6 @@ pub struct Head {
     pub(super) resting: Vec<u32>,
     /// Pairs of series whose numbers the WAL gave to others during replay.
     pub(super) replaced: Vec<u32>,
-    /// While an image is made, new things get new numbers: the pages before do not have them.
-    is_imaged: bool,
     sample_bytes: i64,
     log: Rc<RefCell<ChunkLog>>,
 }
@@ -117,7 +115,7 @@ impl Head {
         labels: &[(&str, &str)],
     ) -> Result<SeriesIndex, HeadFull> {
         let (tenant, pairs) = self.intern_pairs(tenant, labels)?;
-        let vacant = (!self.is_imaged).then(|| self.vacant.pop()).flatten();
+        let vacant = self.vacant.pop();
         self.add(key, tenant, &pairs, vacant)
     }
 
@@ -161,12 +159,11 @@ impl Head {
 
     fn intern_pairs(&mut self, tenant: &str, labels: &[(&str, &str)]) -> Result<(u32, Vec<u32>), HeadFull> {
         assert!(!labels.is_empty(), "a series has at least its name");
-        let reuse = !self.is_imaged;
         let tenant = self.tenant_symbol(tenant)?;
         let mut pairs = Vec::with_capacity(labels.len());
         for (name, value) in labels {
-            let (name, value) = (self.symbols.intern(name, reuse)?, self.symbols.intern(value, reuse)?);
-            pairs.push(self.intern_pair(Pair { tenant, name, value }, reuse)?);
+            let (name, value) = (self.symbols.intern(name, true)?, self.symbols.intern(value, true)?);
+            pairs.push(self.intern_pair(Pair { tenant, name, value }, true)?);
         }
         Ok((tenant, pairs))
     }
@@ -175,16 +172,21 @@ impl Head {
     pub(super) fn intern_pair(&mut self, pair: Pair, may_reuse: bool) -> Result<u32, HeadFull> {
         let (id, is_new) = self.index.intern(pair, may_reuse)?;
         if is_new {
-            for symbol in [pair.tenant, pair.name, pair.value] {
-                self.symbols.retain(symbol);
-            }
+            self.use_symbols(pair);
         }
         Ok(id)
     }
 
+    /// Counts the symbols of a new pair as used.
+    pub(super) fn use_symbols(&mut self, pair: Pair) {
+        for symbol in [pair.tenant, pair.name, pair.value] {
+            self.symbols.retain(symbol);
+        }
+    }
+
     /// The symbol of a tenant, which is kept for ever: what was cut of it must not be forgotten.
     pub(super) fn tenant_symbol(&mut self, tenant: &str) -> Result<u32, HeadFull> {
-        let symbol = self.symbols.intern(tenant, !self.is_imaged)?;
+        let symbol = self.symbols.intern(tenant, true)?;
         self.add_tenant(symbol);
         Ok(symbol)
     }
@@ -373,9 +375,10 @@ impl Head {
         (self.vacant.len() + self.resting.len()) as u32
     }
 
-    /// Sets whether an image is being made: new things then get new numbers.
+    /// Sets whether an image is being made: its pages then have to tell of numbers that are given out again.
     pub fn set_imaged(&mut self, is_imaged: bool) {
-        self.is_imaged = is_imaged;
+        self.symbols.set_imaged(is_imaged);
+        self.index.set_imaged(is_imaged);
     }
 
     /// Lets new series have the numbers that rest: no read that began before they were vacated goes on.

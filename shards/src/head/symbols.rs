@@ -35,6 +35,8 @@ pub struct Symbols {
     filling: usize,
     places: Pages<Place>,
     vacant: Vec<u32>,
+    /// Vacant numbers that were given out again since an image began; `None` while none is made.
+    reused: Option<Vec<u32>>,
     table: HashTable<u32>,
     hasher: RandomState,
 }
@@ -57,6 +59,7 @@ impl Symbols {
         let symbol = match may_reuse.then(|| self.vacant.pop()).flatten() {
             Some(symbol) => {
                 self.places[symbol] = place;
+                self.reused.iter_mut().for_each(|reused| reused.push(symbol));
                 symbol
             }
             None => {
@@ -65,11 +68,38 @@ impl Symbols {
                 symbol
             }
         };
+        self.enter(text, symbol);
+        Ok(symbol)
+    }
+
+    fn enter(&mut self, text: &str, symbol: u32) {
         let (places, texts, hasher) = (&self.places, &self.texts, &self.hasher);
         self.table.insert_unique(hasher.hash_one(text), symbol, |symbol| {
             hasher.hash_one(text_at(texts, places[*symbol]))
         });
-        Ok(symbol)
+    }
+
+    /// Gives a vacant number to a text, as a checkpoint has it, unless the text has that number. Answers whether the
+    /// text has it then.
+    pub fn restore(&mut self, symbol: u32, text: &str) -> Result<bool, HeadFull> {
+        if let Some(known) = self.find(text) {
+            return Ok(known == symbol);
+        }
+        let Ok(at) = self.vacant.binary_search(&symbol) else { return Ok(false) };
+        self.vacant.remove(at);
+        self.places[symbol] = self.store(text)?;
+        self.enter(text, symbol);
+        Ok(true)
+    }
+
+    /// Sets whether an image is being made, which has to know of numbers that are given out again.
+    pub fn set_imaged(&mut self, is_imaged: bool) {
+        self.reused = is_imaged.then(Vec::new);
+    }
+
+    /// Numbers that were given out again since the image began.
+    pub fn reused(&self) -> &[u32] {
+        self.reused.as_deref().unwrap_or_default()
     }
 
     /// Adds a vacant number, as a checkpoint has it.

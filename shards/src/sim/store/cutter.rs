@@ -30,7 +30,7 @@ pub async fn cut_on(life: Rc<Life>, rounds: u64) {
             match cut(&life, tenant, range, state).await {
                 Ok(()) => has_cut = true,
                 Err(CutError::Shard { failure: Failure::RingFull, .. }) => life.model.met("cuts put off", 1),
-                Err(CutError::Shard { failure: Failure::Poisoned, .. }) => return,
+                Err(CutError::Shard { failure: Failure::Poisoned | Failure::Stopping, .. }) => return,
                 Err(error) => life.model.violate(format!("cutting: {error}")),
             }
         }

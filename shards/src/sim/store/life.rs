@@ -125,6 +125,11 @@ pub async fn live(world: &World, plan: Plan) -> Option<Rc<Life>> {
     }
     if world.choices.one_in(2) {
         tasks.add(end(Rc::clone(&life)));
+        // Not all who write and cut know that it ends.
+        if world.choices.one_in(2) {
+            tasks.add(send(Rc::clone(&life), 4));
+            tasks.add(cut_on(Rc::clone(&life), 2));
+        }
         tasks.run().await;
     }
     Some(life)

@@ -7,13 +7,19 @@ use super::super::{Random, SimDirectory};
 use crate::chunk::{Encoding, decode};
 use crate::chunklog::{Scan, parse_file_name};
 
+/// A chunk file that was taken away, with its samples as times and bits.
+struct Taken {
+    file: u32,
+    samples: BTreeSet<(i64, u64)>,
+}
+
 /// What was done to the files of a shard.
 #[derive(Default)]
 pub struct Losses {
     /// Chunk files of which a byte was changed.
     rotten: RefCell<BTreeSet<u32>>,
-    /// Chunk files that were taken away, with their samples.
-    taken: RefCell<Vec<(u32, BTreeSet<(i64, u64)>)>>,
+    /// Chunk files that were taken away.
+    taken: RefCell<Vec<Taken>>,
     /// The checkpoint of which a byte was changed.
     rotten_checkpoint: RefCell<Option<String>>,
 }
@@ -51,7 +57,7 @@ impl Losses {
                     });
                 }
                 directory.delete(&name);
-                self.taken.borrow_mut().push((file, samples));
+                self.taken.borrow_mut().push(Taken { file, samples });
                 Some("chunk files taken away")
             }
             _ => {
@@ -81,7 +87,7 @@ impl Losses {
 
     /// Whether a file was taken away.
     pub fn is_taken(&self, file: u32) -> bool {
-        self.taken.borrow().iter().any(|(taken, _)| *taken == file)
+        self.taken.borrow().iter().any(|taken| taken.file == file)
     }
 
     /// Whether any file was taken away.
@@ -92,7 +98,7 @@ impl Losses {
     /// Whether a sample was in a file that was taken away, and that a recovery says is missing.
     pub fn explain(&self, timestamp_ms: i64, bits: u64, missing_files: &[u32]) -> bool {
         let taken = self.taken.borrow();
-        let mut missing = taken.iter().filter(|(file, _)| missing_files.contains(file));
-        missing.any(|(_, samples)| samples.contains(&(timestamp_ms, bits)))
+        let mut missing = taken.iter().filter(|taken| missing_files.contains(&taken.file));
+        missing.any(|taken| taken.samples.contains(&(timestamp_ms, bits)))
     }
 }

@@ -191,7 +191,7 @@ pub async fn send(life: Rc<Life>, count: u64) {
                 None => break,
                 Some(Failure::RingFull) => life.model.met("refused by a full ring", 1),
                 Some(Failure::DiskFull) => life.model.met("refused by a full disk", 1),
-                Some(Failure::Poisoned) => return,
+                Some(Failure::Poisoned | Failure::Stopping) => return,
                 Some(other) => life.model.violate(format!("a write failed: {other:?}")),
             }
             for _ in 0..4 {

@@ -1,7 +1,7 @@
 //! Histories by the thousand, and planted bugs that they must find.
 
 use super::history::{history, long_life};
-use super::life::Bug;
+use super::life::{Bug, Size};
 use super::model::Met;
 
 /// Everything that enough histories meet.
@@ -99,16 +99,21 @@ fn a_block_that_is_read_before_the_freeze_is_durable_is_caught() {
 
 #[test]
 fn a_shard_that_is_cut_for_ever_stays_small() {
-    let sizes = long_life(number("LL", 1)).unwrap();
+    let sizes = long_life(number("ANNULUS_SIM_SEED", 1)).unwrap();
     assert!(sizes.len() > 200, "only {} cuts", sizes.len());
-    for quarter in sizes.chunks(sizes.len() / 8) {
-        println!(
-            "Q {:?} {:?} {:?}",
-            quarter.iter().map(|s| s.head_bytes).max(),
-            quarter.iter().map(|s| s.numbers).max(),
-            quarter.iter().map(|s| s.files).max()
-        );
-    }
+    let largest = |sizes: &[Size]| {
+        let largest = |of: fn(&Size) -> u64| sizes.iter().map(of).max();
+        (
+            largest(|size| size.head_bytes),
+            largest(|size| size.numbers.into()),
+            largest(|size| size.files as u64),
+        )
+    };
+    let (early, late) = sizes.split_at(sizes.len() / 2);
+    let (early, late) = (largest(early), largest(late));
+    println!("{} cuts: {early:?}, then {late:?}", sizes.len());
+    let bound = |early: Option<u64>| early.map(|early| early + early / 4);
+    assert!(late.0 <= bound(early.0) && late.1 <= bound(early.1) && late.2 <= bound(early.2));
 }
 
 #[test]
