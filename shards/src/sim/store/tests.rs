@@ -72,7 +72,9 @@ fn a_shard_survives_every_crash_with_all_that_it_promised() {
 /// Whether a bug shows in a history that is a good one without it.
 fn is_caught(bug: Bug) -> bool {
     let violation = |seed| checked_history(seed, Some(bug)).err().map(|violation| (seed, violation));
-    let Some((seed, violation)) = (0..number("ANNULUS_SIM_BUG_SEEDS", 2_000)).find_map(violation) else { return false };
+    let Some((seed, violation)) = (0..number("ANNULUS_SIM_BUG_SEEDS", 2_000)).find_map(violation) else {
+        return false;
+    };
     println!("{bug:?} in history {seed}: {violation}");
     checked_history(seed, None).is_ok()
 }
