@@ -5,20 +5,11 @@ use std::time::Duration;
 
 use super::workload::{PART_STEPS, Workload};
 use super::{
-    WINDOW_MS, assert_all_is_there, assert_in_order, assert_no_losses, local_blocks, start_server,
+    SetAtEnd, WINDOW_MS, assert_all_is_there, assert_in_order, assert_no_losses, local_blocks, start_server,
     wait_for_blocks,
 };
 use crate::support::server::Server;
 use crate::support::wait_for;
-
-/// Set when it goes, so that threads that wait for it end even if a test fails.
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// Sends what `workload` has while queries ask for all of it, until the last sample is in a block.
 fn send_and_ask(server: &Server, workload: &Workload) {

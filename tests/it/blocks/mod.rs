@@ -12,6 +12,7 @@ mod retention;
 mod upload;
 mod workload;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::support::metrics::metric;
@@ -66,5 +67,14 @@ fn assert_no_losses(server: &Server) {
     for name in ["annulus_cut_lost_chunks_total", "annulus_cut_failures_total", "annulus_local_blocks_broken"]
     {
         assert_eq!(metric(server.addresses.write, name), Some(0.0), "{name}");
+    }
+}
+
+/// Set when it goes, so that threads that wait for it end even if a test fails.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

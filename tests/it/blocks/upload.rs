@@ -4,18 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::folder::Block;
+use super::folder::{Block, blocks_of};
 use super::workload::{PART_STEPS, Workload};
-use super::{assert_all_is_there, assert_no_losses, local_blocks, start_server, wait_for_blocks};
+use super::{
+    SHORT_WINDOWS, assert_all_is_there, assert_no_losses, local_blocks, start_server, wait_for_blocks,
+};
 use crate::bucket::fault_proxy::{Fault, FaultProxy};
 use crate::bucket::s3_server::S3Server;
 use crate::bucket::{SECRET_KEY, objstore_yml};
+use crate::support::http::get;
 use crate::support::metrics::metric;
-use crate::support::server::Server;
+use crate::support::process::Process;
+use crate::support::server::{Addresses, BINARY, Server};
 use crate::support::{wait_for, wait_until};
 
 /// While uploads fail the shipper waits for up to ten times its interval of a second.
@@ -224,6 +229,42 @@ fn without_flags_blocks_go_into_a_folder_of_the_data_directory() {
         assert_is_uploaded(block, workload.tenant, &|name| bucket.join(name));
     }
     assert_eq!(names_in(&bucket), blocks.into_iter().map(|block| block.ulid).collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn a_receiver_without_a_query_plane_cuts_and_uploads_too() {
+    let home = tempfile::tempdir().unwrap();
+    let addresses = Addresses::free();
+    let (data, bucket) = (home.path().join("data"), home.path().join("bucket"));
+    let mut command = Command::new(BINARY);
+    command.args([
+        "receive",
+        "--shards=1",
+        "--wal.ring-size=16MiB",
+        "--label=replica=\"a\"",
+        "--shipper.interval=1s",
+    ]);
+    command.args(SHORT_WINDOWS).arg(format!("--tsdb.path={}", data.display()));
+    command.arg(format!("--objstore.config=type: FILESYSTEM\nconfig: {{directory: '{}'}}", bucket.display()));
+    command.arg(format!("--remote-write.address={}", addresses.write));
+    command
+        .arg(format!("--http-address={}", addresses.query))
+        .arg(format!("--grpc-address={}", addresses.grpc));
+    let mut process = Process::spawn("annulus", command, home.path());
+    wait_for("annulus is ready", UPLOAD_LIMIT, || {
+        assert!(process.ended().is_none(), "annulus ended: {}", process.log());
+        get(addresses.query, "/-/ready").is_ok_and(|response| response.status == 200).then_some(())
+    });
+    let workload = Workload::new("team-a", 4, 60);
+    workload.send(addresses.write, 0..workload.step_count());
+    wait_for("all blocks are in the bucket", UPLOAD_LIMIT, || {
+        (blocks_of(&bucket).len() == workload.window_count()).then_some(())
+    });
+    for block in blocks_of(&data.join("blocks").join(workload.tenant)) {
+        assert_is_uploaded(&block, workload.tenant, &|name| bucket.join(name));
+    }
+    let status = process.terminate(UPLOAD_LIMIT);
+    assert_eq!(status.code(), Some(0), "{status}");
 }
 
 /// What is in a folder, but for what is hidden.
