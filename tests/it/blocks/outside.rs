@@ -97,7 +97,7 @@ fn a_prometheus_on_a_copy_of_the_blocks_answers_as_annulus_does() {
     let workload = &workloads[0];
     let copy = copy_of(&wait_for_blocks(&server, workload.tenant, workload.end_ms()));
     let home = tempfile::tempdir().unwrap();
-    let (_process, prometheus) = start_prometheus(home.path(), copy.path(), "");
+    let (process, prometheus) = start_prometheus(home.path(), copy.path(), "");
 
     let at = |step| workload.between_steps_ms(step);
     let mut answers = 0;
@@ -115,6 +115,8 @@ fn a_prometheus_on_a_copy_of_the_blocks_answers_as_annulus_does() {
         compare("over a range", &|api, query| api.range(query, at(65), at(149), "7"));
     }
     assert!(answers > 3 * QUERIES.len(), "only {answers} answers have series");
+    let log = process.log();
+    assert!(!log.contains("level=error") && !log.contains("verlapping"), "{log}");
 }
 
 const SELF_SCRAPE: &str = r#"
