@@ -132,6 +132,10 @@ pub struct IngestFlags {
     /// The same, in a file [default for `all`: a FILESYSTEM bucket in <data-dir>/bucket]
     #[arg(long = "objstore.config-file", value_name = "FILE", help_heading = STORAGE)]
     pub bucket_file: Option<PathBuf>,
+    /// How often to look for blocks to upload
+    #[arg(long = "shipper.interval", value_name = "DURATION", default_value = "30s", value_parser = duration,
+        help_heading = STORAGE)]
+    pub ship_interval: Duration,
     /// Space that is kept free on the disk: with less, writes are answered with 503 until there is more
     #[arg(long = "tsdb.min-free-bytes", value_name = "SIZE", default_value = "1GiB", value_parser = bytes,
         help_heading = STORAGE)]

@@ -55,6 +55,8 @@ pub struct Setup {
 pub struct BlocksSetup {
     /// Where they are uploaded to.
     pub bucket: BucketSetup,
+    /// How often to look for blocks to upload.
+    pub ship_interval: Duration,
     /// How long they stay local, in milliseconds; 0 for ever.
     pub retention_ms: i64,
     /// How many bytes of them stay local; 0 for no bound.

@@ -69,6 +69,9 @@ pub fn resolve(cli: Cli, mut warnings: Vec<String>, flags: Vec<(String, String)>
     if interval < Duration::from_secs(1) {
         return Err("--self-scrape.interval must be at least 1s".to_owned());
     }
+    if ingest.ship_interval < Duration::from_secs(1) {
+        return Err("--shipper.interval must be at least 1s".to_owned());
+    }
     let blocks = blocks_setup(&ingest, query.is_some(), &mut warnings);
     Ok(Setup {
         blocks,
@@ -167,6 +170,7 @@ fn blocks_setup(ingest: &IngestFlags, is_all: bool, warnings: &mut Vec<String>) 
     };
     BlocksSetup {
         bucket,
+        ship_interval: ingest.ship_interval,
         retention_ms: i64::try_from(ingest.retention.as_millis()).unwrap_or(i64::MAX),
         retention_bytes: ingest.retention_bytes,
     }

@@ -107,6 +107,8 @@ fn blocks_go_where_the_flags_say() {
     assert_eq!(bucket(content), BucketSetup::Content("type:FILESYSTEM".to_owned()));
     let blocks = setup("receive --tsdb.retention=2d --tsdb.max-retention-bytes=3GB").blocks;
     assert_eq!((blocks.retention_ms, blocks.retention_bytes), (172_800_000, 3 << 30));
+    assert_eq!(blocks.ship_interval, Duration::from_secs(30));
+    assert_eq!(setup("all --shipper.interval=2m").blocks.ship_interval, Duration::from_secs(120));
 }
 
 #[test]

@@ -31,8 +31,11 @@ const CUT_INTERVAL: Duration = Duration::from_secs(60);
 /// Memory for sorting the series of one block, and as much for its index.
 const CUT_MEMORY_BYTES: usize = 32 << 20;
 
-/// How often to look for blocks whose time is over. Each look reads every `meta.json`.
+/// How often to look for blocks whose time is over, unless that time is short. Each look reads every `meta.json`.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(300);
+
+/// However short that time is.
+const RETENTION_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// How often to look for blocks that came or went by hand.
 const SCAN_INTERVAL: Duration = Duration::from_secs(60);
@@ -119,7 +122,8 @@ impl Blocks {
                 };
                 let shipper = Arc::new(Shipper::new(bucket, config, ShipperMetrics::register(registry)));
                 let (shipping, stopped) = (Arc::clone(&shipper), until_stopped(&stop));
-                tasks.push(runtime.spawn(async move { shipping.run(stopped).await }));
+                let every = setup.blocks.ship_interval;
+                tasks.push(runtime.spawn(async move { shipping.run(every, stopped).await }));
                 Some(shipper)
             }
             None => None,
@@ -177,6 +181,14 @@ async fn scan(local: Arc<LocalBlocks>, stop: impl Future<Output = ()>) {
     }
 }
 
+/// A block stays at most a quarter longer than it should.
+fn retention_interval(retention_ms: i64) -> Duration {
+    if retention_ms == 0 {
+        return RETENTION_INTERVAL; // For ever; the bound on bytes holds nevertheless.
+    }
+    Duration::from_millis(retention_ms.unsigned_abs() / 4).clamp(RETENTION_INTERVAL_MIN, RETENTION_INTERVAL)
+}
+
 /// Deletes local blocks whose time is over.
 async fn retire(
     retention: Retention,
@@ -184,7 +196,7 @@ async fn retire(
     local: Arc<LocalBlocks>,
     stop: impl Future<Output = ()>,
 ) {
-    let mut looks = interval(RETENTION_INTERVAL);
+    let mut looks = interval(retention_interval(retention.retention_ms));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -216,6 +228,20 @@ async fn retire(
             }
             Ok(Err(error)) => tracing::warn!(%error, "the local blocks cannot be read"),
             Err(error) => tracing::error!(%error, "the look at the local blocks broke off"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_is_looked_at_more_often_where_it_is_short() {
+        for (retention_ms, seconds) in
+            [(0, 300), (1, 1), (3, 1), (20_000, 5), (1_200_000, 300), (i64::MAX, 300)]
+        {
+            assert_eq!(retention_interval(retention_ms).as_secs(), seconds, "{retention_ms}");
         }
     }
 }

@@ -33,12 +33,6 @@ use local::{Backlog, Pending, Scan, TenantBlocks};
 use metrics::{ShipperMetrics, TenantMetrics};
 use ship::{Failure, Shipped};
 
-/// Time between looks at the directory, as in Thanos.
-const SYNC_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Time between looks while uploads fail: from half of the first to the whole of the second.
-const BACKOFF: Backoff = Backoff { first: Duration::from_secs(60), max: Duration::from_secs(300) };
-
 /// Tenants whose blocks go up at the same time.
 const TENANTS_AT_ONCE: usize = 4;
 
@@ -106,9 +100,11 @@ impl Shipper {
         }
     }
 
-    /// Uploads until `stop` is done. An upload in progress is then dropped; the next start goes on with it.
-    pub async fn run(&self, stop: impl Future<Output = ()>) {
+    /// Looks for blocks `every` so often, and uploads them, until `stop` is done. An upload in progress is then dropped;
+    /// the next start goes on with it.
+    pub async fn run(&self, every: Duration, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
+        let backoff = backoff(every);
         let mut failures = 0;
         loop {
             let synced = tokio::select! {
@@ -116,7 +112,7 @@ impl Shipper {
                 () = &mut stop => return,
             };
             failures = if synced.is_ok() { 0 } else { failures + 1 };
-            let wait = if failures == 0 { SYNC_INTERVAL } else { BACKOFF.wait(failures) };
+            let wait = if failures == 0 { every } else { backoff.wait(failures) };
             tokio::select! {
                 () = sleep(wait) => {}
                 () = &mut stop => return,
@@ -262,6 +258,11 @@ impl Shipper {
             _ => {}
         }
     }
+}
+
+/// Time between looks while uploads fail: from once to ten times the time between looks otherwise.
+fn backoff(every: Duration) -> Backoff {
+    Backoff { first: every.saturating_mul(2), max: every.saturating_mul(10) }
 }
 
 /// What came of one tenant, or of all.

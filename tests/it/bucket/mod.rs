@@ -1,9 +1,9 @@
 //! Buckets and shippers against a real S3 server in this process, with its signature checks on, and against a network
 //! that misbehaves in between.
 
-mod fault_proxy;
+pub mod fault_proxy;
 mod s3;
-mod s3_server;
+pub mod s3_server;
 mod shipper;
 mod tls;
 
@@ -16,13 +16,13 @@ use prometheus::Registry;
 
 /// The keys that the server knows.
 const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
-const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+pub const SECRET_KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 /// The bucket that the server has.
 const BUCKET: &str = "thanos-metrics";
 
 /// An `objstore.yml`; `lines` are further lines of its `config`.
-fn objstore_yml(server: SocketAddr, secret_key: &str, lines: &str) -> String {
+pub fn objstore_yml(server: SocketAddr, secret_key: &str, lines: &str) -> String {
     format!(
         "type: S3\nconfig:\n  bucket: {BUCKET}\n  endpoint: localhost:{}\n  access_key: {ACCESS_KEY}\n  secret_key: \
          {secret_key}\n{lines}",

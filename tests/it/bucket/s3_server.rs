@@ -33,6 +33,8 @@ struct Shared {
     requests: Mutex<Vec<String>>,
     /// The object that unfinished uploads are said to be of. The server itself does not list them.
     unfinished: Mutex<Option<String>>,
+    /// Objects whose names end like this cannot be written.
+    held: Mutex<Option<String>>,
 }
 
 impl S3Server {
@@ -91,6 +93,12 @@ impl S3Server {
         *self.shared.unfinished.lock().unwrap() = Some(name.to_owned());
     }
 
+    /// From now on, writes of objects whose names end like this are neither taken nor answered; `None` ends that for
+    /// new requests.
+    pub fn hold(&self, end_of_name: Option<&str>) {
+        *self.shared.held.lock().unwrap() = end_of_name.map(str::to_owned);
+    }
+
     /// What the server noted of an object besides its content.
     pub fn metadata(&self, name: &str) -> String {
         let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
@@ -124,6 +132,10 @@ impl Answering {
     async fn answer(self, request: Request<Incoming>) -> Result<Response<s3s::Body>, s3s::HttpError> {
         let path = request.uri().path().trim_start_matches(&format!("/{BUCKET}")).to_owned();
         self.shared.requests.lock().unwrap().push(format!("{} {path}", request.method()));
+        let held = self.shared.held.lock().unwrap().clone();
+        if request.method() == Method::PUT && held.is_some_and(|end| path.ends_with(&end)) {
+            return std::future::pending().await;
+        }
         let is_listing = request.uri().query().is_some_and(|query| query.starts_with("uploads"));
         let unfinished = self.shared.unfinished.lock().unwrap().clone();
         match unfinished.filter(|_| is_listing && request.method() == Method::GET) {

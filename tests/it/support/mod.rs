@@ -1,6 +1,7 @@
 //! What all whole-process tests share.
 
 pub mod http;
+pub mod metrics;
 pub mod process;
 pub mod query;
 pub mod random;

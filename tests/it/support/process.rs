@@ -65,6 +65,11 @@ impl Process {
         self.wait(limit)
     }
 
+    /// Its number, by which the kernel shows it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Memory that it occupies now.
     pub fn resident_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

@@ -64,6 +64,24 @@ fn sample_of(pair: &Value) -> (i64, f64) {
     (timestamp_ms, pair[1].as_str().unwrap().parse().unwrap())
 }
 
+/// Where two answers differ: in a label set, a time, or by more than `tolerance` of a value.
+pub fn difference(found: &Matrix, expected: &Matrix, tolerance: f64) -> Option<String> {
+    if let Some(labels) = found.keys().find(|labels| !expected.contains_key(*labels)) {
+        return Some(format!("{labels:?} should not be there"));
+    }
+    expected.iter().find_map(|(labels, expected)| {
+        let Some(found) = found.get(labels) else { return Some(format!("{labels:?} is missing")) };
+        let is_close = |(found, expected): (&(i64, f64), &(i64, f64))| {
+            let (a, b) = (found.1, expected.1);
+            let is_close =
+                a == b || a.is_nan() && b.is_nan() || (a - b).abs() <= tolerance * a.abs().max(b.abs());
+            found.0 == expected.0 && is_close
+        };
+        let is_equal = found.len() == expected.len() && found.iter().zip(expected).all(is_close);
+        (!is_equal).then(|| format!("{labels:?}: {found:?} instead of {expected:?}"))
+    })
+}
+
 /// Milliseconds as the decimal seconds of a parameter.
 pub fn seconds(time_ms: i64) -> String {
     let sign = if time_ms < 0 { "-" } else { "" };

@@ -117,6 +117,12 @@ impl Server {
         status
     }
 
+    /// The same command with other flags, after the process ended.
+    pub fn restart_with(&mut self, extra: &[&str]) {
+        self.extra = extra.iter().map(|argument| (*argument).to_owned()).collect();
+        self.restart();
+    }
+
     /// The same command again, after the process ended.
     pub fn restart(&mut self) {
         assert!(self.process.ended().is_some(), "the server still runs");

@@ -35,8 +35,9 @@ pub struct Label {
 /// prometheus.Sample.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Sample {
-    #[prost(double, tag = "1")]
-    pub value: f64,
+    /// Optional, so that a negative zero is written too.
+    #[prost(double, optional, tag = "1")]
+    pub value: Option<f64>,
     #[prost(int64, tag = "2")]
     pub timestamp_ms: i64,
 }
@@ -48,7 +49,10 @@ pub fn series_of<L: AsRef<[u8]>>(labels: &[(L, L)], samples: &[(i64, f64)]) -> T
             .iter()
             .map(|(name, value)| Label { name: name.as_ref().to_vec(), value: value.as_ref().to_vec() })
             .collect(),
-        samples: samples.iter().map(|&(timestamp_ms, value)| Sample { value, timestamp_ms }).collect(),
+        samples: samples
+            .iter()
+            .map(|&(timestamp_ms, value)| Sample { value: Some(value), timestamp_ms })
+            .collect(),
     }
 }
 
@@ -80,17 +84,27 @@ pub const HEADERS: [(&str, &str); 3] = [
 ];
 
 /// A sender with one connection.
-pub struct Sender(Client);
+pub struct Sender {
+    client: Client,
+    tenant: Option<String>,
+}
 
 impl Sender {
     /// Sends to the receiver at `address`.
     pub fn new(address: SocketAddr) -> Sender {
-        Sender(Client::new(address))
+        Sender { client: Client::new(address), tenant: None }
+    }
+
+    /// Sends as this tenant.
+    pub fn of_tenant(self, tenant: &str) -> Sender {
+        Sender { tenant: Some(tenant.to_owned()), ..self }
     }
 
     /// Sends a body as it is.
     pub fn send_body(&mut self, body: &[u8]) -> io::Result<Response> {
-        self.0.send("POST", "/api/v1/receive", &HEADERS, body)
+        let tenant = self.tenant.as_deref().map(|tenant| ("THANOS-TENANT", tenant));
+        let headers: Vec<_> = HEADERS.into_iter().chain(tenant).collect();
+        self.client.send("POST", "/api/v1/receive", &headers, body)
     }
 
     /// Sends series.
