@@ -155,6 +155,10 @@ impl Cutter {
         let began = Instant::now();
         // Also what is frozen: whether that is durable is known only when it has answered.
         ask(&self.stop, self.head.freeze(&due.tenant, due.below_ms))?;
+        if self.is_older_left(due)? {
+            // The older window is frozen as well, and comes first in the next round.
+            return Ok(());
+        }
         let labels = self.labels_of(&due.tenant);
         let folder = self.folders.of(&due.tenant);
         let finished = if due.is_frozen { find_finished(&folder, due, &labels)? } else { None };
@@ -186,6 +190,17 @@ impl Cutter {
         self.metrics.seconds.observe(began.elapsed().as_secs_f64());
         self.metrics.last_success_seconds.set((self.clock)().wall_ms as f64 / 1000.0);
         Ok(())
+    }
+
+    /// Whether there are samples before the window. A shard may have taken one for an older window after the tenants were
+    /// looked at and before the freeze, and the truncation would drop it.
+    fn is_older_left(&self, due: &DueWindow) -> Result<bool, CutFailure> {
+        let tenants = ask(&self.stop, self.head.tenants())?;
+        let tenant = tenants.iter().find(|tenant| tenant.name == due.tenant);
+        Ok(tenant.and_then(|tenant| tenant.oldest_ms).is_some_and(|oldest_ms| {
+            // After a truncation the oldest time is a bound only; never before what was truncated.
+            oldest_ms.max(tenant.map_or(i64::MIN, |tenant| tenant.truncated_ms)) < due.from_ms
+        }))
     }
 
     /// Writes the block of a window, and gives its folder; `None` if there is nothing in it.

@@ -35,6 +35,8 @@ pub struct State {
     pub on_page: Option<Box<dyn FnMut() + Send>>,
     /// A chunk that each series has on top.
     pub extra_chunk: Option<HeadChunk>,
+    /// A sample that a shard takes right before it is told to freeze.
+    pub late: Option<(Labels, i64, f64)>,
 }
 
 /// A call that fails.
@@ -62,6 +64,7 @@ impl FakeHead {
             crash: None,
             on_page: None,
             extra_chunk: None,
+            late: None,
         })))
     }
 
@@ -138,7 +141,13 @@ impl HeadCuts for FakeHead {
     fn freeze<'a>(&'a self, tenant: &'a Arc<str>, frozen_ms: i64) -> CutFuture<'a, (), CutError> {
         Box::pin(async move {
             self.call(format!("freeze {tenant} {frozen_ms}"), |state| {
-                let known = &mut state.tenants.get_mut(tenant).unwrap().state;
+                let late = state.late.take();
+                let tenant = state.tenants.get_mut(tenant).unwrap();
+                let known = &mut tenant.state;
+                if let Some((labels, time_ms, value)) = late {
+                    known.oldest_ms = known.oldest_ms.map(|oldest_ms| oldest_ms.min(time_ms));
+                    tenant.series.entry(labels).or_default().push((time_ms, value));
+                }
                 known.frozen_ms = known.frozen_ms.max(frozen_ms);
             })
         })

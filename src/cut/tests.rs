@@ -157,6 +157,21 @@ fn fill(world: &World, tenant: &str) {
 }
 
 #[test]
+fn a_sample_of_an_older_window_that_comes_before_the_freeze_is_in_a_block() {
+    let world = World::new();
+    for time_ms in (2_100..6_000).step_by(90) {
+        assert!(world.head.append("a", &labels(1), time_ms, 1.0));
+    }
+    world.head.state().late = Some((labels(2), 500, 7.0));
+    let mut expected = world.content("a");
+    expected.push((labels(2), 500, 7f64.to_bits()));
+    expected.sort();
+    world.cut_all();
+    assert!(world.content("a") == expected, "the sample was dropped without being in a block");
+    assert_eq!(world.ranges("a")[0], (0, 1_000));
+}
+
+#[test]
 fn windows_become_blocks_and_leave_the_head() {
     let world = World::new();
     fill(&world, "a");
@@ -220,7 +235,8 @@ fn an_end_right_after_the_block_only_leaves_the_truncation() {
     let block = world.blocks("a").remove(0).folder;
     world.head.state().calls.clear();
     world.cut_all();
-    assert_eq!(world.head.state().calls[..3], ["tenants", "freeze a 1000", "truncate a 1000"]);
+    let expected = ["tenants", "freeze a 1000", "tenants", "truncate a 1000"];
+    assert_eq!(world.head.state().calls[..4], expected);
     assert_eq!(world.told.lock().unwrap()[..2], [block.clone(), block]);
     assert!(world.content("a") == before);
 }
