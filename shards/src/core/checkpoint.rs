@@ -65,8 +65,8 @@ impl<P: Platform> Checkpointer<P> {
         }
     }
 
-    /// Makes a checkpoint whenever half as much was written to the log as the last one had: a restart then replays in
-    /// about the time in which it loads the checkpoint, and checkpoints write twice what the log does. At the latest when a
+    /// Makes a checkpoint whenever a third as much was written to the log as the last one had: a restart then replays in
+    /// about the time in which it loads the checkpoint, and checkpoints write three times what the log does. At the latest when a
     /// third of the ring was written: with the two that are kept, two thirds of the ring are in use at most, and a third
     /// is left for writes while one is made. Also when a write found no room, as frames that are large beside a small ring
     /// may.
@@ -91,7 +91,7 @@ impl<P: Platform> Checkpointer<P> {
         let Some(wal) = self.shard.wal.get() else { return false };
         let since = self.shard.committed_bytes.get() - self.committed_bytes_then.get();
         let starved = self.shard.ring_was_full.take() && wal.used_bytes() > 0;
-        let limit = (self.last_bytes.get() / 2).max(SINCE_BYTES_MIN).min(wal.size_bytes() / 3);
+        let limit = (self.last_bytes.get() / 3).max(SINCE_BYTES_MIN).min(wal.size_bytes() / 3);
         self.shard.state() == ShardState::Serving && (starved || since > limit)
     }
 
