@@ -1,13 +1,15 @@
 #!/bin/sh
-# Simulated histories of the write-ahead log on a disk that crashes, tears, lies and rots, with fresh seeds, for hours.
+# Simulated histories of the write-ahead log on a disk that crashes, tears, lies and rots, and of a whole shard that crashes,
+# with fresh seeds, for hours.
 set -eu
 
 usage() {
     cat <<'EOF'
 usage: tools/soak.sh [SECONDS]
 
-Runs simulated histories with fresh seeds for SECONDS (3600 if not given), in a release build. It says every ten seconds
-how far it is. At the first violation it stops, fails and prints a line such as
+Runs simulated histories of the log with fresh seeds for SECONDS (3600 if not given), in a release build, and then five
+histories of a whole shard for each of these seconds. It says every ten seconds how far the first are. At the first
+violation it stops, fails and prints a line such as
 
     ANNULUS_SIM_SEED=7 ANNULUS_SIM_SEEDS=1: frame 9 is missing: ...
 
@@ -31,4 +33,6 @@ case "${1-}" in
 esac
 
 cd "$(dirname "$0")/.."
-ANNULUS_SIM_SECONDS=$seconds exec cargo test -p annulus-shards --release --lib sim::tests::soak -- --exact --nocapture
+ANNULUS_SIM_SECONDS=$seconds cargo test -p annulus-shards --release --lib sim::tests::soak -- --exact --nocapture
+ANNULUS_SIM_SEED=$(date +%s) ANNULUS_SIM_SEEDS=$((seconds * 5)) exec cargo test -p annulus-shards --release --lib \
+    sim::store::tests::a_shard_survives -- --nocapture
