@@ -35,6 +35,8 @@ start() {
 }
 start
 trap 'kill -9 $pid 2>/dev/null || true' EXIT
+# The load generator gives up if nobody listens when it starts.
+until grep -q "listens:" "$directory/annulus.log" || ! kill -0 $pid 2>/dev/null; do sleep 0.1; done
 seconds=$((rounds * 4 + 20))
 "$loadgen" run --url http://$write/api/v1/receive --query-url http://$query --profile single-metric-flood \
     --series "$series" --rate "$rate" --duration "${seconds}s" --as-prometheus --verify \
