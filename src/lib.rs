@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` at the repository's root has the map.
 
 pub mod api;
+pub mod background;
 pub mod block;
 pub mod bucket;
 pub mod cut;

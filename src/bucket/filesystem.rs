@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::error::BucketError;
 use super::{Attributes, Depth, Entry};
+use crate::background::copy_in_pieces;
 
 /// Where objects are written before they get their names. It lies inside the directory, because a file can only be
 /// renamed within one file system; it is no object itself.
@@ -107,7 +108,7 @@ impl Filesystem {
             let mut source = File::open(&local).map_err(|error| BucketError::io(&local, error))?;
             this.write(&name, |staged| {
                 source.seek(SeekFrom::Start(0))?;
-                io::copy(&mut source, staged)
+                copy_in_pieces(&mut source, staged)
             })
         })
         .await

@@ -12,6 +12,7 @@ use super::head::HeadCuts;
 use super::metrics::CutMetrics;
 use super::policy::Now;
 use super::stop::{Stopper, stop_pair};
+use crate::background::{GiveWay, give_way};
 use crate::rfc3339::now_ms;
 
 /// The running cutter. It ends when this is dropped.
@@ -43,6 +44,7 @@ impl CutThread {
         let cutter = Cutter::open(config, Box::new(head), on_block, metrics, stop, Box::new(clock))?;
         thread::Builder::new().name("annulus-cut".to_owned()).spawn(move || {
             let _alive = alive;
+            give_way(GiveWay::Blocks);
             cutter.run();
         })?;
         Ok(CutThread { stopper, ended })

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::interval;
 
 use crate::api::{Api, ApiConfig};
+use crate::background::{GiveWay, give_way};
 use crate::flags::{QuerySetup, Setup};
 use crate::head_source::{ExternalLabels, HeadSource};
 use crate::local_blocks::{Joined, LocalBlockMetrics, LocalBlocks, ReaderLimits};
@@ -189,6 +190,7 @@ fn start_sorters(query: Option<&QuerySetup>) {
     let _ = rayon::ThreadPoolBuilder::new()
         .num_threads(query.map_or(1, |query| query.threads))
         .thread_name(|index| format!("query-sort-{index}"))
+        .start_handler(|_| give_way(GiveWay::Query))
         .build_global();
 }
 

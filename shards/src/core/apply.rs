@@ -266,7 +266,7 @@ mod tests {
             value: 1.0,
         };
         let rows = vec![row(99), row(201), row(150), row(160)];
-        let (_gather, batches) = split("t".into(), Arc::new(body.clone()), vec![rows]);
+        let (_gather, batches) = split("t".into(), Arc::new(body.clone()), vec![(rows, None)]);
         let (mut head, mut records, mut outcome) = (Head::default(), Encoder::default(), Outcome::default());
         let mut target = Target {
             head: &mut head,
@@ -302,7 +302,8 @@ mod tests {
             timestamp_ms,
             value: 1.0,
         };
-        let (_gather, batches) = split("a".into(), Arc::new(body.clone()), vec![vec![row(10), row(20)]]);
+        let (_gather, batches) =
+            split("a".into(), Arc::new(body.clone()), vec![(vec![row(10), row(20)], None)]);
         let (mut head, mut last) = (Head::default(), LastSeries::default());
         let mut run = |head: &mut Head, rows: &[Row]| {
             let (mut records, mut outcome) = (Encoder::default(), Outcome::default());
@@ -347,7 +348,7 @@ mod tests {
             });
             body.extend(labels);
         }
-        let (_gather, batches) = split("t".into(), Arc::new(body), vec![rows]);
+        let (_gather, batches) = split("t".into(), Arc::new(body), vec![(rows, None)]);
         let (mut head, mut records, mut outcome) = (Head::default(), Encoder::default(), Outcome::default());
         let mut target = Target {
             head: &mut head,

@@ -12,7 +12,7 @@ use std::task::Poll;
 use futures::task::AtomicWaker;
 
 use super::outcome::{Failure, Outcome};
-use crate::wire::Row;
+use crate::wire::{Extras, Row};
 
 /// The rows of one request that one shard owns.
 pub struct WriteBatch {
@@ -21,8 +21,13 @@ pub struct WriteBatch {
     slot: usize,
     /// In the order of the request.
     pub rows: Vec<Row>,
+    /// What there is beside float samples, if anything.
+    pub extras: Option<Box<Extras>>,
     finished: bool,
 }
+
+/// What one owner gets of a request.
+pub type Part = (Vec<Row>, Option<Box<Extras>>);
 
 struct Shared {
     tenant: Arc<str>,
@@ -37,7 +42,7 @@ pub struct Gather(Arc<Shared>);
 
 /// Splits a request into batches, one per element of `parts` (no element may be empty of meaning: a shard that
 /// owns nothing gets no batch).
-pub fn split(tenant: Arc<str>, body: Arc<Vec<u8>>, parts: Vec<Vec<Row>>) -> (Gather, Vec<WriteBatch>) {
+pub fn split(tenant: Arc<str>, body: Arc<Vec<u8>>, parts: Vec<Part>) -> (Gather, Vec<WriteBatch>) {
     let shared = Arc::new(Shared {
         tenant,
         body,
@@ -48,7 +53,13 @@ pub fn split(tenant: Arc<str>, body: Arc<Vec<u8>>, parts: Vec<Vec<Row>>) -> (Gat
     let batches = parts
         .into_iter()
         .enumerate()
-        .map(|(slot, rows)| WriteBatch { shared: Arc::clone(&shared), slot, rows, finished: false })
+        .map(|(slot, (rows, extras))| WriteBatch {
+            shared: Arc::clone(&shared),
+            slot,
+            rows,
+            extras,
+            finished: false,
+        })
         .collect();
     (Gather(shared), batches)
 }
@@ -57,6 +68,17 @@ impl WriteBatch {
     /// The tenant that the request writes for.
     pub fn tenant(&self) -> &str {
         &self.shared.tenant
+    }
+
+    /// The decoded body that the rows point into.
+    pub fn body(&self) -> &[u8] {
+        &self.shared.body
+    }
+
+    /// How many samples and exemplars it has, of any kind.
+    pub fn item_count(&self) -> usize {
+        let extras = self.extras.as_ref();
+        self.rows.len() + extras.map_or(0, |extras| extras.histograms.len() + extras.exemplars.len())
     }
 
     /// The label fields of a row's series.
@@ -110,8 +132,8 @@ mod tests {
     use super::*;
     use futures::FutureExt;
 
-    fn parts(count: usize) -> Vec<Vec<Row>> {
-        (0..count).map(|_| Vec::new()).collect()
+    fn parts(count: usize) -> Vec<Part> {
+        (0..count).map(|_| (Vec::new(), None)).collect()
     }
 
     #[test]

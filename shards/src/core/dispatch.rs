@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use futures::channel::oneshot;
 
-use super::batch::{WriteBatch, split};
+use super::batch::{Part, WriteBatch, split};
+use super::extras::{canonicalize, split_extras};
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use super::shard::Shard;
 use crate::edge::WriteError;
 use crate::mesh::Outbox;
 use crate::rt::{Pacer, spawn_critical};
-use crate::wire::{Row, Skimmed, Skimmer, TenantHasher, canonical_label_bytes, parse_labels};
+use crate::wire::{Extras, Row, Skimmed, Skimmer, TenantHasher, canonical_label_bytes, parse_labels};
 
 /// Bodies whose memory is kept for the next request, per shard.
 const SPARE_BODIES_MAX: usize = 16;
@@ -112,11 +113,14 @@ impl Dispatcher {
             }
             pacer.pace().await;
         }
-        let skimmed = skimmer.finish(&mut body);
+        let (skimmed, mut extras) = skimmer.finish(&mut body);
+        if !extras.is_empty() {
+            canonicalize(&mut extras, &mut body, &hasher);
+        }
         let (reply, outcome) = oneshot::channel();
         let dispatcher = Rc::clone(self);
         spawn_critical("write", async move {
-            let outcome = dispatcher.write_rows(tenant, &hasher, body, rows).await;
+            let outcome = dispatcher.write_rows(tenant, &hasher, body, rows, extras).await;
             drop(held);
             // An error in sending means that the sender of the request has gone.
             let _ = reply.send(outcome);
@@ -136,10 +140,11 @@ impl Dispatcher {
         hasher: &TenantHasher,
         body: Vec<u8>,
         rows: Vec<Row>,
+        extras: Extras,
     ) -> Outcome {
         let pending = rows.len() as i64;
         self.shard.metrics.samples_pending.add(pending);
-        let (mut outcome, body) = self.send(Arc::clone(&tenant), body, rows).await;
+        let (mut outcome, body) = self.send(Arc::clone(&tenant), hasher, body, rows, extras).await;
         if !outcome.rekey.is_empty() {
             let rows = std::mem::take(&mut outcome.rekey);
             let (again, _) = self.send_canonical(tenant, hasher, &body, &rows).await;
@@ -153,9 +158,16 @@ impl Dispatcher {
     }
 
     /// One batch to each owner; waits for all of them.
-    async fn send(&self, tenant: Arc<str>, body: Vec<u8>, rows: Vec<Row>) -> (Outcome, Arc<Vec<u8>>) {
+    async fn send(
+        &self,
+        tenant: Arc<str>,
+        hasher: &TenantHasher,
+        body: Vec<u8>,
+        rows: Vec<Row>,
+        extras: Extras,
+    ) -> (Outcome, Arc<Vec<u8>>) {
         let body = Arc::new(body);
-        if rows.is_empty() {
+        if rows.is_empty() && extras.is_empty() {
             return (Outcome::default(), body);
         }
         let count = self.shard.count;
@@ -168,15 +180,22 @@ impl Dispatcher {
                 parts[row.key.owner(count)].push(row);
             }
         }
-        let (owners, parts): (Vec<usize>, Vec<Vec<Row>>) =
-            parts.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()).unzip();
+        let mut extra_parts = Vec::new();
+        if !extras.is_empty() {
+            extra_parts = split_extras(extras, &body, hasher, count);
+        }
+        extra_parts.resize_with(count, Extras::default);
+        let extra_parts = extra_parts.into_iter().map(|part| (!part.is_empty()).then(|| Box::new(part)));
+        let parts = parts.into_iter().zip(extra_parts);
+        let (owners, parts): (Vec<usize>, Vec<Part>) =
+            parts.enumerate().filter(|(_, (rows, extras))| !rows.is_empty() || extras.is_some()).unzip();
         let (gather, batches) = split(tenant, Arc::clone(&body), parts);
         let mut own = None;
         for (owner, batch) in owners.into_iter().zip(batches) {
             if owner == self.shard.index {
                 own = Some(batch);
             } else if let Err(batch) = self.outbox.borrow_mut().try_send(owner, batch) {
-                let failed = batch.rows.len() as u64;
+                let failed = batch.item_count() as u64;
                 self.shard.metrics.forward_error.inc();
                 batch.finish(Outcome { failed, ..Outcome::failed(Failure::QueueFull) });
             }
@@ -200,7 +219,7 @@ impl Dispatcher {
             canonical.add(hasher, body, row);
             pacer.pace().await;
         }
-        self.send(tenant, canonical.body, canonical.rows).await
+        self.send(tenant, hasher, canonical.body, canonical.rows, Extras::default()).await
     }
 
     /// Tells the metrics how full the queues to the other shards are.

@@ -7,6 +7,7 @@ mod chunks;
 mod cut;
 mod data_dir;
 mod dispatch;
+mod extras;
 mod handle;
 mod node;
 mod outcome;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::shard::Shard;
 use crate::chunklog::{ChunkLog, ChunkLogWriter, LogWriteError, file_name};
@@ -62,6 +63,8 @@ pub struct Report {
     pub checkpoint: Option<(u32, u64)>,
     /// Checkpoints that cannot be used.
     pub invalid: Vec<Invalid>,
+    /// How long the checkpoint took to load.
+    pub checkpoint_duration: Duration,
     /// What the ring had.
     pub ring: Recovery,
     /// Samples that frames after the checkpoint brought.
@@ -91,8 +94,10 @@ where
     let log = Rc::new(RefCell::new(ChunkLog::default()));
     list_chunks(&files, &log).await?;
     let mut image = Image::new(Rc::clone(&log));
+    let began = monotonic_now();
     let (checkpoints, loaded) = Checkpoints::load(files.clone(), shard, &mut image).await?;
-    let mut report = Report { invalid: loaded.invalid, ..Report::default() };
+    let checkpoint_duration = monotonic_now() - began;
+    let mut report = Report { invalid: loaded.invalid, checkpoint_duration, ..Report::default() };
     report.checkpoint = loaded.covered.map(|_| (image.head.series_count(), loaded.bytes));
     let Image { mut head, loader } = image;
     let mut replay = Replay::new(&mut head, &loader, hasher, window_ms);
@@ -160,6 +165,7 @@ pub async fn recover(
         shard = shard.index,
         checkpoint_series = report.checkpoint.map_or(0, |(series, _)| series),
         checkpoint_bytes = report.checkpoint.map_or(0, |(_, bytes)| bytes),
+        checkpoint_seconds = format!("{:.3}", report.checkpoint_duration.as_secs_f64()),
         frames = report.ring.frames,
         samples = report.samples,
         known_samples = report.known_samples,

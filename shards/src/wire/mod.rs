@@ -1,11 +1,13 @@
 //! Remote write as it comes in: snappy, the skim of the protobuf, the keys of series.
 
+mod extras;
 mod key;
 mod labels;
 mod proto;
 mod skim;
 mod snappy;
 
+pub use extras::{BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow};
 pub use key::{SeriesHasher, TenantHasher};
 pub use labels::{
     LABEL_BYTES_MAX, LabelError, LabelPairs, SERIES_BYTES_MAX, canonical_label_bytes, parse_labels,

@@ -3,6 +3,7 @@
 //! Schema (prompb): WriteRequest {1: repeated TimeSeries, 3: repeated metadata}; TimeSeries {1: repeated Label,
 //! 2: repeated Sample, 3: exemplars, 4: histograms}; Sample {1: double value, 2: int64 timestamp}.
 
+use super::extras::Extras;
 use super::key::TenantHasher;
 use super::proto::{Field, Reader, WireError};
 use crate::head::SeriesKey;
@@ -48,6 +49,7 @@ pub struct Skimmer {
     position: usize,
     skimmed: Skimmed,
     gathered: Vec<u8>,
+    extras: Extras,
 }
 
 impl Skimmer {
@@ -79,9 +81,9 @@ impl Skimmer {
     }
 
     /// Appends the gathered labels to the body, which makes the rows' places right, and tells what there was.
-    pub fn finish(self, body: &mut Vec<u8>) -> Skimmed {
+    pub fn finish(self, body: &mut Vec<u8>) -> (Skimmed, Extras) {
         body.extend_from_slice(&self.gathered);
-        self.skimmed
+        (self.skimmed, self.extras)
     }
 
     #[inline]
@@ -319,7 +321,7 @@ mod tests {
     fn skim(body: &mut Vec<u8>, hasher: &TenantHasher, rows: &mut Vec<Row>) -> Result<Skimmed, WireError> {
         let mut skimmer = Skimmer::default();
         while !skimmer.run(body, hasher, rows, 100)? {}
-        Ok(skimmer.finish(body))
+        Ok(skimmer.finish(body).0)
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl IndexWriter {
         Ok(IndexWriter {
             folder: folder.to_owned(),
             symbols: SymbolTable::new(),
-            spool: OutFile::create(&folder.join("series.spool"))?,
+            spool: OutFile::create_spool(&folder.join("series.spool"))?,
             memory_bytes,
             series_count: 0,
             record: Vec::new(),
@@ -294,7 +294,7 @@ struct OffsetTable {
 
 impl OffsetTable {
     fn create(path: &Path) -> io::Result<OffsetTable> {
-        Ok(OffsetTable { spool: OutFile::create(path)?, count: 0, entry: Vec::new() })
+        Ok(OffsetTable { spool: OutFile::create_spool(path)?, count: 0, entry: Vec::new() })
     }
 
     fn push(&mut self, name: &str, value: &str, offset: u64) -> Result<(), WriteError> {

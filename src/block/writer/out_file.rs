@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::background::{FLUSH_BYTES, flush_piece};
+
 /// Bytes that are collected for one write.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -14,13 +16,20 @@ pub struct OutFile {
     buffer: Vec<u8>,
     /// How many bytes of the file are written.
     flushed: u64,
+    /// How many of them the disk has; `None` if it does not need them.
+    synced: Option<u64>,
 }
 
 impl OutFile {
-    /// Makes a file that does not exist yet; it can be read back, too.
+    /// Makes a file that does not exist yet, to be durable in the end.
     pub fn create(path: &Path) -> io::Result<OutFile> {
+        Ok(OutFile { synced: Some(0), ..OutFile::create_spool(path)? })
+    }
+
+    /// Makes a file that does not exist yet, only to be read back.
+    pub fn create_spool(path: &Path) -> io::Result<OutFile> {
         let file = File::options().read(true).write(true).create_new(true).open(path)?;
-        Ok(OutFile { file, buffer: Vec::new(), flushed: 0 })
+        Ok(OutFile { file, buffer: Vec::new(), flushed: 0, synced: None })
     }
 
     /// Where the next byte goes.
@@ -70,6 +79,10 @@ impl OutFile {
         self.file.write_all_at(&self.buffer, self.flushed)?;
         self.flushed += self.buffer.len() as u64;
         self.buffer.clear();
+        if self.synced.is_some_and(|synced| self.flushed - synced >= FLUSH_BYTES) {
+            flush_piece(&self.file)?;
+            self.synced = Some(self.flushed);
+        }
         Ok(())
     }
 }

@@ -92,7 +92,7 @@ impl PairSorter {
         self.records.sort_unstable();
         let spool = match &mut self.spool {
             Some(spool) => spool,
-            none => none.insert(OutFile::create(&self.path)?),
+            none => none.insert(OutFile::create_spool(&self.path)?),
         };
         for record in self.records.drain(..) {
             spool.write(&record.to_bytes())?;

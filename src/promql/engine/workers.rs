@@ -8,6 +8,8 @@
 
 use rayon::prelude::*;
 
+use crate::background::{GiveWay, give_way};
+
 /// Fewer series than this are not worth waking other threads for.
 const PARALLEL_MIN: usize = 16;
 
@@ -25,6 +27,7 @@ impl Workers {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.max(1))
             .thread_name(|index| format!("promql-{index}"))
+            .start_handler(|_| give_way(GiveWay::Query))
             .build()
             .expect("a process that cannot start its query threads cannot serve");
         Workers { pool }

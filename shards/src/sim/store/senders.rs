@@ -218,6 +218,6 @@ fn batch(hasher: &SeriesHasher, rows: &[Sent]) -> (Gather, WriteBatch) {
         });
         body.extend(labels);
     }
-    let (gather, mut batches) = split(Arc::from(tenant), Arc::new(body), vec![out]);
+    let (gather, mut batches) = split(Arc::from(tenant), Arc::new(body), vec![(out, None)]);
     (gather, batches.pop().expect("one part makes one batch"))
 }
