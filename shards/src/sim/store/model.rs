@@ -166,6 +166,11 @@ impl Model {
                     request.frozen_ms
                 ));
             }
+            // The answer may come after its sample went into a block and was forgotten; what is known of that time since is
+            // of later requests.
+            if row.timestamp_ms < self.tenants.borrow()[row.series.tenant].forgotten_ms {
+                continue;
+            }
             match point.acked {
                 None => point.acked = Some((row.bits, now)),
                 Some((bits, _)) if bits != row.bits && !point.is_lost => {
