@@ -72,11 +72,7 @@ pub fn apply(
 ) -> Result<usize, Failure> {
     let (mut cost, mut done) = (0, 0);
     for group in rows.chunks(GROUP_ROWS) {
-        let mut known = [None; GROUP_ROWS];
-        for (known, row) in known.iter_mut().zip(group) {
-            *known = target.head.find(row.key);
-        }
-        target.head.touch(known.iter().flatten());
+        let known: [_; GROUP_ROWS] = target.head.find_all(group.iter().map(|row| row.key));
         for (known, row) in known.into_iter().zip(group) {
             if cost >= RUN_COST_MAX {
                 return Ok(done);

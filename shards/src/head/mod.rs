@@ -13,6 +13,7 @@ mod finder;
 mod image;
 mod index;
 mod key;
+mod key_table;
 mod late;
 mod pages;
 mod rules;

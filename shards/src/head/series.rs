@@ -284,10 +284,11 @@ impl Series {
         self.open_end_ms
     }
 
-    /// The end of the open chunk; 0 before the first sample.
+    /// Reads where the next sample is written: the count at the open chunk's beginning, and its end.
     #[inline]
-    pub fn last_byte(&self) -> u8 {
-        self.open.bytes().last().copied().unwrap_or(0)
+    pub fn touch(&self) -> u64 {
+        let bytes = self.open.bytes();
+        u64::from(bytes.first().copied().unwrap_or(0) ^ bytes.last().copied().unwrap_or(0))
     }
 
     /// Time of the oldest and of the newest sample, if there is any.

@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashTable;
 
 use super::error::{AppendError, HeadFull};
 use super::index::{Index, Pair, TenantIndex};
 use super::key::SeriesKey;
+use super::key_table::KeyTable;
 use super::pages::Pages;
 use super::rules::{Rules, TimeWindows};
 use super::series::{Appended, ClosedChunk, ReadChunks, Series};
@@ -26,7 +26,7 @@ use crate::core::{HeadChunk, HeadSeries};
 pub struct SeriesIndex(pub u32);
 
 /// A series, its place in the table of keys, and the least that the allocator takes for its open chunk.
-const SERIES_OVERHEAD_BYTES: u64 = size_of::<Series>() as u64 + 8 + 32;
+const SERIES_OVERHEAD_BYTES: u64 = size_of::<Series>() as u64 + 14 + 32;
 
 /// A label pair of a series: its number in the series' list, and the series' number in the pair's postings, which
 /// grow by doubling.
@@ -48,7 +48,7 @@ pub struct Head {
     pub(super) series_pairs: Pages<u32>,
     /// Runs of pairs that no series uses, by length.
     vacant_runs: HashMap<u16, Vec<u32>, ahash::RandomState>,
-    by_key: HashTable<u32>,
+    by_key: KeyTable,
     /// Numbers that a new series may have.
     pub(super) vacant: Vec<u32>,
     /// Numbers that are vacant, but that a read in progress may still mean for another series.
@@ -92,16 +92,35 @@ impl Head {
     /// The series with a key, if there is one.
     #[inline]
     pub fn find(&self, key: SeriesKey) -> Option<SeriesIndex> {
-        self.by_key
-            .find(key.table_hash(), |number| self.series[*number].key == key)
-            .map(|number| SeriesIndex(*number))
+        self.by_key.find(key.table_hash(), |number| self.series[number].key == key).map(SeriesIndex)
     }
 
-    /// Brings the ends of the open chunks, where the next samples go, into the cache.
+    /// The series with each of some keys, and their open chunks in the cache, where the next samples go.
+    ///
+    /// Every step waits for main memory; side by side the waits of all keys overlap, where one look-up after the other
+    /// would wait for each.
     #[inline]
-    pub fn touch<'a>(&self, series: impl Iterator<Item = &'a SeriesIndex>) {
-        let touched = series.fold(0, |touched, series| touched ^ self.series[series.0].last_byte());
+    pub fn find_all<const N: usize>(
+        &self,
+        keys: impl Iterator<Item = SeriesKey> + Clone,
+    ) -> [Option<SeriesIndex>; N] {
+        let mut found = [None; N];
+        let mut touched = keys.clone().fold(0, |touched, key| touched ^ self.by_key.touch(key.table_hash()));
+        for (found, key) in found.iter_mut().zip(keys.clone()) {
+            let candidate = self.by_key.candidate(key.table_hash());
+            touched ^= candidate.map_or(0, |number| self.series[number].key.table_hash());
+            *found = candidate.map(SeriesIndex);
+        }
+        for (found, key) in found.iter_mut().zip(keys) {
+            if let Some(candidate) = *found
+                && self.series[candidate.0].key != key
+            {
+                *found = self.find(key);
+            }
+            touched ^= found.map_or(0, |series| self.series[series.0].touch());
+        }
         std::hint::black_box(touched);
+        found
     }
 
     /// Adds a series with labels sorted by name, without repeats, at least one.
@@ -230,13 +249,15 @@ impl Head {
             }
             None => {
                 let number = u32::try_from(self.series.len()).map_err(|_| HeadFull)?;
+                if number == u32::MAX {
+                    return Err(HeadFull);
+                }
                 self.series.push(series);
                 number
             }
         };
         self.index.add_series(tenant, number, pairs);
-        let series = &self.series;
-        self.by_key.insert_unique(key.table_hash(), number, |number| series[*number].key.table_hash());
+        self.by_key.insert(key.table_hash(), number);
         Ok(SeriesIndex(number))
     }
 
@@ -251,9 +272,7 @@ impl Head {
     /// Takes a series out of the table of keys and drops what it has. Its pairs' postings still name it.
     pub(super) fn vacate(&mut self, number: u32) {
         let Series { key, pairs_start, pairs_count, .. } = self.series[number];
-        if let Ok(entry) = self.by_key.find_entry(key.table_hash(), |other| *other == number) {
-            entry.remove();
-        }
+        self.by_key.remove(key.table_hash(), number);
         self.vacant_runs.entry(pairs_count).or_default().push(pairs_start);
         self.change(number, |series, log| series.release_all(log));
     }
