@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 /// The format that this version writes.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 
 const FORMAT_FILE: &str = "annulus.format";
 
@@ -258,7 +258,7 @@ mod tests {
         assert!(matches!(DataDir::open(temp.path(), 1), Err(DataDirError::Newer { found: 99, .. })));
         fs::write(&format, "version=1\nshards=1\nsecret=0").unwrap();
         assert!(matches!(DataDir::open(temp.path(), 1), Err(DataDirError::Older { found: 1, .. })));
-        for text in ["", "version=2\n", "version=2\nshards=0\nsecret=00", "version=2\nshards=2\nsecret=xyz"] {
+        for text in ["", "version=3\n", "version=3\nshards=0\nsecret=00", "version=3\nshards=2\nsecret=xyz"] {
             fs::write(&format, text).unwrap();
             assert!(matches!(DataDir::open(temp.path(), 1), Err(DataDirError::Damaged { .. })), "{text:?}");
         }

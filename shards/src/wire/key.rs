@@ -1,53 +1,47 @@
 //! The key of a series: a 128-bit hash of (tenant, label bytes) under a secret that senders cannot learn.
 //!
-//! SipHash-1-3 with 128 bits of output. Two label sets that differ share a key with a probability of 2^-128 each
-//! (2^-80 for any pair among 10 million series), and without the secret nobody can make such a pair. Plain fast
-//! hashes (xxh3, ahash) take a third of the time but give no such promise; `docs/decisions/0003` has the numbers.
+//! AEGIS-128L as a MAC. Two label sets that differ share a key with a probability of 2^-128 each (2^-80 for any pair
+//! among 10 million series), and without the secret nobody can make such a pair. Plain fast hashes (xxh3, ahash) give
+//! no such promise, and are hardly faster; `docs/decisions/0003` has the numbers.
 
-use siphasher::sip128::{Hasher128, SipHasher13};
-
+use super::aegis::Mac;
 use crate::head::SeriesKey;
+
+/// The secret makes tenants' keys, and these make keys of series.
+const NONCE_TENANT: u128 = 1;
+const NONCE_SERIES: u128 = 2;
 
 /// Hashes label bytes for one data directory.
 #[derive(Clone)]
 pub struct SeriesHasher {
-    keys: (u64, u64),
+    tenants: Mac,
 }
 
 impl SeriesHasher {
     /// A hasher under a secret of 16 bytes.
     pub fn new(secret: [u8; 16]) -> SeriesHasher {
-        let (left, right) = secret.split_at(8);
-        let word = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
-        SeriesHasher { keys: (word(left), word(right)) }
+        SeriesHasher { tenants: Mac::new(u128::from_be_bytes(secret), NONCE_TENANT) }
     }
 
     /// A hasher for the series of one tenant, to be reused for each series of a request.
     pub fn tenant(&self, tenant: &str) -> TenantHasher {
-        // The tenant enters the key schedule, not the message: hashing its name per series would cost time, and
-        // joining it with the labels would need a separator that neither may contain.
-        let derive = |tweak: u64| {
-            let mut hasher = SipHasher13::new_with_keys(self.keys.0 ^ tweak, self.keys.1);
-            std::hash::Hasher::write(&mut hasher, tenant.as_bytes());
-            let hash = hasher.finish128();
-            (hash.h1, hash.h2)
-        };
-        let keys = derive(0x7465_6e61_6e74);
-        TenantHasher { base: SipHasher13::new_with_keys(keys.0, keys.1) }
+        // The tenant is in the key, not in the message: hashing its name per series would cost time, and joining it with
+        // the labels would need a separator that neither may contain.
+        TenantHasher { series: Mac::new(self.tenants.hash(tenant.as_bytes()), NONCE_SERIES) }
     }
 }
 
 /// Hashes label bytes of one tenant.
 #[derive(Clone)]
 pub struct TenantHasher {
-    base: SipHasher13,
+    series: Mac,
 }
 
 impl TenantHasher {
     /// The key of one series, from its labels as remote write encodes them.
     #[inline]
     pub fn key(&self, label_bytes: &[u8]) -> SeriesKey {
-        SeriesKey(self.base.hash(label_bytes).as_u128())
+        SeriesKey(self.series.hash(label_bytes))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Remote write as it comes in: snappy, the skim of the protobuf, the keys of series.
 
+mod aegis;
 mod extras;
 mod key;
 mod labels;
