@@ -70,10 +70,10 @@ mod tests {
     fn rows_go_to_the_owner_of_their_canonical_labels() {
         let hasher = SeriesHasher::new([1; 16]).tenant("t");
         let canonical = canonical_label_bytes(&[("__name__", "up"), ("pod", "a")]);
-        let (name, pod) =
-            (canonical_label_bytes(&[("__name__", "up")]), canonical_label_bytes(&[("pod", "a")]));
-        // Labels in another order.
-        let mut body = [&pod[..], &name[..]].concat();
+        // An unknown field in the last label makes the encoding another one.
+        let mut body = [&canonical[..], &[0x18, 1]].concat();
+        let pod_len_at = canonical.len() - 9;
+        body[pod_len_at] += 2;
         let labels = BodyRange { offset: 0, len: body.len() as u32 };
         let row = HistogramRow { key: hasher.key(&body), labels, timestamp_ms: 1, message: labels };
         let family = BodyRange { offset: 2, len: 3 };
