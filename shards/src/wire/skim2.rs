@@ -25,6 +25,9 @@ pub const SYMBOLS_MAX: usize = 1 << 20;
 /// The most references that the labels of one series are made of.
 const REFERENCES_MAX: usize = 2 * LABELS_MAX;
 
+/// What a field costs at least, in bytes of a larger one.
+const FIELD_COST_BYTES: usize = 64;
+
 /// Numbers of metric types whose series have names of their own, with a suffix each (`Metadata.MetricType`).
 const HISTOGRAM: u8 = 3;
 const GAUGE_HISTOGRAM: u8 = 4;
@@ -68,8 +71,9 @@ impl Skimmer2 {
         bytes: usize,
     ) -> Result<bool, WireError> {
         let mut request = Reader::new(&body[self.position..], self.position);
-        let (begin, gathered_before) = (self.position, self.found.gathered.len());
+        let mut cost_bytes = 0;
         while let Some(field) = request.field()? {
+            let gathered_before = self.found.gathered.len();
             match (field.number, self.has_all_symbols) {
                 // 1.0 has its series and metadata there; 2.0 reserves the numbers so that the two can be told apart.
                 (1..=3, _) => return Err(WireError::OtherVersion { field: field.number }),
@@ -81,7 +85,9 @@ impl Skimmer2 {
                 _ => {}
             }
             self.position = field.end;
-            if (self.position - begin) + (self.found.gathered.len() - gathered_before) >= bytes {
+            cost_bytes += (field.end - field.start).max(FIELD_COST_BYTES);
+            cost_bytes += self.found.gathered.len() - gathered_before;
+            if cost_bytes >= bytes {
                 break;
             }
         }
