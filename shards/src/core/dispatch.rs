@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures::channel::oneshot;
 
 use super::batch::{Part, WriteBatch, split};
-use super::extras::{canonicalize, split_extras};
+use super::extras::{Canonicalizer, split_extras};
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use super::shard::Shard;
 use crate::edge::WriteError;
@@ -115,7 +115,11 @@ impl Dispatcher {
         }
         let (mut skimmed, mut extras) = decoder.finish(&mut body);
         if !extras.is_empty() {
-            canonicalize(&mut extras, &mut body, &hasher);
+            let (mut walk, bytes_before) = (Canonicalizer::default(), body.len());
+            while !walk.run(&mut extras, &mut body, &hasher) {
+                pacer.pace().await;
+            }
+            held.grow(body.len() - bytes_before)?;
         }
         let (reply, outcome) = oneshot::channel();
         let dispatcher = Rc::clone(self);
