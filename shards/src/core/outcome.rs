@@ -108,6 +108,10 @@ pub struct Outcome {
     pub written: u64,
     /// Samples that were stored before, bit for bit: a sender's retry.
     pub repeated: u64,
+    /// Native histograms that are stored and durable, or were before.
+    pub histograms_written: u64,
+    /// Exemplars that are stored and durable, or were before.
+    pub exemplars_written: u64,
     /// Samples refused for good, by [`Reason`].
     pub refused: [u64; Reason::ALL.len()],
     /// The first refusal, for the answer's text.
@@ -152,6 +156,8 @@ impl Outcome {
     pub fn merge(&mut self, other: &Outcome) {
         self.written += other.written;
         self.repeated += other.repeated;
+        self.histograms_written += other.histograms_written;
+        self.exemplars_written += other.exemplars_written;
         self.failed += other.failed;
         for (sum, count) in self.refused.iter_mut().zip(other.refused) {
             *sum += count;

@@ -1,13 +1,22 @@
-//! Remote write as it comes in: snappy, the skim of the protobuf, the keys of series.
+//! Remote write as it comes in: decompression, the skim of the protobuf, the keys of series.
 
 mod aegis;
+mod decoder;
 mod extras;
+mod found;
 mod key;
 mod labels;
 mod proto;
 mod skim;
+mod skim2;
 mod snappy;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod zstd;
 
+pub use decoder::{Decoder, Form};
 pub use extras::{BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow};
 pub use key::{SeriesHasher, TenantHasher};
 pub use labels::{
@@ -16,4 +25,6 @@ pub use labels::{
 pub use proto::WireError;
 pub(crate) use proto::put_varint;
 pub use skim::{Row, Skimmed, Skimmer};
+pub use skim2::Skimmer2;
 pub use snappy::{SnappyError, decompress};
+pub use zstd::{Unzstd, ZstdError};
