@@ -120,9 +120,11 @@ impl LimitsConfig {
         let global = raw.global.unwrap_or_default();
         let warnings = global.warnings();
         let none = TenantRules::default();
-        let default = raw.default.unwrap_or_default().over(&none).map_err(|reason| {
-            LimitsConfigError::Value(format!("write.default: {reason}"))
-        })?;
+        let default = raw
+            .default
+            .unwrap_or_default()
+            .over(&none)
+            .map_err(|reason| LimitsConfigError::Value(format!("write.default: {reason}")))?;
         let raw_tenants = raw.tenants.unwrap_or_default();
         if raw_tenants.len() > TENANTS_MAX {
             let reason = format!("write.tenants: {} tenants are more than {TENANTS_MAX}", raw_tenants.len());
@@ -130,9 +132,10 @@ impl LimitsConfig {
         }
         let mut tenants = HashMap::with_capacity(raw_tenants.len());
         for (tenant, raw) in raw_tenants {
-            let rules = raw.unwrap_or_default().over(&default).map_err(|reason| {
-                LimitsConfigError::Value(format!("write.tenants.{tenant}: {reason}"))
-            })?;
+            let rules = raw
+                .unwrap_or_default()
+                .over(&default)
+                .map_err(|reason| LimitsConfigError::Value(format!("write.tenants.{tenant}: {reason}")))?;
             tenants.insert(tenant, rules);
         }
         let concurrency_max = limit(global.max_concurrency).map(|count| count.min(1 << 20) as usize);
@@ -246,12 +249,8 @@ write:
             ..TenantRules::default()
         };
         assert_eq!((config.of("other"), config.of("empty")), (default, default));
-        let acme = TenantRules {
-            request_bytes_max: None,
-            request_series_max: Some(7),
-            series_max: None,
-            ..default
-        };
+        let acme =
+            TenantRules { request_bytes_max: None, request_series_max: Some(7), series_max: None, ..default };
         assert_eq!(config.of("acme"), acme);
         let rate = Some(SampleRate { per_second: 10, burst: 5 });
         assert_eq!(config.of("ajax"), TenantRules { rate, labels_max: Some(30), ..default });
@@ -268,10 +267,12 @@ write:
     #[test]
     fn a_mistake_is_named_with_its_line() {
         let text = message(&FILE.replace("series_limit: 7", "serie_limit: 7"));
-        assert!(text.contains("serie_limit") && text.contains("line 18"), "{text}");
+        assert!(text.contains("serie_limit") && text.contains("line 19"), "{text}");
         assert!(!text.contains('\n'), "{text}");
         assert!(message(&FILE.replace("samples_limit: 10", "samples_limit: -1")).contains("line 11"));
-        assert!(message("write: {default: {annulus: {samples_burst: 5}}}").contains("write.default: annulus"));
+        assert!(
+            message("write: {default: {annulus: {samples_burst: 5}}}").contains("write.default: annulus")
+        );
         let text = message("write: {tenants: {a: {annulus: {samples_per_second: 0, samples_burst: 5}}}}");
         assert!(text.contains("write.tenants.a:"), "{text}");
         assert!(LimitsConfig::parse("write: [1]").is_err());

@@ -1,7 +1,7 @@
 //! The write gate: how many requests of all shards are worked on at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::metrics::LimitsMetrics;
 

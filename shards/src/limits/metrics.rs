@@ -107,7 +107,10 @@ impl LimitsMetrics {
                 "thanos_receive_limits_config_reload_err_total",
                 "Changes of the limits file that could not be taken; the limits before them stay.",
             ),
-            gate_max: gauge(&format!("{gate}_max"), "Write requests that may be worked on at once; 0 is any number."),
+            gate_max: gauge(
+                &format!("{gate}_max"),
+                "Write requests that may be worked on at once; 0 is any number.",
+            ),
             gate_in_flight: gauge(&format!("{gate}_in_flight"), "Write requests that are worked on."),
             gate_total: counter(&format!("{gate}_total"), "Write requests that came to the gate."),
             gate_seconds: add(

@@ -1,7 +1,7 @@
 //! What a tenant, and all tenants together, may ask of this node.
 //!
 //! Owns:     the limits in effect, counts of each tenant's series and samples, the write gate, the memory level.
-//! Touches:  nothing else: files and clocks are read by whoever has them, who tells this module.
+//! Touches:  nothing else: the file and the memory of the process are read by whoever has them, who tells this module.
 //! Runs on:  every shard and the thread that watches file and memory; atomics between them, a lock only when
 //!           limits change or a tenant is met for the first time.
 //! Promises: series that are known are never refused by a limit on series or labels. A known series costs nothing here.

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::config::LimitsConfig;
 use super::gate::Gate;
-use super::memory::{MemoryLevel, MemoryLimit};
+use super::memory::MemoryLimit;
 use super::metrics::LimitsMetrics;
 use super::tenant::{TenantLimits, TenantUsage};
+use crate::rt::monotonic_now;
 
 /// Tenants that a shard keeps at hand; senders may name new ones at will.
 const TENANTS_AT_HAND_MAX: usize = 10_000;
@@ -26,6 +28,7 @@ pub struct NodeLimits {
     memory: Arc<MemoryLimit>,
     metrics: LimitsMetrics,
     shard_count: usize,
+    began: Instant,
 }
 
 struct InEffect {
@@ -63,6 +66,7 @@ impl NodeLimits {
             memory: Arc::new(memory),
             metrics,
             shard_count,
+            began: monotonic_now(),
         })
     }
 
@@ -168,18 +172,14 @@ impl ShardLimits {
         at_hand.in_effect.gate.clone()
     }
 
-    /// Whether the process uses more memory than it may; counts the request that is refused for that.
-    pub fn is_out_of_memory(&self) -> bool {
-        let is_over = self.node.memory.level() == MemoryLevel::Over;
-        if is_over {
-            self.node.memory.refused.inc();
-        }
-        is_over
-    }
-
     /// What is counted.
     pub fn metrics(&self) -> &LimitsMetrics {
         &self.node.metrics
+    }
+
+    /// The clock that all shards have in common.
+    pub fn now(&self) -> Duration {
+        monotonic_now().duration_since(self.node.began)
     }
 
     /// Tells how many series each tenant has in this shard's head.

@@ -36,7 +36,9 @@ pub enum RequestLimitError {
         series_max: u64,
     },
     /// Too many samples.
-    #[error("the request has {samples} samples, more than the {samples_max} of tenant {tenant} (samples_limit)")]
+    #[error(
+        "the request has {samples} samples, more than the {samples_max} of tenant {tenant} (samples_limit)"
+    )]
     Samples {
         /// Whose limit.
         tenant: Arc<str>,
@@ -75,7 +77,9 @@ pub enum NewSeriesError {
     #[error("the process uses nearly all memory that it may: known series are written, new ones are not")]
     Memory,
     /// Too many labels.
-    #[error("the series has {labels} labels, more than the {labels_max} of tenant {tenant} (labels_per_series)")]
+    #[error(
+        "the series has {labels} labels, more than the {labels_max} of tenant {tenant} (labels_per_series)"
+    )]
     Labels {
         /// Whose limit.
         tenant: Arc<str>,
@@ -85,7 +89,9 @@ pub enum NewSeriesError {
         labels_max: u64,
     },
     /// A name that is too long.
-    #[error("the label name {name:?}… has more bytes than the {bytes_max} of tenant {tenant} (label_name_bytes)")]
+    #[error(
+        "the label name {name:?}… has more bytes than the {bytes_max} of tenant {tenant} (label_name_bytes)"
+    )]
     LabelName {
         /// Whose limit.
         tenant: Arc<str>,
@@ -199,7 +205,11 @@ impl TenantLimits {
     }
 
     /// Takes samples from what the tenant may send; the clock is asked only if there is such a limit.
-    pub fn take_samples(&self, samples: u64, now: impl FnOnce() -> Duration) -> Result<(), RequestLimitError> {
+    pub fn take_samples(
+        &self,
+        samples: u64,
+        now: impl FnOnce() -> Duration,
+    ) -> Result<(), RequestLimitError> {
         let Some(rate) = self.rules.rate else { return Ok(()) };
         self.usage.bucket.take(samples, rate, now()).map_err(|wait| {
             self.metrics.rate_limited(&self.usage.name);
@@ -226,7 +236,8 @@ impl TenantLimits {
             let (tenant, labels) = (self.tenant(), labels.len() as u64);
             return Err(NewSeriesError::Labels { tenant, labels, labels_max });
         }
-        let is_over = |text: &str, bytes_max: Option<u64>| bytes_max.is_some_and(|max| text.len() as u64 > max);
+        let is_over =
+            |text: &str, bytes_max: Option<u64>| bytes_max.is_some_and(|max| text.len() as u64 > max);
         for (name, value) in labels {
             let shown = || name.chars().take(SHOWN_CHARS).collect();
             if let Some(bytes_max) = label_name_bytes_max.filter(|max| is_over(name, Some(*max))) {

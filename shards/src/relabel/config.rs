@@ -80,7 +80,8 @@ impl RawRule {
         let replacement = self.replacement.as_deref().unwrap_or(DEFAULT_REPLACEMENT);
         let target = self.target_label.as_deref().unwrap_or_default();
         let modulus = self.modulus.unwrap_or(0);
-        let is_default_tail = separator == DEFAULT_SEPARATOR && replacement == DEFAULT_REPLACEMENT && modulus == 0;
+        let is_default_tail =
+            separator == DEFAULT_SEPARATOR && replacement == DEFAULT_REPLACEMENT && modulus == 0;
         match action {
             Action::Keep | Action::Drop => {}
             Action::LabelMap if replacement.is_empty() => {
@@ -108,7 +109,9 @@ impl RawRule {
                 return Err("hashmod needs a 'modulus' that is not 0".to_owned());
             }
             Action::KeepEqual | Action::DropEqual if regex != DEFAULT_PATTERN || !is_default_tail => {
-                return Err(format!("{name} takes only 'source_labels' and 'target_label', and no other field"));
+                return Err(format!(
+                    "{name} takes only 'source_labels' and 'target_label', and no other field"
+                ));
             }
             Action::Lowercase | Action::Uppercase if replacement != DEFAULT_REPLACEMENT => {
                 return Err(format!("'replacement' cannot be set for {name}"));

@@ -77,7 +77,8 @@ impl RelabelMetrics {
             "Label sets that were looked for among those relabelled before.",
         );
         let lookups = IntCounterVec::new(opts, &["result"]).expect(name_is_valid);
-        let opts = Opts::new("annulus_relabel_cache_bytes", "Memory of relabelled label sets that are remembered.");
+        let opts =
+            Opts::new("annulus_relabel_cache_bytes", "Memory of relabelled label sets that are remembered.");
         let cache_bytes = IntGaugeVec::new(opts, &["shard"]).expect(name_is_valid);
         let once = "a family is registered once per registry";
         registry.register(Box::new(dropped.clone())).expect(once);

@@ -26,7 +26,8 @@ fn request(series: &[(Vec<(&str, &str)>, usize)]) -> (Vec<u8>, TenantRows) {
         let labels = BodyRange { offset: body.len() as u32, len: label_bytes.len() as u32 };
         let key = own.key(&label_bytes);
         body.extend(label_bytes);
-        let row = Row { key, label_offset: labels.offset, label_len: labels.len, timestamp_ms: 0, value: 0.0 };
+        let row =
+            Row { key, label_offset: labels.offset, label_len: labels.len, timestamp_ms: 0, value: 0.0 };
         rows.extend((0..*count as i64).map(|timestamp_ms| Row { timestamp_ms, ..row }));
         extras.histograms.push(HistogramRow { key, labels, timestamp_ms: 7, message: labels });
         let exemplar = ExemplarRow { key, series_labels: labels, labels, timestamp_ms: 8, value: 0.5 };
@@ -85,8 +86,15 @@ fn rows_of_every_kind_get_the_labels_that_rules_make() {
         (vec![("__name__", "up"), ("cluster", "eu")], 1),
     ];
     let up = "__name__=up cluster=eu ";
-    let expected =
-        owned(&[(TENANT, up, 0), (TENANT, up, 1), (TENANT, up, 0), (TENANT, up, 7), (TENANT, up, 7), (TENANT, up, 8), (TENANT, up, 8)]);
+    let expected = owned(&[
+        (TENANT, up, 0),
+        (TENANT, up, 1),
+        (TENANT, up, 0),
+        (TENANT, up, 7),
+        (TENANT, up, 7),
+        (TENANT, up, 8),
+        (TENANT, up, 8),
+    ]);
     for _ in 0..2 {
         let (body, rewritten) = rewrite(&mut rewriter, &series);
         assert_eq!(rows(&body, &rewritten), expected);

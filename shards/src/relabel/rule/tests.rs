@@ -55,11 +55,7 @@ fn replace_sets_the_target_where_the_pattern_matches() {
         "[{source_labels: [a], regex: 'some-([^-]+)-([^,]+)', target_label: '${1}', replacement: '${2}'}]",
         Some(&[("a", "some-name-value"), ("name", "value")]),
     );
-    check(
-        &ABC,
-        "[{source_labels: [a], regex: '(x?)foo', target_label: '${1}', replacement: y}]",
-        Some(&ABC),
-    );
+    check(&ABC, "[{source_labels: [a], regex: '(x?)foo', target_label: '${1}', replacement: y}]", Some(&ABC));
     // Without sources the pattern sees the empty text.
     check(
         &[("a", "1")],
