@@ -1,6 +1,6 @@
 //! Flags for limits, relabelling and tenants by label: the files behind them, read and checked before anything starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,7 +108,7 @@ fn source(
     Ok(Some(Source { flag, content, path: Some(path.clone()) }))
 }
 
-fn read(path: &PathBuf) -> Result<String, String> {
+fn read(path: &Path) -> Result<String, String> {
     let wrong = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
     let bytes = std::fs::metadata(path).map_err(wrong)?.len();
     if bytes > FILE_BYTES_MAX {

@@ -203,7 +203,7 @@ fn rules_change_what_is_stored_and_dropped_series_count_as_taken() {
         assert!(server.query().instant("go_gc", at + 1).is_empty());
     }
     let value = |name| metric(server.addresses.write, name);
-    assert_eq!(value("annulus_relabel_samples_dropped_total"), Some(12.0));
+    assert_eq!(value("annulus_relabel_samples_dropped_total"), Some(6.0));
 }
 
 #[test]
