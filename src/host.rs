@@ -21,6 +21,15 @@ pub fn memory_bytes() -> Option<u64> {
     machine.into_iter().chain(group).min()
 }
 
+/// The memory that only this process uses: what it has in RAM, without pages of files, which the kernel takes back when
+/// it needs them.
+pub fn own_memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = text.split_ascii_whitespace().skip(1).map(|word| word.parse::<u64>().ok());
+    let (resident, shared) = (pages.next()??, pages.next()??);
+    resident.saturating_sub(shared).checked_mul(rustix::param::page_size() as u64)
+}
+
 /// Raises the number of files that the process may have open to what it is allowed at most: chunk files, blocks and
 /// connections are one each. Returns the number.
 pub fn raise_open_files() -> Option<u64> {
@@ -40,5 +49,7 @@ mod tests {
     fn the_machine_is_known() {
         assert!(!name().is_empty() && cpus() >= 1);
         assert!(memory_bytes().is_some_and(|bytes| bytes > 1 << 20));
+        let pages = vec![1u8; 64 << 20];
+        assert!(own_memory_bytes().is_some_and(|bytes| bytes > pages.len() as u64));
     }
 }

@@ -9,9 +9,11 @@ pub mod core;
 pub mod edge;
 pub mod head;
 pub mod labels;
+pub mod limits;
 pub mod matcher;
 pub mod mesh;
 pub mod metrics;
+pub mod relabel;
 pub mod rt;
 #[cfg(test)]
 mod sim;

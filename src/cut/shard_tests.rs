@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use annulus_shards::Labels;
 use annulus_shards::chunk::decode;
-use annulus_shards::core::{Node, NodeConfig, ReadRequest, Readiness, load_chunks};
+use annulus_shards::core::{IngestRules, Node, NodeConfig, ReadRequest, Readiness, load_chunks};
 use annulus_shards::head::TimeWindows;
 use annulus_shards::rt::preflight;
 use futures::executor::block_on;
@@ -68,6 +68,7 @@ fn start_node(data_dir: &Path) -> Node {
         free_bytes_min: 0,
         tenant_header: "THANOS-TENANT".to_owned(),
         default_tenant: TENANT.to_owned(),
+        rules: IngestRules::default(),
     };
     let node = Node::start(config, Registry::new()).unwrap();
     wait_until(|| node.handle().readiness() == Readiness::Ready);

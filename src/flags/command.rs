@@ -187,6 +187,29 @@ pub struct IngestFlags {
     #[arg(long = "receive.request-timeout", value_name = "DURATION", default_value = "30s",
         value_parser = duration, help_heading = RECEIVE)]
     pub receive_timeout: Duration,
+    /// Limits of tenants, as the content of Thanos' limits file
+    #[arg(long = "receive.limits-config", value_name = "YAML", help_heading = RECEIVE)]
+    pub limits: Option<String>,
+    /// The same, in a file, which is read again when it changes
+    #[arg(long = "receive.limits-config-file", value_name = "FILE", help_heading = RECEIVE)]
+    pub limits_file: Option<PathBuf>,
+    /// How often to look whether that file has changed
+    #[arg(long = "receive.limits-config-reload-timer", value_name = "DURATION", default_value = "1s",
+        value_parser = duration, help_heading = RECEIVE)]
+    pub limits_look_interval: Duration,
+    /// Memory of the process above which writes are answered with 503, and new series from 90% of it on; 0 for no
+    /// limit [default: 75% of the memory]
+    #[arg(long = "receive.memory-limit", value_name = "SIZE", value_parser = bytes, help_heading = RECEIVE)]
+    pub memory_bytes_max: Option<u64>,
+    /// Relabelling rules for what is written, as Prometheus has them
+    #[arg(long = "receive.relabel-config", value_name = "YAML", help_heading = RECEIVE)]
+    pub relabel: Option<String>,
+    /// The same, in a file
+    #[arg(long = "receive.relabel-config-file", value_name = "FILE", help_heading = RECEIVE)]
+    pub relabel_file: Option<PathBuf>,
+    /// A label whose value is the tenant of its series, before any header; it is not stored
+    #[arg(long = "receive.split-tenant-label-name", value_name = "LABEL", default_value = "", help_heading = RECEIVE)]
+    pub split_tenant_label: String,
     /// Thanos' hashrings, as JSON; this version stores all that it is sent and forwards nothing
     #[arg(long = "receive.hashrings", value_name = "JSON", conflicts_with = "hashrings_file",
         help_heading = RECEIVE)]

@@ -3,6 +3,7 @@
 
 mod command;
 mod hashrings;
+mod ingest_rules;
 mod kingpin;
 mod resolve;
 mod thanos;
@@ -19,6 +20,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::promql::value::QueryOptions;
 use command::Cli;
+pub use ingest_rules::LimitsFile;
 
 /// The exit code of a command line that is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -30,6 +32,8 @@ pub struct Setup {
     pub log: LogSetup,
     /// The ingest plane.
     pub node: NodeConfig,
+    /// The file of limits that is read again when it changes, and how often to look.
+    pub limits_file: Option<(LimitsFile, Duration)>,
     /// The first of `node.listen` that takes remote write, as the banner and senders name it.
     pub write_address: SocketAddr,
     /// Labels that every series gets, by `--label`.

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use annulus_shards::core::{NodeConfig, RING_BYTES_MIN, SHARDS_MAX};
+use annulus_shards::core::{IngestRules, NodeConfig, RING_BYTES_MIN, SHARDS_MAX};
 use annulus_shards::head::TimeWindows;
 
 use super::command::{
     AllFlags, Cli, Format, IngestFlags, Level, ProcessFlags, QueryFlags, ReceiveFlags, Role,
 };
 use super::values::{expand_variables, is_label_name, label};
-use super::{BlocksSetup, BucketSetup, LogSetup, QuerySetup, Setup, hashrings};
+use super::{BlocksSetup, BucketSetup, LogSetup, QuerySetup, Setup, hashrings, ingest_rules};
 use crate::host;
 use crate::promql::value::QueryOptions;
 
@@ -73,10 +73,12 @@ pub fn resolve(cli: Cli, mut warnings: Vec<String>, flags: Vec<(String, String)>
         return Err("--shipper.interval must be at least 1s".to_owned());
     }
     let blocks = blocks_setup(&ingest, query.is_some(), &mut warnings);
+    let (rules, limits_file) = ingest_rules::resolve(&ingest, &mut warnings)?;
     Ok(Setup {
+        limits_file,
         blocks,
         log: log_setup(&process, &mut warnings),
-        node: node_config(ingest, listen)?,
+        node: node_config(ingest, rules, listen)?,
         write_address,
         external_labels,
         tenant_label,
@@ -103,7 +105,11 @@ fn check_addresses(listen: &[SocketAddr], query: Option<&QuerySetup>) -> Result<
     Ok(())
 }
 
-fn node_config(ingest: IngestFlags, listen: Vec<SocketAddr>) -> Result<NodeConfig, String> {
+fn node_config(
+    ingest: IngestFlags,
+    rules: IngestRules,
+    listen: Vec<SocketAddr>,
+) -> Result<NodeConfig, String> {
     if ingest.ring_bytes < RING_BYTES_MIN || !ingest.ring_bytes.is_multiple_of(RING_BLOCK_BYTES) {
         return Err(format!("--wal.ring-size must be a multiple of 4096, and at least {RING_BYTES_MIN}"));
     }
@@ -148,6 +154,7 @@ fn node_config(ingest: IngestFlags, listen: Vec<SocketAddr>) -> Result<NodeConfi
             .unwrap_or_else(|| host::memory_bytes().map_or(HEAD_BYTES_FALLBACK, |bytes| bytes / 2)),
         tenant_header: ingest.tenant_header,
         default_tenant: ingest.default_tenant,
+        rules,
     })
 }
 

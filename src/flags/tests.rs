@@ -178,11 +178,40 @@ fn mistakes_are_named_in_one_line() {
         ("all --receive.default-tenant-id=a/b", "holds no /"),
         ("all --query.max-concurrent=0", "--query.max-concurrent must be more than 0"),
         ("all --receive.max-inflight-bytes=1MiB", "could never be taken"),
+        ("all --receive.limits-config={write:{defaults:{}}}", "--receive.limits-config: "),
+        ("all --receive.limits-config-file=/no/such/file", "--receive.limits-config-file: cannot read"),
+        ("all --receive.relabel-config=[{action:\"kept\"}]", "--receive.relabel-config: "),
         ("receive --receive.hashrings=[{\"x\":\"$(ANNULUS_UNSET)\"}]", "ANNULUS_UNSET is not set"),
     ] {
         let text = usage_error(line);
         assert!(text.contains(expected), "{line}: {text}");
     }
+}
+
+#[test]
+fn limits_and_rules_are_read_before_anything_starts() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        "write: {default: {head_series_limit: 7}, global: {meta_monitoring_url: 'http://m'}}",
+    )
+    .unwrap();
+    let path = file.path().display();
+    let rules = setup(&format!(
+        "all --receive.limits-config={{}} --receive.limits-config-file={path} --receive.memory-limit=3GiB \
+         --receive.relabel-config=[{{\"action\":\"labeldrop\",\"regex\":\"x\"}}] \
+         --receive.split-tenant-label-name=team"
+    ));
+    assert_eq!(rules.node.rules.limits.default.series_max, Some(7));
+    assert_eq!(rules.node.rules.memory_bytes_max, 3 << 30);
+    assert_eq!((rules.node.rules.relabel.len(), rules.node.rules.tenant_label.as_deref()), (1, Some("team")));
+    assert_eq!(rules.limits_file.as_ref().map(|(_, interval)| *interval), Some(Duration::from_secs(1)));
+    assert!(has_warning(&rules, "write.global.meta_monitoring_url has no effect"));
+    assert!(has_warning(&rules, "both given: the file is used"));
+    let none = setup("all --receive.memory-limit=0 --receive.limits-config=");
+    assert!(none.limits_file.is_none() && none.node.rules.relabel.is_empty());
+    assert_eq!((none.node.rules.memory_bytes_max, none.node.rules.tenant_label), (0, None));
+    assert!(setup("all").node.rules.memory_bytes_max > 0);
 }
 
 #[test]

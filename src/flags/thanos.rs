@@ -10,7 +10,7 @@ enum Effect {
     Storage,
     /// No node forwards to another.
     Replication,
-    /// Limits and relabelling.
+    /// Limits on what is kept and read.
     Limits,
     /// The flag asks for encryption or authentication. To serve without it is not a smaller service but another one,
     /// so a value is refused.
@@ -72,12 +72,6 @@ static INERT: &[Inert] = &[
     value("receive-forward-max-backoff", Effect::Replication),
     value("receive.lazy-retrieval-max-buffered-responses", Effect::None),
     value("receive.tenant-certificate-field", Effect::Security),
-    value("receive.split-tenant-label-name", Effect::Limits),
-    value("receive.limits-config", Effect::Limits),
-    value("receive.limits-config-file", Effect::Limits),
-    value("receive.limits-config-reload-timer", Effect::Limits),
-    value("receive.relabel-config", Effect::Limits),
-    value("receive.relabel-config-file", Effect::Limits),
     switch("receive.otlp-enable-target-info", Effect::None),
     value("receive.otlp-promote-resource-attributes", Effect::None),
     value("remote-write.server-tls-cert", Effect::Security),

@@ -5,6 +5,7 @@ use super::outcome::{Failure, Outcome, Reason, Refusal};
 use crate::head::{
     AppendError, Appended, Head, HeadFull, ReadChunks, Rules, SeriesIndex, SeriesKey, describe_labels,
 };
+use crate::limits::NewSeriesError;
 use crate::wal::Encoder;
 use crate::wire::{LabelError, Row, TenantHasher, canonical_label_bytes, parse_labels};
 
@@ -110,6 +111,13 @@ pub fn apply(
                     });
                     None
                 }
+                Found::OverLimit(error) => {
+                    outcome.refuse(Reason::of_new_series(error), || Refusal::NewSeries {
+                        series: describe(batch.label_bytes(row)),
+                        error: error.clone(),
+                    });
+                    None
+                }
                 Found::Failed(failure) => Some(*failure),
             };
             if let Some(failure) = failure {
@@ -195,6 +203,8 @@ enum Found {
     Invalid(LabelError),
     /// They are those of no series, and the sample is not one to begin a series with: nothing is added for it.
     OutOfBounds(AppendError),
+    /// They are those of no series, and a limit keeps it from being one.
+    OverLimit(NewSeriesError),
     Failed(Failure),
 }
 
@@ -228,6 +238,10 @@ fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &R
     }
     if !target.has_room(series_record_bytes_max(batch.tenant(), canonical.len()) + SAMPLE_RECORD_BYTES_MAX) {
         return Found::Failed(Failure::RingFull);
+    }
+    // Last, because it counts the series.
+    if let Err(error) = batch.begin_series(&labels, target.shard) {
+        return Found::OverLimit(error);
     }
     match target.head.create(key, batch.tenant(), &labels) {
         Ok(series) => {

@@ -12,6 +12,7 @@ use std::task::Poll;
 use futures::task::AtomicWaker;
 
 use super::outcome::{Failure, Outcome};
+use crate::limits::{NewSeriesError, TenantLimits};
 use crate::wire::{Extras, Row};
 
 /// The rows of one request that one shard owns.
@@ -31,6 +32,7 @@ pub type Part = (Vec<Row>, Option<Box<Extras>>);
 
 struct Shared {
     tenant: Arc<str>,
+    limits: Option<Arc<TenantLimits>>,
     body: Arc<Vec<u8>>,
     outcomes: Box<[OnceLock<Outcome>]>,
     remaining: AtomicUsize,
@@ -43,8 +45,19 @@ pub struct Gather(Arc<Shared>);
 /// Splits a request into batches, one per element of `parts` (no element may be empty of meaning: a shard that
 /// owns nothing gets no batch).
 pub fn split(tenant: Arc<str>, body: Arc<Vec<u8>>, parts: Vec<Part>) -> (Gather, Vec<WriteBatch>) {
+    split_limited(tenant, None, body, parts)
+}
+
+/// The same for a tenant with limits on new series.
+pub fn split_limited(
+    tenant: Arc<str>,
+    limits: Option<Arc<TenantLimits>>,
+    body: Arc<Vec<u8>>,
+    parts: Vec<Part>,
+) -> (Gather, Vec<WriteBatch>) {
     let shared = Arc::new(Shared {
         tenant,
+        limits,
         body,
         outcomes: parts.iter().map(|_| OnceLock::new()).collect(),
         remaining: AtomicUsize::new(parts.len()),
@@ -68,6 +81,11 @@ impl WriteBatch {
     /// The tenant that the request writes for.
     pub fn tenant(&self) -> &str {
         &self.shared.tenant
+    }
+
+    /// Decides on a series that a shard does not know.
+    pub fn begin_series(&self, labels: &[(&str, &str)], shard: usize) -> Result<(), NewSeriesError> {
+        self.shared.limits.as_ref().map_or(Ok(()), |limits| limits.begin_series(labels, shard))
     }
 
     /// The decoded body that the rows point into.

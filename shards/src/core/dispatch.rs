@@ -4,16 +4,21 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures::StreamExt;
 use futures::channel::oneshot;
 
-use super::batch::{Part, WriteBatch, split};
+use super::batch::{Part, WriteBatch, split_limited};
 use super::extras::{Canonicalizer, split_extras};
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use super::shard::Shard;
 use crate::edge::WriteError;
+use crate::limits::{ShardLimits, TenantLimits};
 use crate::mesh::Outbox;
+use crate::relabel::{Rewriter, Rewritten, TenantRows, Walk};
 use crate::rt::{Pacer, spawn_critical};
-use crate::wire::{Decoder, Extras, Row, Skimmed, TenantHasher, canonical_label_bytes, parse_labels};
+use crate::wire::{
+    Decoder, Extras, LabelError, Row, Skimmed, TenantHasher, canonical_label_bytes, parse_labels,
+};
 
 /// Bodies whose memory is kept for the next request, per shard.
 const SPARE_BODIES_MAX: usize = 16;
@@ -26,6 +31,9 @@ const UNIT_BODY_BYTES: usize = 512 << 10;
 
 /// Memory of a row, which exists twice while rows are sorted by their owners.
 const ROW_BYTES: usize = 2 * size_of::<Row>();
+
+/// Tenants of one request that are written for at once: a queue between shards has room for more batches than that.
+const TENANTS_AT_ONCE: usize = 16;
 
 /// Accounts for the memory of a request until it is dropped.
 pub trait Held: 'static {
@@ -50,17 +58,32 @@ pub struct Dispatcher {
     spare_bodies: RefCell<Vec<Vec<u8>>>,
     /// The tenant of the last request: most senders are of one tenant, and its hasher costs a hash to make.
     last_tenant: RefCell<Option<(Arc<str>, TenantHasher)>>,
+    limits: ShardLimits,
+    /// Where rules or a label change what is written.
+    rewriter: Option<RefCell<Rewriter>>,
 }
 
 impl Dispatcher {
     /// The dispatcher of one shard.
-    pub fn new(shard: Rc<Shard>, outbox: Outbox<WriteBatch>) -> Dispatcher {
+    pub fn new(
+        shard: Rc<Shard>,
+        outbox: Outbox<WriteBatch>,
+        limits: ShardLimits,
+        rewriter: Option<Rewriter>,
+    ) -> Dispatcher {
         Dispatcher {
+            limits,
+            rewriter: rewriter.map(RefCell::new),
             shard,
             outbox: RefCell::new(outbox),
             spare_bodies: RefCell::default(),
             last_tenant: RefCell::default(),
         }
+    }
+
+    /// The limits of tenants, as this shard sees them.
+    pub fn limits(&self) -> &ShardLimits {
+        &self.limits
     }
 
     /// Memory for a decoded body.
@@ -121,10 +144,13 @@ impl Dispatcher {
             }
             held.grow(body.len() - bytes_before)?;
         }
+        self.check_limits(&tenant, &skimmed)?;
+        let rows = TenantRows { tenant, hasher, rows, extras };
+        let rows = self.rewrite(rows, &mut body, &mut held, &mut pacer).await?;
         let (reply, outcome) = oneshot::channel();
         let dispatcher = Rc::clone(self);
         spawn_critical("write", async move {
-            let outcome = dispatcher.write_rows(tenant, &hasher, body, rows, extras).await;
+            let outcome = dispatcher.write_rows(rows, body).await;
             drop(held);
             // An error in sending means that the sender of the request has gone.
             let _ = reply.send(outcome);
@@ -144,22 +170,46 @@ impl Dispatcher {
         Ok((skimmed, outcome))
     }
 
-    async fn write_rows(
+    fn check_limits(&self, tenant: &str, skimmed: &Skimmed) -> Result<(), WriteError> {
+        let limits = self.limits.tenant(tenant);
+        limits.check_counts(skimmed.series_count, skimmed.sample_count)?;
+        let samples = skimmed.sample_count + skimmed.histogram_count;
+        limits.take_samples(samples, || self.limits.now())?;
+        Ok(())
+    }
+
+    /// Relabels the rows and parts them by tenant, if the node does that; what labels grow by is counted.
+    async fn rewrite(
         &self,
-        tenant: Arc<str>,
-        hasher: &TenantHasher,
-        body: Vec<u8>,
-        rows: Vec<Row>,
-        extras: Extras,
-    ) -> Outcome {
-        let pending = rows.len() as i64;
-        self.shard.metrics.samples_pending.add(pending);
-        let (mut outcome, body) = self.send(Arc::clone(&tenant), hasher, body, rows, extras).await;
-        if !outcome.rekey.is_empty() {
-            let rows = std::mem::take(&mut outcome.rekey);
-            let (again, _) = self.send_canonical(tenant, hasher, &body, &rows).await;
-            outcome.merge(&again);
+        rows: TenantRows,
+        body: &mut Vec<u8>,
+        held: &mut impl Held,
+        pacer: &mut Pacer,
+    ) -> Result<Rewritten, WriteError> {
+        let Some(rewriter) = &self.rewriter else { return Ok(Rewritten::same(rows)) };
+        let mut walk = Walk::new(rows, body.len());
+        loop {
+            let bytes_before = body.len();
+            let is_done = rewriter.borrow_mut().run(&mut walk, body)?;
+            held.grow(body.len() - bytes_before)?;
+            if is_done {
+                return Ok(walk.finish());
+            }
+            pacer.pace().await;
         }
+    }
+
+    async fn write_rows(&self, rewritten: Rewritten, body: Vec<u8>) -> Outcome {
+        let mut outcome = self.refuse_left_out(&rewritten);
+        let pending = rewritten.parts.iter().map(|part| part.rows.len() as i64).sum();
+        self.shard.metrics.samples_pending.add(pending);
+        let body = Arc::new(body);
+        let parts = rewritten.parts.into_iter().map(|part| self.write_part(part, &body));
+        let mut parts = futures::stream::iter(parts).buffer_unordered(TENANTS_AT_ONCE);
+        while let Some(part) = parts.next().await {
+            outcome.merge(&part);
+        }
+        drop(parts);
         self.shard.metrics.samples_pending.sub(pending);
         if let Ok(body) = Arc::try_unwrap(body) {
             self.keep(body);
@@ -167,18 +217,43 @@ impl Dispatcher {
         outcome
     }
 
+    /// What relabelling gave to nobody, though no rule says so.
+    fn refuse_left_out(&self, rewritten: &Rewritten) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut refuse = |reason: Reason, count: u64, refusal: Refusal| {
+            self.shard.metrics.refused[reason as usize].inc_by(count);
+            outcome.merge(&Outcome::refused(reason, count, refusal));
+        };
+        if rewritten.too_long > 0 {
+            refuse(Reason::InvalidLabels, rewritten.too_long, Refusal::Labels(LabelError::TooLarge));
+        }
+        if let Some((count, tenant)) = &rewritten.bad_tenant {
+            refuse(Reason::Tenant, *count, Refusal::Tenant { tenant: Arc::clone(tenant) });
+        }
+        outcome
+    }
+
+    /// The rows of one tenant.
+    async fn write_part(&self, part: TenantRows, body: &Arc<Vec<u8>>) -> Outcome {
+        let TenantRows { tenant, hasher, rows, extras } = part;
+        let limits = self.limits.tenant(&tenant);
+        let to = Writer { tenant: &tenant, limits: &limits, hasher: &hasher };
+        let mut outcome = self.send(&to, Arc::clone(body), rows, extras).await;
+        if !outcome.rekey.is_empty() {
+            let rows = std::mem::take(&mut outcome.rekey);
+            let again = self.send_canonical(&to, body, &rows).await;
+            outcome.merge(&again);
+        }
+        if outcome.refused[Reason::SeriesLimit as usize] > 0 {
+            limits.count_series_limited();
+        }
+        outcome
+    }
+
     /// One batch to each owner; waits for all of them.
-    async fn send(
-        &self,
-        tenant: Arc<str>,
-        hasher: &TenantHasher,
-        body: Vec<u8>,
-        rows: Vec<Row>,
-        extras: Extras,
-    ) -> (Outcome, Arc<Vec<u8>>) {
-        let body = Arc::new(body);
+    async fn send(&self, to: &Writer<'_>, body: Arc<Vec<u8>>, rows: Vec<Row>, extras: Extras) -> Outcome {
         if rows.is_empty() && extras.is_empty() {
-            return (Outcome::default(), body);
+            return Outcome::default();
         }
         let count = self.shard.count;
         let mut parts: Vec<Vec<Row>> = Vec::with_capacity(count);
@@ -192,14 +267,15 @@ impl Dispatcher {
         }
         let mut extra_parts = Vec::new();
         if !extras.is_empty() {
-            extra_parts = split_extras(extras, &body, hasher, count);
+            extra_parts = split_extras(extras, &body, to.hasher, count);
         }
         extra_parts.resize_with(count, Extras::default);
         let extra_parts = extra_parts.into_iter().map(|part| (!part.is_empty()).then(|| Box::new(part)));
         let parts = parts.into_iter().zip(extra_parts);
         let (owners, parts): (Vec<usize>, Vec<Part>) =
             parts.enumerate().filter(|(_, (rows, extras))| !rows.is_empty() || extras.is_some()).unzip();
-        let (gather, batches) = split(tenant, Arc::clone(&body), parts);
+        let limits = Some(Arc::clone(to.limits));
+        let (gather, batches) = split_limited(Arc::clone(to.tenant), limits, body, parts);
         let mut own = None;
         for (owner, batch) in owners.into_iter().zip(batches) {
             if owner == self.shard.index {
@@ -213,23 +289,17 @@ impl Dispatcher {
         if let Some(batch) = own {
             self.shard.write(batch).await;
         }
-        (gather.wait().await, body)
+        gather.wait().await
     }
 
     /// Rows whose labels came in another encoding than the canonical one, again under their canonical keys.
-    async fn send_canonical(
-        &self,
-        tenant: Arc<str>,
-        hasher: &TenantHasher,
-        body: &[u8],
-        rows: &[Row],
-    ) -> (Outcome, Arc<Vec<u8>>) {
+    async fn send_canonical(&self, to: &Writer<'_>, body: &[u8], rows: &[Row]) -> Outcome {
         let (mut canonical, mut pacer) = (Canonical::default(), Pacer::default());
         for row in rows {
-            canonical.add(hasher, body, row);
+            canonical.add(to.hasher, body, row);
             pacer.pace().await;
         }
-        self.send(tenant, hasher, canonical.body, canonical.rows, Extras::default()).await
+        self.send(to, Arc::new(canonical.body), canonical.rows, Extras::default()).await
     }
 
     /// Tells the metrics how full the queues to the other shards are.
@@ -239,6 +309,13 @@ impl Dispatcher {
             metrics.queue_depth(self.shard.index, to).set(outbox.queued(to) as i64);
         }
     }
+}
+
+/// For whom rows are written.
+struct Writer<'a> {
+    tenant: &'a Arc<str>,
+    limits: &'a Arc<TenantLimits>,
+    hasher: &'a TenantHasher,
 }
 
 /// Rows under the keys of their canonical labels.
@@ -281,6 +358,7 @@ mod tests {
     use crate::core::shard::ShardPlace;
     use crate::core::state::SharedState;
     use crate::head::TimeWindows;
+    use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits};
     use crate::metrics::Metrics;
     use crate::rt::Native;
     use crate::rt::{allowed_cpus, preflight, sleep, spawn, spawn_shard, timeout};
@@ -339,7 +417,10 @@ mod tests {
                 TimeWindows::default(),
             ));
             let (outbox, _) = crate::mesh::mesh(1, 1).remove(0);
-            let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), outbox));
+            let limits = LimitsMetrics::register(&prometheus::Registry::new());
+            let limits = NodeLimits::new(LimitsConfig::default(), 0, limits, 1);
+            let limits = ShardLimits::new(limits, 0);
+            let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), outbox, limits, None));
             let pending = metrics.samples_pending.clone();
             let mut body = vec![0x0a, 0];
             body.extend(canonical_label_bytes(&[("__name__", "up")]));

@@ -28,7 +28,7 @@ pub use handle::{
     HeadChunk, HeadSeries, ReadError, ReadRequest, Readiness, SeriesPages, ShardHandle, TenantTexts,
     load_chunks,
 };
-pub use node::{Node, NodeConfig, RING_BYTES_MIN, StartError};
+pub use node::{IngestRules, Node, NodeConfig, RING_BYTES_MIN, StartError};
 pub use outcome::{Failure, Outcome, Reason, Refusal};
 pub use state::{ShardState, SharedState};
 pub use stats::{Count, HeadStats, StatsGather, StatsScope};

@@ -18,8 +18,10 @@ use super::shard::HeadBudget;
 use super::state::{ShardState, SharedState};
 use crate::edge::{EdgeLimits, RenderJob, StatsRequest, render_thread, stats_thread};
 use crate::head::TimeWindows;
+use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits};
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
+use crate::relabel::{RelabelMetrics, Rules};
 use crate::rt::{BLOCK_BYTES, Executor, PreflightError, allowed_cpus, bind_all, preflight, spawn_shard};
 use crate::wire::SeriesHasher;
 
@@ -74,6 +76,22 @@ pub struct NodeConfig {
     pub tenant_header: String,
     /// The tenant of requests without that header (`default-tenant`).
     pub default_tenant: String,
+    /// What is done to requests before they are stored.
+    pub rules: IngestRules,
+}
+
+/// What is done to requests before they are stored. The default is nothing.
+#[derive(Debug, Clone, Default)]
+pub struct IngestRules {
+    /// Limits of tenants, until others are put in effect ([`Node::limits`]).
+    pub limits: LimitsConfig,
+    /// Memory of the process above which writes are refused, in bytes; 0 is no limit. Whoever runs the node tells what
+    /// the process uses ([`Node::limits`]).
+    pub memory_bytes_max: u64,
+    /// Relabelling rules.
+    pub relabel: Arc<Rules>,
+    /// The label that names the tenant of a series, and is not stored.
+    pub tenant_label: Option<Arc<str>>,
 }
 
 /// Why the ingest plane cannot start.
@@ -113,6 +131,7 @@ pub struct Node {
     handle: ShardHandle,
     addresses: Vec<SocketAddr>,
     metrics: Metrics,
+    limits: Arc<NodeLimits>,
     failure: Arc<Mutex<Option<String>>>,
     watchdog: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
     _data_dir: DataDir,
@@ -154,6 +173,11 @@ impl Node {
         let metrics = Metrics::register(&registry);
         metrics.set_queue_capacity(MESH_CAPACITY);
         let state = SharedState::new(count);
+        let rules = config.rules.clone();
+        let limits_metrics = LimitsMetrics::register(&registry);
+        let node_limits =
+            NodeLimits::new(rules.limits.clone(), rules.memory_bytes_max, limits_metrics, count);
+        let relabel_metrics = RelabelMetrics::register(&registry);
         let render = start_renderer(registry)?;
         let failure: Arc<Mutex<Option<String>>> = Arc::default();
         let disk_is_low = Arc::new(AtomicBool::new(false));
@@ -186,6 +210,9 @@ impl Node {
                 state: state.clone(),
                 budget: budget.clone(),
                 limits: limits.clone(),
+                rules: rules.clone(),
+                node_limits: Arc::clone(&node_limits),
+                relabel_metrics: relabel_metrics.clone(),
                 inflight_bytes_max: (config.inflight_bytes_max / count).max(1),
                 outbox,
                 inbox,
@@ -218,6 +245,7 @@ impl Node {
             handle,
             addresses,
             metrics,
+            limits: node_limits,
             failure,
             watchdog: Some(watchdog),
             _data_dir: data_dir,
@@ -237,6 +265,11 @@ impl Node {
     /// The families that the query plane counts its requests in too.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Limits, to be changed, and to be told what memory the process uses.
+    pub fn limits(&self) -> &Arc<NodeLimits> {
+        &self.limits
     }
 
     /// Why a shard could not start, if one could not. A node with such a shard never becomes ready.

@@ -1,6 +1,7 @@
 //! What became of the rows of a write request.
 
 use crate::head::AppendError;
+use crate::limits::NewSeriesError;
 use crate::wire::LabelError;
 
 /// Why a shard could take none of a batch's remaining rows; the sender is to try again.
@@ -28,7 +29,7 @@ pub enum Failure {
     ChunkUnreadable,
 }
 
-/// The kinds of permanent refusals of single samples, for counts.
+/// The kinds of refusals of single samples, for counts. Most are for good; the edge knows which are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub enum Reason {
@@ -44,17 +45,29 @@ pub enum Reason {
     InvalidLabels,
     /// A native histogram, which this version does not store.
     Histogram,
+    /// A label names a tenant that cannot be one.
+    Tenant,
+    /// A new series with more or longer labels than its tenant may use.
+    LabelLimit,
+    /// A new series of a tenant that has as many as it may have.
+    SeriesLimit,
+    /// A new series while memory is short.
+    MemoryLimit,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 10] = [
         Reason::OutOfOrder,
         Reason::Conflict,
         Reason::TooOld,
         Reason::TooFarAhead,
         Reason::InvalidLabels,
         Reason::Histogram,
+        Reason::Tenant,
+        Reason::LabelLimit,
+        Reason::SeriesLimit,
+        Reason::MemoryLimit,
     ];
 
     /// The name in metrics.
@@ -66,6 +79,10 @@ impl Reason {
             Reason::TooFarAhead => "too_far_in_future",
             Reason::InvalidLabels => "invalid_labels",
             Reason::Histogram => "native_histogram",
+            Reason::Tenant => "invalid_tenant",
+            Reason::LabelLimit => "label_limit",
+            Reason::SeriesLimit => "series_limit",
+            Reason::MemoryLimit => "memory_limit",
         }
     }
 
@@ -78,6 +95,10 @@ impl Reason {
             Reason::TooFarAhead => "out of bounds",
             Reason::InvalidLabels => "invalid label set",
             Reason::Histogram => "native histograms are not supported by this version",
+            Reason::Tenant => "invalid tenant",
+            Reason::LabelLimit => "labels over a limit",
+            Reason::SeriesLimit => "new series over the limit of their tenant",
+            Reason::MemoryLimit => "new series while memory is short",
         }
     }
 }
@@ -99,6 +120,20 @@ pub enum Refusal {
     /// A native histogram.
     #[error("native histograms are not supported by this version")]
     Histogram,
+    /// A label that names the tenant has a value that is no tenant's name.
+    #[error("{tenant:?} is not a tenant name")]
+    Tenant {
+        /// The value, or how it begins.
+        tenant: std::sync::Arc<str>,
+    },
+    /// A limit on new series.
+    #[error("{error}; series {series}")]
+    NewSeries {
+        /// The series as `{name="value", …}`.
+        series: String,
+        /// The limit.
+        error: NewSeriesError,
+    },
 }
 
 /// Counts of one batch, or of a whole request.
@@ -169,6 +204,17 @@ impl Outcome {
 }
 
 impl Reason {
+    /// The kind of a refusal by a limit on new series.
+    pub fn of_new_series(error: &NewSeriesError) -> Reason {
+        match error {
+            NewSeriesError::SeriesLimit { .. } => Reason::SeriesLimit,
+            NewSeriesError::Memory => Reason::MemoryLimit,
+            NewSeriesError::Labels { .. }
+            | NewSeriesError::LabelName { .. }
+            | NewSeriesError::LabelValue { .. } => Reason::LabelLimit,
+        }
+    }
+
     /// The kind of a refusal by the head.
     pub fn of_append(error: &AppendError) -> Reason {
         match error {

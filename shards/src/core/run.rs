@@ -18,6 +18,7 @@ use super::chunks::ChunkWriter;
 use super::cut::{CutError, Sweeper};
 use super::dispatch::Dispatcher;
 use super::handle::{CutJob, Job};
+use super::node::IngestRules;
 use super::outcome::Failure;
 use super::read;
 use super::recover::{RecoverError, recover};
@@ -28,8 +29,10 @@ use crate::edge::{
     Admission, Answer, Connections, EdgeLimits, RenderJob, Router, StatsRequest, WriteHandler, accept_loop,
 };
 use crate::head::TimeWindows;
+use crate::limits::{NodeLimits, ShardLimits};
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
+use crate::relabel::{RelabelMetrics, Rewriter};
 use crate::rt::{
     Listener, Native, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout,
 };
@@ -57,6 +60,9 @@ pub struct ShardSeed {
     pub budget: HeadBudget,
     pub limits: EdgeLimits,
     pub inflight_bytes_max: usize,
+    pub rules: IngestRules,
+    pub node_limits: Arc<NodeLimits>,
+    pub relabel_metrics: RelabelMetrics,
     pub outbox: Outbox<WriteBatch>,
     pub inbox: Inbox<WriteBatch>,
     pub sockets: Vec<OwnedFd>,
@@ -87,12 +93,22 @@ pub enum Control {
 pub async fn run_shard(seed: ShardSeed) {
     let ShardSeed { index, count, directory, ring_bytes, hasher, metrics: families, state, .. } = seed;
     let shard_metrics = families.shard(index);
-    let admission = Admission::new(seed.inflight_bytes_max, shard_metrics.inflight_bytes.clone());
+    let inflight_bytes = shard_metrics.inflight_bytes.clone();
+    let memory = Arc::clone(seed.node_limits.memory());
+    let admission = Admission::new(seed.inflight_bytes_max, inflight_bytes, memory);
     let connections_gauge = shard_metrics.connections.clone();
     let place = ShardPlace { index, count };
+    let rewriter = Rewriter::new(
+        seed.rules.relabel,
+        seed.rules.tenant_label,
+        hasher.clone(),
+        &seed.relabel_metrics,
+        index,
+    );
+    let limits = ShardLimits::new(seed.node_limits, index);
     let shard = Shard::new(Native, place, hasher, shard_metrics, state.clone(), seed.budget, seed.windows);
     let shard = Rc::new(shard);
-    let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox));
+    let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox, limits, rewriter));
     let (stop_sender, stop) = oneshot::channel::<()>();
     let stop = stop.map(|_| ()).boxed_local().shared();
     let connections = Connections::new(connections_gauge, stop, seed.limits.receive_timeout);
@@ -115,7 +131,7 @@ pub async fn run_shard(seed: ShardSeed) {
     spawn_critical("receive", receive_loop(Rc::clone(&shard), seed.inbox));
     let jobs = Rc::new(Jobs {
         shard: Rc::clone(&shard),
-        dispatcher,
+        dispatcher: Rc::clone(&dispatcher),
         reads: Rc::default(),
         sweeper: OnceCell::new(),
     });
@@ -137,6 +153,9 @@ pub async fn run_shard(seed: ShardSeed) {
     spawn_critical("chunk log", async move { chunks.watch().await });
     let watching = Rc::clone(&checkpointer);
     spawn_critical("checkpoint", async move { watching.watch().await });
+    // Before the first write is taken, limits on series have to know what is there.
+    let recovered = shard.head.borrow().tenants();
+    dispatcher.limits().tell_series(recovered.into_iter().map(|tenant| (tenant.name, tenant.series)));
     shard.set_state(ShardState::Serving);
 
     let mut stop_sender = Some(stop_sender);
@@ -371,6 +390,7 @@ async fn heartbeat(
         shard.metrics.queries_queued.set(jobs.len() as i64);
         families.set_nudges(nudge_count());
         let now = shard.head.borrow().tenants();
+        dispatcher.limits().tell_series(now.iter().map(|tenant| (Arc::clone(&tenant.name), tenant.series)));
         for tenant in now {
             tenants.set(&families, tenant.name, i64::from(tenant.series));
         }

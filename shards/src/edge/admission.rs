@@ -1,18 +1,21 @@
-//! How many bytes of write requests are in memory, and how many may be.
+//! How many bytes of write requests are in memory, and how many may be; and whether the process has memory for any.
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use prometheus::IntGauge;
 
 use super::status::WriteError;
 use crate::core::Held;
+use crate::limits::{MemoryLevel, MemoryLimit};
 
 /// Counts bytes of requests in progress on one shard.
 pub struct Admission {
     bytes_max: usize,
     bytes: Cell<usize>,
     gauge: IntGauge,
+    memory: Arc<MemoryLimit>,
 }
 
 /// Bytes that are counted until this is dropped.
@@ -23,13 +26,23 @@ pub struct Permit {
 
 impl Admission {
     /// Nothing is in progress.
-    pub fn new(bytes_max: usize, gauge: IntGauge) -> Rc<Admission> {
-        Rc::new(Admission { bytes_max, bytes: Cell::new(0), gauge })
+    pub fn new(bytes_max: usize, gauge: IntGauge, memory: Arc<MemoryLimit>) -> Rc<Admission> {
+        Rc::new(Admission { bytes_max, bytes: Cell::new(0), gauge, memory })
     }
 
-    /// Begins to count a request.
-    pub fn enter(self: &Rc<Admission>) -> Permit {
-        Permit { admission: Rc::clone(self), bytes: 0 }
+    /// Begins to count a request, before anything of its body is read.
+    ///
+    /// # Errors
+    /// When the process uses more memory than it may, whatever for.
+    pub fn enter(self: &Rc<Admission>) -> Result<Permit, WriteError> {
+        if self.memory.level() == MemoryLevel::Over {
+            self.memory.refused.inc();
+            return Err(WriteError::Memory {
+                used_bytes: self.memory.used_bytes(),
+                bytes_max: self.memory.bytes_max(),
+            });
+        }
+        Ok(Permit { admission: Rc::clone(self), bytes: 0 })
     }
 }
 
@@ -60,18 +73,37 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
+    fn memory(bytes_max: u64) -> Arc<MemoryLimit> {
+        let used = IntGauge::new("used", "bytes").unwrap();
+        let refused = prometheus::IntCounter::new("refused", "requests").unwrap();
+        Arc::new(MemoryLimit::new(bytes_max, used, refused))
+    }
+
+    #[test]
+    fn nobody_enters_while_the_process_is_over_its_memory() {
+        let memory = memory(1000);
+        let admission =
+            Admission::new(100, IntGauge::new("bytes", "in progress").unwrap(), Arc::clone(&memory));
+        memory.set_used(1001);
+        let error = admission.enter().err().unwrap();
+        assert!(matches!(error, WriteError::Memory { used_bytes: 1001, bytes_max: 1000 }));
+        assert_eq!(memory.refused.get(), 1);
+        memory.set_used(1000);
+        assert!(admission.enter().is_ok());
+    }
+
     #[test]
     fn bytes_are_counted_while_the_request_lives() {
         let gauge = IntGauge::new("bytes", "in progress").unwrap();
-        let admission = Admission::new(100, gauge.clone());
-        let mut first = admission.enter();
+        let admission = Admission::new(100, gauge.clone(), memory(0));
+        let mut first = admission.enter().unwrap();
         first.grow(1000).unwrap();
-        let mut second = admission.enter();
+        let mut second = admission.enter().unwrap();
         assert!(matches!(second.grow(1), Err(WriteError::Busy { inflight_bytes: 1000 })));
         drop(first);
         second.grow(60).unwrap();
-        assert!(admission.enter().grow(41).is_err());
-        admission.enter().grow(40).unwrap();
+        assert!(admission.enter().unwrap().grow(41).is_err());
+        admission.enter().unwrap().grow(40).unwrap();
         assert_eq!(gauge.get(), 60);
         drop(second);
         assert_eq!(gauge.get(), 0);

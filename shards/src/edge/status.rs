@@ -9,6 +9,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::core::{Failure, Outcome, Reason};
+use crate::limits::{GateError, RequestLimitError};
+use crate::relabel::RewriteError;
 use crate::wire::{Form, SnappyError, WireError, ZstdError};
 
 /// Why a write request was not, or not wholly, stored.
@@ -70,6 +72,23 @@ pub enum WriteError {
         /// Bytes in memory.
         inflight_bytes: usize,
     },
+    /// The process uses more memory than it may.
+    #[error("the process uses {used_bytes} bytes of memory, more than the {bytes_max} that it may")]
+    Memory {
+        /// What it uses.
+        used_bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The write gate is full.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The request is over a limit of its tenant.
+    #[error(transparent)]
+    Limit(#[from] RequestLimitError),
+    /// The request cannot be relabelled, or not be split by tenant.
+    #[error(transparent)]
+    Rewrite(#[from] RewriteError),
     /// Some samples could not be taken for now.
     #[error("{}", failure_text(*failure))]
     Failed {
@@ -88,6 +107,9 @@ pub enum WriteError {
 
 /// The longest tenant name in bytes.
 pub const TENANT_BYTES_MAX: usize = 255;
+
+/// However long a limit asks for, a sender comes back to look.
+const RETRY_SECONDS_MAX: u32 = 60;
 
 /// How much of a request is stored and durable, whether by this request or by an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +186,21 @@ impl Answer {
                 | WireError::OtherVersion { .. },
             ) => (StatusCode::BAD_REQUEST, None),
             WriteError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
+            WriteError::Memory { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
+            WriteError::Gate(GateError::TooManyWait | GateError::Timeout) => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some(1))
+            }
+            WriteError::Limit(
+                RequestLimitError::Bytes { .. }
+                | RequestLimitError::Series { .. }
+                | RequestLimitError::Samples { .. },
+            ) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            WriteError::Limit(RequestLimitError::Rate { wait, .. }) => {
+                (StatusCode::TOO_MANY_REQUESTS, Some(retry_seconds(*wait)))
+            }
+            WriteError::Rewrite(RewriteError::TooLarge { .. } | RewriteError::TooManyTenants) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, None)
+            }
             WriteError::Failed { failure } => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some(match failure {
@@ -176,16 +213,7 @@ impl Answer {
                     Failure::HeadFull | Failure::HeadMemory | Failure::DiskFull => 30,
                 }),
             ),
-            // The head's refusals are 409 in Thanos Receive. It has no native-histogram refusal; the sender
-            // must not retry one, so 4xx.
-            WriteError::Refused { outcome, form: Form::RemoteWrite1 }
-                if outcome.refused[Reason::Histogram as usize] > 0 =>
-            {
-                (StatusCode::BAD_REQUEST, None)
-            }
-            WriteError::Refused { form: Form::RemoteWrite1, .. } => (StatusCode::CONFLICT, None),
-            // "Receivers MUST return 400 for write requests that contain any invalid samples."
-            WriteError::Refused { form: Form::RemoteWrite2, .. } => (StatusCode::BAD_REQUEST, None),
+            WriteError::Refused { outcome, form } => refused_status(outcome, *form),
         };
         Answer { status, text: error.to_string(), retry_after_seconds, written: None }
     }
@@ -204,6 +232,29 @@ impl Answer {
         }
         Answer::success(written, form)
     }
+}
+
+/// What may succeed later comes first: a request of which a part may be sent again is one that may be. The head's
+/// refusals are 409 in Thanos Receive, its head series limit is 429. It has no refusal of native histograms; the sender
+/// must not retry one, so 4xx.
+fn refused_status(outcome: &Outcome, form: Form) -> (StatusCode, Option<u32>) {
+    let has = |reason: Reason| outcome.refused[reason as usize] > 0;
+    if has(Reason::MemoryLimit) {
+        (StatusCode::SERVICE_UNAVAILABLE, Some(5))
+    } else if has(Reason::SeriesLimit) {
+        (StatusCode::TOO_MANY_REQUESTS, Some(5))
+    } else if form == Form::RemoteWrite2 || has(Reason::Histogram) || has(Reason::Tenant) {
+        // Remote write 2.0 has 400 for whatever is refused for good.
+        (StatusCode::BAD_REQUEST, None)
+    } else {
+        (StatusCode::CONFLICT, None)
+    }
+}
+
+/// Whole seconds, so that a repeat does not come too early.
+fn retry_seconds(wait: Duration) -> u32 {
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+    seconds.saturating_add(u32::from(wait.subsec_nanos() > 0)).clamp(1, RETRY_SECONDS_MAX)
 }
 
 fn failure_text(failure: Failure) -> &'static str {
@@ -253,6 +304,8 @@ fn counts_text(outcome: &Outcome) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::core::Refusal;
     use crate::wire::LabelError;
@@ -290,6 +343,24 @@ mod tests {
             assert_eq!(status(WriteError::Wire(error)), (code, None), "{error:?}");
         }
         assert_eq!(status(WriteError::Busy { inflight_bytes: 1 }), (503, Some(1)));
+        assert_eq!(status(WriteError::Memory { used_bytes: 2, bytes_max: 1 }), (503, Some(5)));
+        assert_eq!(status(WriteError::Gate(GateError::Timeout)), (503, Some(1)));
+        assert_eq!(status(WriteError::Gate(GateError::TooManyWait)), (503, Some(1)));
+        let tenant: Arc<str> = "t".into();
+        let limit = RequestLimitError::Bytes { tenant: Arc::clone(&tenant), bytes: 2, bytes_max: 1 };
+        assert_eq!(status(WriteError::Limit(limit)), (413, None));
+        let limit = RequestLimitError::Series { tenant: Arc::clone(&tenant), series: 2, series_max: 1 };
+        assert_eq!(status(WriteError::Limit(limit)), (413, None));
+        let limit = RequestLimitError::Samples { tenant: Arc::clone(&tenant), samples: 2, samples_max: 1 };
+        assert_eq!(status(WriteError::Limit(limit)), (413, None));
+        for (wait, seconds) in
+            [(Duration::from_millis(1), 1), (Duration::from_millis(2001), 3), (Duration::MAX, 60)]
+        {
+            let limit = RequestLimitError::Rate { tenant: Arc::clone(&tenant), per_second: 1, wait };
+            assert_eq!(status(WriteError::Limit(limit)), (429, Some(seconds)));
+        }
+        assert_eq!(status(WriteError::Rewrite(RewriteError::TooLarge { bytes_max: 1 })), (413, None));
+        assert_eq!(status(WriteError::Rewrite(RewriteError::TooManyTenants)), (413, None));
         for (failure, seconds) in [
             (Failure::QueueFull, 1),
             (Failure::RingFull, 5),
@@ -311,6 +382,8 @@ mod tests {
             (Reason::TooFarAhead, 409),
             (Reason::InvalidLabels, 409),
             (Reason::Histogram, 400),
+            (Reason::Tenant, 400),
+            (Reason::LabelLimit, 409),
         ] {
             for (form, code) in [(Form::RemoteWrite1, code), (Form::RemoteWrite2, 400)] {
                 let mut outcome = Outcome::default();
@@ -334,6 +407,18 @@ mod tests {
             let answer = Answer::of_outcome(outcome, form);
             assert_eq!((answer.status.as_u16(), answer.text.as_str()), (status, ""));
             assert_eq!(answer.written, Some(Written { samples: 3, histograms: 4, exemplars: 5 }));
+        }
+    }
+
+    #[test]
+    fn new_series_that_a_limit_refused_may_be_sent_again() {
+        for (reason, code) in [(Reason::SeriesLimit, 429), (Reason::MemoryLimit, 503)] {
+            let mut outcome = Outcome::default();
+            outcome.refused[reason as usize] = 1;
+            outcome.refused[Reason::Histogram as usize] = 1;
+            outcome.refused[Reason::Conflict as usize] = 1;
+            let answer = Answer::of_outcome(outcome, Form::RemoteWrite2);
+            assert_eq!((answer.status.as_u16(), answer.retry_after_seconds), (code, Some(5)), "{reason:?}");
         }
     }
 

@@ -16,6 +16,7 @@ use super::content::{Encoding, negotiate};
 use super::head_stats::StatsQuery;
 use super::status::{Answer, TENANT_BYTES_MAX, WriteError};
 use crate::core::{Dispatcher, Held, StatsScope};
+use crate::limits::{GateError, GateTicket, TenantLimits};
 use crate::metrics::HttpMetrics;
 use crate::rt::{Pacer, monotonic_now, timeout};
 use crate::wire::{Decoder, Skimmed, SnappyError, Unzstd, decompress};
@@ -109,25 +110,37 @@ impl WriteHandler {
         B::Error: std::fmt::Display,
     {
         let (form, encoding) = negotiate(headers)?;
-        let mut permit = self.admission.enter();
         let limit = self.limits.receive_timeout;
+        let _ticket = self.gate_ticket().await?;
+        let tenant_limits = self.dispatcher.limits().tenant(tenant);
+        if let Some(announced_bytes) = announced_bytes(headers) {
+            tenant_limits.check_bytes(announced_bytes as u64)?;
+        }
+        let mut permit = self.admission.enter()?;
         let compressed = timeout(limit, self.read(headers, body, &mut permit))
             .await
             .ok_or(WriteError::BodyTimeout { limit })??;
         *body_bytes = compressed.len();
         let decoded = match encoding {
-            Encoding::Snappy => self.unsnappy(&compressed, &mut permit)?,
+            Encoding::Snappy => self.unsnappy(&compressed, &tenant_limits, &mut permit)?,
             Encoding::Zstd => self.unzstd(&compressed, &mut permit).await?,
         };
+        tenant_limits.check_bytes(decoded.len() as u64)?;
         drop(compressed);
         let decoder = Decoder::new(form, self.limits.decoded_bytes_max);
         let (skimmed, outcome) = self.dispatcher.write(tenant, decoded, decoder, permit).await?;
         Ok((skimmed, Answer::of_outcome(outcome, form)))
     }
 
-    fn unsnappy(&self, compressed: &[u8], permit: &mut Permit) -> Result<Vec<u8>, WriteError> {
+    fn unsnappy(
+        &self,
+        compressed: &[u8],
+        tenant_limits: &TenantLimits,
+        permit: &mut Permit,
+    ) -> Result<Vec<u8>, WriteError> {
         let bytes_max = self.limits.decoded_bytes_max;
         let decoded_bytes = snap::raw::decompress_len(compressed).map_err(SnappyError::from)?;
+        tenant_limits.check_bytes(decoded_bytes as u64)?;
         permit.grow(decoded_bytes.min(bytes_max))?;
         let mut decoded = self.dispatcher.spare_body();
         decompress(compressed, bytes_max, &mut decoded)?;
@@ -152,6 +165,16 @@ impl WriteHandler {
         }
     }
 
+    /// Waits for the write gate, if there is one.
+    async fn gate_ticket(&self) -> Result<Option<GateTicket>, WriteError> {
+        let limits = self.dispatcher.limits();
+        let Some(gate) = limits.gate() else { return Ok(None) };
+        let began = monotonic_now();
+        let entered = timeout(self.limits.receive_timeout, gate.enter()).await;
+        limits.metrics().gate_seconds.observe((monotonic_now() - began).as_secs_f64());
+        Ok(Some(entered.unwrap_or(Err(GateError::Timeout))?))
+    }
+
     /// The whole body. Its bytes are counted as they come: what a sender only announces takes no memory yet.
     async fn read<B>(
         &self,
@@ -164,8 +187,7 @@ impl WriteHandler {
         B::Error: std::fmt::Display,
     {
         let bytes_max = self.limits.body_bytes_max;
-        let announced: Option<usize> =
-            headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let announced = announced_bytes(headers);
         if announced.is_some_and(|bytes| bytes > bytes_max) {
             return Err(WriteError::BodyTooLarge { bytes_max });
         }
@@ -213,6 +235,11 @@ impl WriteHandler {
         let tenant = value.to_str().map_err(|_| wrong())?;
         if is_tenant_name(tenant) { Ok(Some(tenant)) } else { Err(wrong()) }
     }
+}
+
+/// What a request says of its size.
+fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Counts a request until it is dropped, also when its sender goes away.

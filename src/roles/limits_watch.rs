@@ -1,0 +1,97 @@
+//! The thread that looks at the file of limits and at the memory of the process, and tells the ingest plane.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use annulus_shards::limits::{MemoryLevel, NodeLimits};
+
+use crate::flags::LimitsFile;
+use crate::host;
+
+/// How often the memory is looked at. At some GB per second it cannot grow by more than a small machine has left
+/// above the limit.
+const MEMORY_LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The running thread, until it is dropped.
+pub struct LimitsWatch {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LimitsWatch {
+    /// Begins to look.
+    pub fn start(limits: Arc<NodeLimits>, file: Option<(LimitsFile, Duration)>) -> io::Result<LimitsWatch> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let watch = move || {
+            let mut file = file.map(|(file, interval)| (file, interval, Instant::now()));
+            while !stopped.load(Ordering::Relaxed) {
+                look_at_memory(&limits);
+                if let Some((file, interval, looked)) = &mut file
+                    && looked.elapsed() >= *interval
+                {
+                    *looked = Instant::now();
+                    look_at_file(&limits, file);
+                }
+                std::thread::park_timeout(MEMORY_LOOK_INTERVAL);
+            }
+        };
+        let thread = std::thread::Builder::new().name("limits".to_owned()).spawn(watch)?;
+        Ok(LimitsWatch { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for LimitsWatch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+fn look_at_memory(limits: &NodeLimits) {
+    let Some(used_bytes) = host::own_memory_bytes() else { return };
+    let Some((before, after)) = limits.memory().set_used(used_bytes) else { return };
+    let limit_bytes = limits.memory().bytes_max();
+    match after {
+        MemoryLevel::Over => {
+            tracing::error!(used_bytes, limit_bytes, "over the memory limit: writes are answered with 503");
+        }
+        MemoryLevel::Tight if before == MemoryLevel::Ample => {
+            tracing::warn!(used_bytes, limit_bytes, "near the memory limit: new series are refused");
+        }
+        MemoryLevel::Tight => {
+            tracing::warn!(
+                used_bytes,
+                limit_bytes,
+                "samples of known series are taken again, new series not yet"
+            );
+        }
+        MemoryLevel::Ample => {
+            tracing::info!(used_bytes, limit_bytes, "there is memory again: everything is taken");
+        }
+    }
+}
+
+fn look_at_file(limits: &NodeLimits, file: &mut LimitsFile) {
+    match file.look() {
+        None => {}
+        Some(Ok(config)) => {
+            for warning in &config.warnings {
+                tracing::warn!("{warning}");
+            }
+            limits.replace(config);
+            limits.metrics().reloads.inc();
+            tracing::info!("other limits are in effect");
+        }
+        Some(Err(reason)) => {
+            limits.metrics().reload_errors.inc();
+            tracing::error!(reason, "the limits file cannot be used; the limits before it stay in effect");
+        }
+    }
+}
