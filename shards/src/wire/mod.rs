@@ -1,6 +1,7 @@
 //! Remote write as it comes in: snappy, the skim of the protobuf, the keys of series.
 
 mod extras;
+mod histogram;
 mod key;
 mod labels;
 mod proto;
@@ -8,6 +9,7 @@ mod skim;
 mod snappy;
 
 pub use extras::{BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow};
+pub use histogram::{BUCKETS_MAX, HISTOGRAM_BYTES_MAX, HistogramMessageError, parse_histogram};
 pub use key::{SeriesHasher, TenantHasher};
 pub use labels::{
     LABEL_BYTES_MAX, LabelError, LabelPairs, SERIES_BYTES_MAX, canonical_label_bytes, parse_labels,

@@ -178,6 +178,15 @@ impl<'a> Reader<'a> {
         Ok(Some(Field { number, value, start, end: self.base + self.position }))
     }
 
+    /// The next number of a packed field, or `None` at its end.
+    #[inline]
+    pub fn packed(&mut self) -> Result<Option<u64>, WireError> {
+        if self.position == self.bytes.len() {
+            return Ok(None);
+        }
+        self.varint().map(Some)
+    }
+
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let bytes = self.take(N as u64)?;
