@@ -8,7 +8,7 @@ use futures::channel::oneshot;
 
 use super::batch::{Part, WriteBatch, split};
 use super::extras::{canonicalize, split_extras};
-use super::outcome::{Failure, Outcome, Reason, Refusal};
+use super::outcome::{Failure, Outcome};
 use super::shard::Shard;
 use crate::edge::WriteError;
 use crate::mesh::Outbox;
@@ -125,12 +125,7 @@ impl Dispatcher {
             // An error in sending means that the sender of the request has gone.
             let _ = reply.send(outcome);
         });
-        let mut outcome = outcome.await.unwrap_or_else(|_| Outcome::failed(Failure::Stopping));
-        if skimmed.histogram_count > 0 {
-            let refused = Outcome::refused(Reason::Histogram, skimmed.histogram_count, Refusal::Histogram);
-            self.shard.metrics.refused[Reason::Histogram as usize].inc_by(skimmed.histogram_count);
-            outcome.merge(&refused);
-        }
+        let outcome = outcome.await.unwrap_or_else(|_| Outcome::failed(Failure::Stopping));
         Ok((skimmed, outcome))
     }
 

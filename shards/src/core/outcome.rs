@@ -1,7 +1,7 @@
 //! What became of the rows of a write request.
 
 use crate::head::AppendError;
-use crate::wire::LabelError;
+use crate::wire::{HistogramMessageError, HistogramRow, LabelError};
 
 /// Why a shard could take none of a batch's remaining rows; the sender is to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub enum Reason {
     TooFarAhead,
     /// A label set that Prometheus would not send.
     InvalidLabels,
-    /// A native histogram, which this version does not store.
-    Histogram,
+    /// A native histogram that breaks a rule of Prometheus, or is too large.
+    InvalidHistogram,
 }
 
 impl Reason {
@@ -54,7 +54,7 @@ impl Reason {
         Reason::TooOld,
         Reason::TooFarAhead,
         Reason::InvalidLabels,
-        Reason::Histogram,
+        Reason::InvalidHistogram,
     ];
 
     /// The name in metrics.
@@ -65,7 +65,7 @@ impl Reason {
             Reason::TooOld => "too_old",
             Reason::TooFarAhead => "too_far_in_future",
             Reason::InvalidLabels => "invalid_labels",
-            Reason::Histogram => "native_histogram",
+            Reason::InvalidHistogram => "invalid_histogram",
         }
     }
 
@@ -77,13 +77,13 @@ impl Reason {
             Reason::TooOld => "too old sample",
             Reason::TooFarAhead => "out of bounds",
             Reason::InvalidLabels => "invalid label set",
-            Reason::Histogram => "native histograms are not supported by this version",
+            Reason::InvalidHistogram => "invalid native histogram",
         }
     }
 }
 
 /// The refusal of one sample.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The head refused it.
     #[error("series {series}: {error}")]
@@ -96,9 +96,14 @@ pub enum Refusal {
     /// Its labels are not a label set.
     #[error("{0}")]
     Labels(#[from] LabelError),
-    /// A native histogram.
-    #[error("native histograms are not supported by this version")]
-    Histogram,
+    /// It is a native histogram that breaks a rule.
+    #[error("series {series}: {error}")]
+    Histogram {
+        /// The series as `{name="value", …}`.
+        series: String,
+        /// Which rule.
+        error: HistogramMessageError,
+    },
 }
 
 /// Counts of one batch, or of a whole request.
@@ -108,6 +113,10 @@ pub struct Outcome {
     pub written: u64,
     /// Samples that were stored before, bit for bit: a sender's retry.
     pub repeated: u64,
+    /// Native histograms that are stored and durable, or were before.
+    pub histograms_written: u64,
+    /// Exemplars that are stored and durable, or were before.
+    pub exemplars_written: u64,
     /// Samples refused for good, by [`Reason`].
     pub refused: [u64; Reason::ALL.len()],
     /// The first refusal, for the answer's text.
@@ -118,6 +127,8 @@ pub struct Outcome {
     pub failure: Option<Failure>,
     /// Rows that wait for a closed chunk to be read; empty when the batch is applied.
     pub unread: Vec<(crate::wire::Row, crate::chunklog::ChunkPlace)>,
+    /// Histograms that wait likewise.
+    pub unread_histograms: Vec<(HistogramRow, crate::chunklog::ChunkPlace)>,
     /// Rows whose labels came in another encoding than the canonical one; their owner may be another shard.
     pub rekey: Vec<crate::wire::Row>,
 }
@@ -143,6 +154,11 @@ impl Outcome {
         }
     }
 
+    /// Whether anything waits for a closed chunk to be read.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty() || !self.unread_histograms.is_empty()
+    }
+
     /// How many samples were refused for good.
     pub fn refused_count(&self) -> u64 {
         self.refused.iter().sum()
@@ -152,6 +168,8 @@ impl Outcome {
     pub fn merge(&mut self, other: &Outcome) {
         self.written += other.written;
         self.repeated += other.repeated;
+        self.histograms_written += other.histograms_written;
+        self.exemplars_written += other.exemplars_written;
         self.failed += other.failed;
         for (sum, count) in self.refused.iter_mut().zip(other.refused) {
             *sum += count;
@@ -170,6 +188,7 @@ impl Reason {
             AppendError::Conflict { .. } => Reason::Conflict,
             AppendError::TooOld { .. } => Reason::TooOld,
             AppendError::TooFarAhead { .. } => Reason::TooFarAhead,
+            AppendError::Shape { .. } => Reason::InvalidHistogram,
         }
     }
 }

@@ -125,9 +125,8 @@ impl Answer {
                     Failure::HeadFull | Failure::HeadMemory | Failure::DiskFull => 30,
                 }),
             ),
-            // The head's refusals are 409 in Thanos Receive. It has no native-histogram refusal; the sender
-            // must not retry one, so 4xx.
-            WriteError::Refused { outcome } if outcome.refused[Reason::Histogram as usize] > 0 => {
+            // The head's refusals are 409 in Thanos Receive; an invalid histogram is 400 as in Prometheus.
+            WriteError::Refused { outcome } if outcome.refused[Reason::InvalidHistogram as usize] > 0 => {
                 (StatusCode::BAD_REQUEST, None)
             }
             WriteError::Refused { .. } => (StatusCode::CONFLICT, None),
@@ -221,7 +220,7 @@ mod tests {
             (Reason::TooOld, 409),
             (Reason::TooFarAhead, 409),
             (Reason::InvalidLabels, 409),
-            (Reason::Histogram, 400),
+            (Reason::InvalidHistogram, 400),
         ] {
             let mut outcome = Outcome::default();
             outcome.refused[reason as usize] = 1;

@@ -297,23 +297,6 @@ fn large_labels_are_parsed_once_for_all_samples_of_a_series() {
 }
 
 #[test]
-fn refused_histograms_are_counted() {
-    needs_io_uring!();
-    let temp = tempfile::tempdir().unwrap();
-    let node = start(config(temp.path()));
-    let mut series = canonical_label_bytes(&[("__name__", "up")]);
-    series.extend([0x22, 0, 0x22, 0]);
-    let mut body = vec![0x0a];
-    put_varint(&mut body, series.len() as u64);
-    body.extend(series);
-    assert_eq!(write(&node, body), 400);
-    let metrics = http(&node, "GET /metrics HTTP/1.1", b"");
-    let refused = r#"annulus_ingest_samples_refused_total{reason="native_histogram"} 2"#;
-    assert!(metrics.contains(refused), "{metrics}");
-    node.stop(Duration::from_secs(5)).unwrap();
-}
-
-#[test]
 fn series_count_against_the_memory_of_the_head() {
     needs_io_uring!();
     let temp = tempfile::tempdir().unwrap();
