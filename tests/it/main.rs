@@ -14,6 +14,7 @@ mod prometheus;
 mod proxy;
 mod queries;
 mod refusals;
+mod remote_write_2;
 mod start;
 mod support;
 mod times;

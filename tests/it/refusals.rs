@@ -204,12 +204,12 @@ fn other_methods_and_versions_are_told_so() {
     let address = server.addresses.write;
     assert_eq!(get(address, "/api/v1/receive").unwrap().status, 405);
     assert_eq!(get(address, "/no/such/path").unwrap().status, 404);
-    let version_2 = [
-        ("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+    let version_3 = [
+        ("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v3.Request"),
         ("Content-Encoding", "snappy"),
-        ("X-Prometheus-Remote-Write-Version", "2.0.0"),
+        ("X-Prometheus-Remote-Write-Version", "3.0.0"),
     ];
-    let response = Client::new(address).send("POST", "/api/v1/receive", &version_2, b"\0").unwrap();
+    let response = Client::new(address).send("POST", "/api/v1/receive", &version_3, b"\0").unwrap();
     assert_eq!(response.status, 415, "{}", response.text());
 }
 

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use futures::channel::oneshot;
 
 use super::batch::{Part, WriteBatch, split};
-use super::extras::{canonicalize, split_extras};
-use super::outcome::{Failure, Outcome};
+use super::extras::{Canonicalizer, split_extras};
+use super::outcome::{Failure, Outcome, Reason, Refusal};
 use super::shard::Shard;
 use crate::edge::WriteError;
 use crate::mesh::Outbox;
 use crate::rt::{Pacer, spawn_critical};
-use crate::wire::{Extras, Row, Skimmed, Skimmer, TenantHasher, canonical_label_bytes, parse_labels};
+use crate::wire::{Decoder, Extras, Row, Skimmed, TenantHasher, canonical_label_bytes, parse_labels};
 
 /// Bodies whose memory is kept for the next request, per shard.
 const SPARE_BODIES_MAX: usize = 16;
@@ -23,9 +23,6 @@ const SPARE_BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a body that are skimmed between two looks at the clock: some 200 µs.
 const UNIT_BODY_BYTES: usize = 512 << 10;
-
-/// Bytes that a sample of a usual request takes with its series' labels, or a little less.
-const BODY_BYTES_PER_ROW: usize = 256;
 
 /// Memory of a row, which exists twice while rows are sorted by their owners.
 const ROW_BYTES: usize = 2 * size_of::<Row>();
@@ -86,7 +83,7 @@ impl Dispatcher {
         }
     }
 
-    /// Writes a decoded prometheus.WriteRequest. Returns when what was taken is durable.
+    /// Writes a decompressed request of the decoder's form. Returns when what was taken is durable.
     ///
     /// A sender that hangs up does not end the work, whose memory is in use until the shards are done; `held`, which
     /// accounts for it, is dropped with it.
@@ -97,25 +94,32 @@ impl Dispatcher {
         self: &Rc<Self>,
         tenant: &str,
         mut body: Vec<u8>,
+        mut decoder: Decoder,
         mut held: impl Held,
     ) -> Result<(Skimmed, Outcome), WriteError> {
         let (tenant, hasher) = self.tenant(tenant);
         let mut pacer = Pacer::default();
-        let mut rows = Vec::with_capacity(body.len() / BODY_BYTES_PER_ROW);
-        held.grow(rows.capacity() * ROW_BYTES)?;
-        let mut skimmer = Skimmer::default();
+        let mut rows = Vec::with_capacity(body.len() / decoder.bytes_per_row());
+        let mut held_bytes = rows.capacity() * ROW_BYTES;
+        held.grow(held_bytes)?;
         loop {
-            let capacity_before = rows.capacity();
-            let is_done = skimmer.run(&body, &hasher, &mut rows, UNIT_BODY_BYTES)?;
-            held.grow((rows.capacity() - capacity_before) * ROW_BYTES)?;
+            let is_done = decoder.run(&body, &hasher, &mut rows, UNIT_BODY_BYTES)?;
+            let bytes = rows.capacity() * ROW_BYTES + decoder.memory_bytes();
+            // What takes memory only grows until the end.
+            held.grow(bytes - held_bytes)?;
+            held_bytes = bytes;
             if is_done {
                 break;
             }
             pacer.pace().await;
         }
-        let (skimmed, mut extras) = skimmer.finish(&mut body);
+        let (mut skimmed, mut extras) = decoder.finish(&mut body);
         if !extras.is_empty() {
-            canonicalize(&mut extras, &mut body, &hasher);
+            let (mut walk, bytes_before) = (Canonicalizer::default(), body.len());
+            while !walk.run(&mut extras, &mut body, &hasher) {
+                pacer.pace().await;
+            }
+            held.grow(body.len() - bytes_before)?;
         }
         let (reply, outcome) = oneshot::channel();
         let dispatcher = Rc::clone(self);
@@ -125,7 +129,13 @@ impl Dispatcher {
             // An error in sending means that the sender of the request has gone.
             let _ = reply.send(outcome);
         });
-        let outcome = outcome.await.unwrap_or_else(|_| Outcome::failed(Failure::Stopping));
+        let mut outcome = outcome.await.unwrap_or_else(|_| Outcome::failed(Failure::Stopping));
+        if let Some(error) = skimmed.first_refusal.take() {
+            let refused =
+                Outcome::refused(Reason::InvalidLabels, skimmed.refused_count, Refusal::Labels(error));
+            self.shard.metrics.refused[Reason::InvalidLabels as usize].inc_by(skimmed.refused_count);
+            outcome.merge(&refused);
+        }
         Ok((skimmed, outcome))
     }
 
@@ -269,7 +279,7 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::rt::Native;
     use crate::rt::{allowed_cpus, preflight, sleep, spawn, spawn_shard, timeout};
-    use crate::wire::SeriesHasher;
+    use crate::wire::{Form, SeriesHasher};
 
     #[test]
     fn labels_in_another_encoding_are_taken_over_once_per_series() {
@@ -331,7 +341,8 @@ mod tests {
             body.extend([0x12, 0]);
             body[1] = body.len() as u8 - 2;
             let held = Rc::new(());
-            let write = dispatcher.write("t", body, Counted(Rc::clone(&held)));
+            let decoder = Decoder::new(Form::RemoteWrite1, body.len());
+            let write = dispatcher.write("t", body, decoder, Counted(Rc::clone(&held)));
             // Nothing commits yet, so the request waits until its sender loses patience.
             assert!(timeout(Duration::from_millis(20), write).await.is_none());
             assert_eq!((pending.get(), Rc::strong_count(&held)), (1, 2));

@@ -3,47 +3,78 @@
 use crate::head::SeriesKey;
 use crate::wire::{BodyRange, Extras, TenantHasher, canonical_label_bytes, parse_labels};
 
+/// Bytes of labels that are looked at in one step: some 100 µs.
+const STEP_LABEL_BYTES: usize = 64 << 10;
+
+/// What a row costs at least, in bytes of labels.
+const ROW_COST_BYTES: usize = 64;
+
 /// Gives every label set its canonical encoding and the key of that, so that each row goes straight to its owner. What
 /// has labels that are none keeps them, and is refused by whoever gets it.
-pub fn canonicalize(extras: &mut Extras, body: &mut Vec<u8>, hasher: &TenantHasher) {
-    let mut canonical = Canonical { body, hasher, last: None };
-    for row in &mut extras.histograms {
-        (row.labels, row.key) = canonical.of(row.labels, row.key);
-    }
-    for row in &mut extras.exemplars {
-        (row.series_labels, row.key) = canonical.of(row.series_labels, row.key);
-    }
-}
-
-struct Canonical<'a> {
-    body: &'a mut Vec<u8>,
-    hasher: &'a TenantHasher,
+#[derive(Default)]
+pub struct Canonicalizer {
+    histograms_done: usize,
+    exemplars_done: usize,
     /// The labels that were looked at last, and what came of them: the rows of a series follow each other.
     last: Option<(BodyRange, (BodyRange, SeriesKey))>,
 }
 
-impl Canonical<'_> {
-    fn of(&mut self, range: BodyRange, key: SeriesKey) -> (BodyRange, SeriesKey) {
+impl Canonicalizer {
+    /// Goes on for one step. Answers whether all rows are done.
+    pub fn run(&mut self, extras: &mut Extras, body: &mut Vec<u8>, hasher: &TenantHasher) -> bool {
+        let mut cost_bytes = 0;
+        for row in &mut extras.histograms[self.histograms_done..] {
+            if cost_bytes >= STEP_LABEL_BYTES {
+                return false;
+            }
+            (row.labels, row.key) = self.of((row.labels, row.key), body, hasher, &mut cost_bytes);
+            self.histograms_done += 1;
+        }
+        for row in &mut extras.exemplars[self.exemplars_done..] {
+            if cost_bytes >= STEP_LABEL_BYTES {
+                return false;
+            }
+            (row.series_labels, row.key) =
+                self.of((row.series_labels, row.key), body, hasher, &mut cost_bytes);
+            self.exemplars_done += 1;
+        }
+        true
+    }
+
+    fn of(
+        &mut self,
+        given: (BodyRange, SeriesKey),
+        body: &mut Vec<u8>,
+        hasher: &TenantHasher,
+        cost_bytes: &mut usize,
+    ) -> (BodyRange, SeriesKey) {
+        *cost_bytes += ROW_COST_BYTES;
+        let (range, _) = given;
         if let Some((_, canonical)) = self.last.filter(|(last, _)| *last == range) {
             return canonical;
         }
-        let canonical = self.make(range).unwrap_or((range, key));
+        *cost_bytes += range.len as usize;
+        let canonical = make_canonical(range, body, hasher).unwrap_or(given);
         self.last = Some((range, canonical));
         canonical
     }
+}
 
-    /// `None` if the labels are canonical as they are, or none at all.
-    fn make(&mut self, range: BodyRange) -> Option<(BodyRange, SeriesKey)> {
-        let label_bytes = range.of(self.body);
-        let labels = parse_labels(label_bytes).ok()?;
-        let canonical = canonical_label_bytes(&labels);
-        if canonical == label_bytes {
-            return None;
-        }
-        let (offset, len) = (u32::try_from(self.body.len()).ok()?, canonical.len() as u32);
-        self.body.extend_from_slice(&canonical);
-        Some((BodyRange { offset, len }, self.hasher.key(&canonical)))
+/// `None` if the labels are canonical as they are, or none at all.
+fn make_canonical(
+    range: BodyRange,
+    body: &mut Vec<u8>,
+    hasher: &TenantHasher,
+) -> Option<(BodyRange, SeriesKey)> {
+    let label_bytes = range.of(body);
+    let labels = parse_labels(label_bytes).ok()?;
+    let canonical = canonical_label_bytes(&labels);
+    if canonical == label_bytes {
+        return None;
     }
+    let (offset, len) = (u32::try_from(body.len()).ok()?, canonical.len() as u32);
+    body.extend_from_slice(&canonical);
+    Some((BodyRange { offset, len }, hasher.key(&canonical)))
 }
 
 /// One part for each shard; metadata is owned by its family's name.
@@ -79,7 +110,7 @@ mod tests {
         let family = BodyRange { offset: 2, len: 3 };
         let metadata = MetadataRow { kind: 1, family, help: family, unit: family };
         let mut extras = Extras { histograms: vec![row, row], metadata: vec![metadata], ..Extras::default() };
-        canonicalize(&mut extras, &mut body, &hasher);
+        assert!(Canonicalizer::default().run(&mut extras, &mut body, &hasher));
         for row in &extras.histograms {
             assert_eq!((row.labels.of(&body), row.key), (&canonical[..], hasher.key(&canonical)));
         }
@@ -88,5 +119,25 @@ mod tests {
         assert_eq!(parts[hasher.key(&canonical).owner(4)].histograms.len(), 2);
         assert_eq!(parts[hasher.key(family.of(&body)).owner(4)].metadata.len(), 1);
         assert_eq!(parts.iter().map(|part| part.histograms.len() + part.metadata.len()).sum::<usize>(), 3);
+    }
+
+    #[test]
+    fn many_rows_are_done_in_steps() {
+        let hasher = SeriesHasher::new([1; 16]).tenant("t");
+        let canonical = canonical_label_bytes(&[("__name__", "up")]);
+        let odd = [&[0x0a, canonical[1] + 2], &canonical[2..], &[0x18, 1]].concat();
+        let mut body = odd.repeat(5000);
+        let row = |at: usize| {
+            let labels = BodyRange { offset: (at * odd.len()) as u32, len: odd.len() as u32 };
+            HistogramRow { key: hasher.key(&odd), labels, timestamp_ms: 1, message: labels }
+        };
+        let mut extras = Extras { histograms: (0..5000).map(row).collect(), ..Extras::default() };
+        let (mut walk, mut steps) = (Canonicalizer::default(), 1);
+        while !walk.run(&mut extras, &mut body, &hasher) {
+            steps += 1;
+        }
+        assert!(steps > 1);
+        assert_eq!(body, [odd.repeat(5000), canonical.repeat(5000)].concat());
+        assert!(extras.histograms.iter().all(|row| row.labels.of(&body) == canonical));
     }
 }

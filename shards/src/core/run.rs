@@ -33,7 +33,7 @@ use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
 use crate::rt::{
     Listener, Native, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout,
 };
-use crate::wire::SeriesHasher;
+use crate::wire::{Decoder, Form, SeriesHasher};
 
 /// How often a shard shows that it turns, and tells its gauges.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -240,8 +240,9 @@ async fn job_loop(own: Rc<Jobs>, jobs: flume::Receiver<Job>) {
             Job::Write { tenant, body, reply } => {
                 let dispatcher = Rc::clone(&own.dispatcher);
                 spawn("in-process write", async move {
-                    let answer = match dispatcher.write(&tenant, body, ()).await {
-                        Ok((_, outcome)) => Answer::of_outcome(outcome),
+                    let decoder = Decoder::new(Form::RemoteWrite1, body.len());
+                    let answer = match dispatcher.write(&tenant, body, decoder, ()).await {
+                        Ok((_, outcome)) => Answer::of_outcome(outcome, Form::RemoteWrite1),
                         Err(error) => Answer::of(&error),
                     };
                     let _ = reply.send(answer);

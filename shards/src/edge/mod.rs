@@ -9,6 +9,7 @@
 mod activity;
 mod admission;
 mod connection;
+mod content;
 mod head_stats;
 mod render;
 mod router;
@@ -20,6 +21,6 @@ pub use connection::{Connections, accept_loop};
 pub use head_stats::{StatsAnswer, StatsQuery, StatsRequest, stats_thread};
 pub use render::{RenderJob, render_thread};
 pub use router::Router;
-pub use status::{Answer, TENANT_BYTES_MAX, WriteError};
+pub use status::{Answer, TENANT_BYTES_MAX, WriteError, Written};
 pub(crate) use write::is_tenant_name;
 pub use write::{EdgeLimits, WriteHandler};

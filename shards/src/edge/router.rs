@@ -6,18 +6,25 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Body;
 
 use super::head_stats::{StatsAnswer, StatsRequest};
 use super::render::RenderJob;
-use super::status::{Answer, WriteError};
+use super::status::{Answer, WriteError, Written};
 use super::write::{WriteHandler, discard};
 use crate::core::{Readiness, SharedState, readiness};
 
 /// The media type of Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Headers that tell a sender how much of each kind is stored, as remote write 2.0 asks of every answer.
+const WRITTEN_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-prometheus-remote-write-samples-written"),
+    HeaderName::from_static("x-prometheus-remote-write-histograms-written"),
+    HeaderName::from_static("x-prometheus-remote-write-exemplars-written"),
+];
 
 /// Answers every request of one shard's connections.
 pub struct Router {
@@ -121,14 +128,21 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 }
 
 fn respond(answer: Answer) -> Response<Full<Bytes>> {
-    if answer.text.is_empty() {
+    let mut response = if answer.text.is_empty() {
         let mut response = Response::new(Full::default());
         *response.status_mut() = answer.status;
-        return response;
-    }
-    let mut response = text(answer.status, answer.text + "\n");
+        response
+    } else {
+        text(answer.status, answer.text + "\n")
+    };
+    let headers = response.headers_mut();
     if let Some(seconds) = answer.retry_after_seconds {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(Written { samples, histograms, exemplars }) = answer.written {
+        for (name, count) in WRITTEN_HEADERS.into_iter().zip([samples, histograms, exemplars]) {
+            headers.insert(name, HeaderValue::from(count));
+        }
     }
     response
 }

@@ -1,14 +1,15 @@
 //! What a sender is told: the only place of the ingest plane where an error meets an HTTP status.
 //!
 //! Prometheus retries 5xx for ever and 429 when told to; it drops the data on any other 4xx. So a permanent error
-//! is never 5xx, and whatever may succeed later is never 4xx. Thanos Receive's codes are kept where it has one.
+//! is never 5xx, and whatever may succeed later is never 4xx. Thanos Receive's codes are kept where it has one, for
+//! remote write 1.0; 2.0 has a specification that names them.
 
 use std::time::Duration;
 
 use http::StatusCode;
 
 use crate::core::{Failure, Outcome, Reason};
-use crate::wire::{SnappyError, WireError};
+use crate::wire::{Form, SnappyError, WireError, ZstdError};
 
 /// Why a write request was not, or not wholly, stored.
 #[derive(Debug, thiserror::Error)]
@@ -16,12 +17,21 @@ pub enum WriteError {
     /// Another method than POST.
     #[error("write requests are sent with POST")]
     Method,
-    /// A remote write version or media type that this version does not read.
+    /// A message that is not read here.
     #[error(
-        "remote write 2.0 is not supported by this version: send 1.0 (prometheus.yml: remote_write: \
-         protobuf_message: prometheus.WriteRequest)"
+        "content type {content_type:?} names no message that is read here: send application/x-protobuf, with \
+         ;proto=prometheus.WriteRequest for remote write 1.0, ;proto=io.prometheus.write.v2.Request for 2.0"
     )]
-    MediaType,
+    MediaType {
+        /// What the header said, or its beginning.
+        content_type: String,
+    },
+    /// A compression that is not read here.
+    #[error("content encoding {encoding:?} is not read here: send snappy or zstd")]
+    Encoding {
+        /// What the header said, or its beginning.
+        encoding: String,
+    },
     /// A tenant name that cannot be one.
     #[error(
         "{tenant:?} is not a tenant name: it must not be empty, longer than {TENANT_BYTES_MAX} bytes, or hold a /"
@@ -48,8 +58,11 @@ pub enum WriteError {
     /// Not snappy, or too much of it.
     #[error(transparent)]
     Snappy(#[from] SnappyError),
+    /// Not zstd, or too much of it.
+    #[error(transparent)]
+    Zstd(#[from] ZstdError),
     /// Not a write request.
-    #[error("the body is not a prometheus.WriteRequest that this node takes: {0}")]
+    #[error("the body is not a write request that this node takes: {0}")]
     Wire(#[from] WireError),
     /// Too many bytes of requests are in memory already.
     #[error("{inflight_bytes} bytes of write requests are in progress, as many as are allowed")]
@@ -68,13 +81,36 @@ pub enum WriteError {
     Refused {
         /// The counts.
         outcome: Box<Outcome>,
+        /// What the sender speaks.
+        form: Form,
     },
 }
 
 /// The longest tenant name in bytes.
 pub const TENANT_BYTES_MAX: usize = 255;
 
-/// Status, text and when to come back.
+/// How much of a request is stored and durable, whether by this request or by an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Float samples.
+    pub samples: u64,
+    /// Native histograms.
+    pub histograms: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+}
+
+impl Written {
+    fn of(outcome: &Outcome) -> Written {
+        Written {
+            samples: outcome.written + outcome.repeated,
+            histograms: outcome.histograms_written,
+            exemplars: outcome.exemplars_written,
+        }
+    }
+}
+
+/// Status, text, when to come back, and what is stored.
 #[derive(Debug)]
 pub struct Answer {
     /// The HTTP status.
@@ -83,12 +119,18 @@ pub struct Answer {
     pub text: String,
     /// `Retry-After` in seconds.
     pub retry_after_seconds: Option<u32>,
+    /// Given when the request reached the owners of its series.
+    pub written: Option<Written>,
 }
 
 impl Answer {
-    /// 200 with an empty body, as Thanos Receive answers.
-    pub fn success() -> Answer {
-        Answer { status: StatusCode::OK, text: String::new(), retry_after_seconds: None }
+    /// An empty body, with Thanos Receive's status for 1.0 and that of the specification for 2.0.
+    fn success(written: Written, form: Form) -> Answer {
+        let status = match form {
+            Form::RemoteWrite1 => StatusCode::OK,
+            Form::RemoteWrite2 => StatusCode::NO_CONTENT,
+        };
+        Answer { status, text: String::new(), retry_after_seconds: None, written: Some(written) }
     }
 
     /// The answer to a write that meets a node which has stopped.
@@ -100,7 +142,8 @@ impl Answer {
     pub fn of(error: &WriteError) -> Answer {
         let (status, retry_after_seconds) = match error {
             WriteError::Method => (StatusCode::METHOD_NOT_ALLOWED, None),
-            WriteError::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
+            WriteError::MediaType { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
+            WriteError::Encoding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
             WriteError::Tenant { .. } => (StatusCode::BAD_REQUEST, None),
             WriteError::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, None),
             // 408 and 400 would make a sender drop what a slow or broken network kept from arriving.
@@ -108,9 +151,17 @@ impl Answer {
             WriteError::BodyBroken(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
             WriteError::Snappy(SnappyError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
             WriteError::Snappy(SnappyError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
-            WriteError::Wire(WireError::TooManySamples) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            WriteError::Zstd(ZstdError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
+            WriteError::Zstd(ZstdError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             WriteError::Wire(
-                WireError::Truncated { .. } | WireError::Malformed { .. } | WireError::WireType { .. },
+                WireError::TooManySamples | WireError::TooManySymbols | WireError::TooLarge { .. },
+            ) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            WriteError::Wire(
+                WireError::Truncated { .. }
+                | WireError::Malformed { .. }
+                | WireError::WireType { .. }
+                | WireError::FirstSymbol
+                | WireError::OtherVersion { .. },
             ) => (StatusCode::BAD_REQUEST, None),
             WriteError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
             WriteError::Failed { failure } => (
@@ -126,23 +177,31 @@ impl Answer {
                 }),
             ),
             // The head's refusals are 409 in Thanos Receive; an invalid histogram is 400 as in Prometheus.
-            WriteError::Refused { outcome } if outcome.refused[Reason::InvalidHistogram as usize] > 0 => {
+            WriteError::Refused { outcome, form: Form::RemoteWrite1 }
+                if outcome.refused[Reason::InvalidHistogram as usize] > 0 =>
+            {
                 (StatusCode::BAD_REQUEST, None)
             }
-            WriteError::Refused { .. } => (StatusCode::CONFLICT, None),
+            WriteError::Refused { form: Form::RemoteWrite1, .. } => (StatusCode::CONFLICT, None),
+            // "Receivers MUST return 400 for write requests that contain any invalid samples."
+            WriteError::Refused { form: Form::RemoteWrite2, .. } => (StatusCode::BAD_REQUEST, None),
         };
-        Answer { status, text: error.to_string(), retry_after_seconds }
+        Answer { status, text: error.to_string(), retry_after_seconds, written: None }
     }
 
     /// The answer to a request that reached its owners: a part that may succeed later makes all of it retryable.
-    pub fn of_outcome(outcome: Outcome) -> Answer {
+    pub fn of_outcome(outcome: Outcome, form: Form) -> Answer {
+        let written = Written::of(&outcome);
         if let Some(failure) = outcome.failure {
-            return Answer::of(&WriteError::Failed { failure });
+            let mut answer = Answer::of(&WriteError::Failed { failure });
+            answer.text = format!("{}; {}", answer.text, counts_text(&outcome));
+            return Answer { written: Some(written), ..answer };
         }
         if outcome.refused_count() > 0 {
-            return Answer::of(&WriteError::Refused { outcome: Box::new(outcome) });
+            let refused = WriteError::Refused { outcome: Box::new(outcome), form };
+            return Answer { written: Some(written), ..Answer::of(&refused) };
         }
-        Answer::success()
+        Answer::success(written, form)
     }
 }
 
@@ -166,19 +225,36 @@ fn failure_text(failure: Failure) -> &'static str {
 }
 
 fn refused_text(outcome: &Outcome) -> String {
-    let counts: Vec<String> = Reason::ALL
-        .iter()
-        .filter(|reason| outcome.refused[**reason as usize] > 0)
-        .map(|reason| format!("{} samples: {}", outcome.refused[*reason as usize], reason.text()))
+    let reasons = Reason::ALL.iter().map(|reason| (outcome.refused[*reason as usize], reason));
+    let counts: Vec<String> = reasons
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, reason)| format!("{count} samples: {}", reason.text()))
         .collect();
     let first =
         outcome.first_refusal.as_ref().map(|refusal| format!("; first: {refusal}")).unwrap_or_default();
-    format!("{}{first}; {} samples stored", counts.join("; "), outcome.written + outcome.repeated)
+    format!("{}{first}; {}", counts.join("; "), counts_text(outcome))
+}
+
+/// How much of each kind there was, apart from what was refused. Most requests have nothing but samples.
+fn counts_text(outcome: &Outcome) -> String {
+    let Written { samples, histograms, exemplars } = Written::of(outcome);
+    let mut text = format!("{samples} samples stored");
+    for (count, kind) in [(histograms, "histograms stored"), (exemplars, "exemplars stored")] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {kind}"));
+        }
+    }
+    if outcome.failure.is_some() && outcome.refused_count() > 0 {
+        text.push_str(&format!(", {} refused for good", outcome.refused_count()));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Refusal;
+    use crate::wire::LabelError;
 
     fn status(error: WriteError) -> (u16, Option<u32>) {
         let answer = Answer::of(&error);
@@ -189,7 +265,8 @@ mod tests {
     #[test]
     fn every_error_has_its_row() {
         assert_eq!(status(WriteError::Method), (405, None));
-        assert_eq!(status(WriteError::MediaType), (415, None));
+        assert_eq!(status(WriteError::MediaType { content_type: "text/csv".into() }), (415, None));
+        assert_eq!(status(WriteError::Encoding { encoding: "gzip".into() }), (415, None));
         assert_eq!(status(WriteError::Tenant { tenant: "a/b".into() }), (400, None));
         assert_eq!(status(WriteError::BodyTooLarge { bytes_max: 1 }), (413, None));
         assert_eq!(status(WriteError::BodyTimeout { limit: Duration::from_secs(1) }), (503, Some(1)));
@@ -197,8 +274,20 @@ mod tests {
         assert_eq!(status(WriteError::Snappy(SnappyError::Invalid(snap::Error::Empty))), (400, None));
         let bomb = SnappyError::TooLarge { declared_bytes: 9, bytes_max: 1 };
         assert_eq!(status(WriteError::Snappy(bomb)), (413, None));
-        assert_eq!(status(WriteError::Wire(WireError::Truncated { offset: 0 })), (400, None));
-        assert_eq!(status(WriteError::Wire(WireError::TooManySamples)), (413, None));
+        assert_eq!(status(WriteError::Zstd(ZstdError::Invalid("damaged"))), (400, None));
+        assert_eq!(status(WriteError::Zstd(ZstdError::TooLarge { bytes_max: 1 })), (413, None));
+        for (error, code) in [
+            (WireError::Truncated { offset: 0 }, 400),
+            (WireError::Malformed { offset: 0 }, 400),
+            (WireError::WireType { field: 1, wire_type: 0, offset: 0 }, 400),
+            (WireError::FirstSymbol, 400),
+            (WireError::OtherVersion { field: 4 }, 400),
+            (WireError::TooManySamples, 413),
+            (WireError::TooManySymbols, 413),
+            (WireError::TooLarge { bytes_max: 1 }, 413),
+        ] {
+            assert_eq!(status(WriteError::Wire(error)), (code, None), "{error:?}");
+        }
         assert_eq!(status(WriteError::Busy { inflight_bytes: 1 }), (503, Some(1)));
         for (failure, seconds) in [
             (Failure::QueueFull, 1),
@@ -222,13 +311,28 @@ mod tests {
             (Reason::InvalidLabels, 409),
             (Reason::InvalidHistogram, 400),
         ] {
-            let mut outcome = Outcome::default();
-            outcome.refused[reason as usize] = 1;
-            assert_eq!(
-                status(WriteError::Refused { outcome: Box::new(outcome) }),
-                (code, None),
-                "{reason:?}"
-            );
+            for (form, code) in [(Form::RemoteWrite1, code), (Form::RemoteWrite2, 400)] {
+                let mut outcome = Outcome::default();
+                outcome.refused[reason as usize] = 1;
+                let refused = WriteError::Refused { outcome: Box::new(outcome), form };
+                assert_eq!(status(refused), (code, None), "{reason:?} {form:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn success_has_the_status_of_the_version_and_the_exact_counts() {
+        for (form, status) in [(Form::RemoteWrite1, 200), (Form::RemoteWrite2, 204)] {
+            let outcome = Outcome {
+                written: 2,
+                repeated: 1,
+                histograms_written: 4,
+                exemplars_written: 5,
+                ..Outcome::default()
+            };
+            let answer = Answer::of_outcome(outcome, form);
+            assert_eq!((answer.status.as_u16(), answer.text.as_str()), (status, ""));
+            assert_eq!(answer.written, Some(Written { samples: 3, histograms: 4, exemplars: 5 }));
         }
     }
 
@@ -236,6 +340,23 @@ mod tests {
     fn one_retryable_part_makes_the_request_retryable() {
         let mut outcome = Outcome { failure: Some(Failure::QueueFull), written: 5, ..Outcome::default() };
         outcome.refused[Reason::Conflict as usize] = 3;
-        assert_eq!(Answer::of_outcome(outcome).status.as_u16(), 503);
+        let answer = Answer::of_outcome(outcome, Form::RemoteWrite2);
+        assert_eq!((answer.status.as_u16(), answer.retry_after_seconds), (503, Some(1)));
+        assert_eq!(answer.written.map(|written| written.samples), Some(5));
+        assert!(answer.text.ends_with("; 5 samples stored, 3 refused for good"), "{}", answer.text);
+    }
+
+    #[test]
+    fn a_partial_refusal_names_the_reasons_and_counts_what_is_stored() {
+        let refusal = Refusal::Labels(LabelError::NoName);
+        let mut outcome = Outcome::refused(Reason::InvalidLabels, 2, refusal);
+        (outcome.written, outcome.histograms_written) = (7, 1);
+        let answer = Answer::of_outcome(outcome, Form::RemoteWrite2);
+        assert_eq!(answer.status.as_u16(), 400);
+        assert_eq!(
+            answer.text,
+            "2 samples: invalid label set; first: a label has no name; 7 samples stored, 1 histograms stored"
+        );
+        assert_eq!(answer.written, Some(Written { samples: 7, histograms: 1, exemplars: 0 }));
     }
 }

@@ -6,21 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use prometheus::IntGauge;
 
 use super::admission::{Admission, Permit};
+use super::content::{Encoding, negotiate};
 use super::head_stats::StatsQuery;
 use super::status::{Answer, TENANT_BYTES_MAX, WriteError};
-use crate::core::{Dispatcher, Held, Outcome, StatsScope};
+use crate::core::{Dispatcher, Held, StatsScope};
 use crate::metrics::HttpMetrics;
-use crate::rt::{monotonic_now, timeout};
-use crate::wire::{Skimmed, decompress};
-
-/// The version header of remote write.
-const VERSION_HEADER: &str = "x-prometheus-remote-write-version";
+use crate::rt::{Pacer, monotonic_now, timeout};
+use crate::wire::{Decoder, Skimmed, SnappyError, Unzstd, decompress};
 
 /// The header that names the tenant whatever `tenant_header` says, as in Thanos Receive.
 const DEFAULT_TENANT_HEADER: &str = "thanos-tenant";
@@ -85,10 +83,7 @@ impl WriteHandler {
         if result.is_err() {
             discard(body).await;
         }
-        let (answer, skimmed) = match result {
-            Ok((skimmed, outcome)) => (Answer::of_outcome(outcome), skimmed),
-            Err(error) => (Answer::of(&error), Skimmed::default()),
-        };
+        let (skimmed, answer) = result.unwrap_or_else(|error| (Skimmed::default(), Answer::of(&error)));
         let metrics = self.metrics.code(&metrics, answer.status.as_u16());
         let seconds = (monotonic_now() - began).as_secs_f64();
         metrics.requests.inc();
@@ -96,7 +91,9 @@ impl WriteHandler {
         metrics.seed_seconds.observe(seconds);
         metrics.request_bytes.observe(body_bytes as f64);
         metrics.timeseries.observe(skimmed.series_count as f64);
-        metrics.samples.observe((skimmed.sample_count + skimmed.histogram_count) as f64);
+        metrics
+            .samples
+            .observe((skimmed.sample_count + skimmed.histogram_count + skimmed.refused_count) as f64);
         answer
     }
 
@@ -106,24 +103,53 @@ impl WriteHandler {
         headers: &HeaderMap,
         body: Pin<&mut B>,
         body_bytes: &mut usize,
-    ) -> Result<(Skimmed, Outcome), WriteError>
+    ) -> Result<(Skimmed, Answer), WriteError>
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        check_version(headers)?;
+        let (form, encoding) = negotiate(headers)?;
         let mut permit = self.admission.enter();
         let limit = self.limits.receive_timeout;
         let compressed = timeout(limit, self.read(headers, body, &mut permit))
             .await
             .ok_or(WriteError::BodyTimeout { limit })??;
         *body_bytes = compressed.len();
-        let decoded_bytes = snap::raw::decompress_len(&compressed).map_err(crate::wire::SnappyError::from)?;
-        permit.grow(decoded_bytes.min(self.limits.decoded_bytes_max))?;
-        let mut decoded = self.dispatcher.spare_body();
-        decompress(&compressed, self.limits.decoded_bytes_max, &mut decoded)?;
+        let decoded = match encoding {
+            Encoding::Snappy => self.unsnappy(&compressed, &mut permit)?,
+            Encoding::Zstd => self.unzstd(&compressed, &mut permit).await?,
+        };
         drop(compressed);
-        self.dispatcher.write(tenant, decoded, permit).await
+        let decoder = Decoder::new(form, self.limits.decoded_bytes_max);
+        let (skimmed, outcome) = self.dispatcher.write(tenant, decoded, decoder, permit).await?;
+        Ok((skimmed, Answer::of_outcome(outcome, form)))
+    }
+
+    fn unsnappy(&self, compressed: &[u8], permit: &mut Permit) -> Result<Vec<u8>, WriteError> {
+        let bytes_max = self.limits.decoded_bytes_max;
+        let decoded_bytes = snap::raw::decompress_len(compressed).map_err(SnappyError::from)?;
+        permit.grow(decoded_bytes.min(bytes_max))?;
+        let mut decoded = self.dispatcher.spare_body();
+        decompress(compressed, bytes_max, &mut decoded)?;
+        Ok(decoded)
+    }
+
+    /// Memory is counted as it is taken, and that of the decoder until the request ends: it is small.
+    async fn unzstd(&self, compressed: &[u8], permit: &mut Permit) -> Result<Vec<u8>, WriteError> {
+        let mut step = Unzstd::new(compressed, self.limits.decoded_bytes_max)?;
+        let mut decoded = self.dispatcher.spare_body();
+        decoded.clear();
+        let (mut pacer, mut held_bytes) = (Pacer::default(), 0);
+        loop {
+            let is_done = step.run(compressed, &mut decoded)?;
+            let bytes = (decoded.capacity() + step.memory_bytes()).max(held_bytes);
+            permit.grow(bytes - held_bytes)?;
+            held_bytes = bytes;
+            if is_done {
+                return Ok(decoded);
+            }
+            pacer.pace().await;
+        }
     }
 
     /// The whole body. Its bytes are counted as they come: what a sender only announces takes no memory yet.
@@ -218,44 +244,9 @@ pub(crate) fn is_tenant_name(tenant: &str) -> bool {
     !tenant.is_empty() && tenant.len() <= TENANT_BYTES_MAX && !tenant.contains('/')
 }
 
-/// Remote write 2.0 is told from 1.0 as Thanos Receive does: by the version header and the media type together.
-fn check_version(headers: &HeaderMap) -> Result<(), WriteError> {
-    let is_version_2 = headers.get(VERSION_HEADER).is_some_and(|version| version == "2.0.0");
-    let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
-    let names_version_2 = media_type.windows(11).any(|part| part == b"write.v2.Re");
-    if names_version_2 || (is_version_2 && !media_type.starts_with(b"application/x-protobuf")) {
-        return Err(WriteError::MediaType);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
-            .collect()
-    }
-
-    #[test]
-    fn remote_write_2_is_recognised() {
-        let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
-        let version = (VERSION_HEADER, "2.0.0");
-        for refused in [&[version, ("content-type", v2)][..], &[("content-type", v2)], &[version]] {
-            assert!(matches!(check_version(&headers(refused)), Err(WriteError::MediaType)), "{refused:?}");
-        }
-        let v1 = "application/x-protobuf;proto=prometheus.WriteRequest";
-        for accepted in [
-            &[][..],
-            &[version, ("content-type", v1)],
-            &[(VERSION_HEADER, "0.1.0"), ("content-type", "text/plain")],
-        ] {
-            assert!(check_version(&headers(accepted)).is_ok(), "{accepted:?}");
-        }
-    }
 
     #[test]
     fn tenants_are_base_names() {

@@ -1,6 +1,6 @@
 //! Labels of a series that was never seen before: parsed and checked once, then known by their key.
 
-use super::proto::{Reader, WireError, put_varint};
+use super::proto::{Reader, WireError, put_varint, varint_len};
 
 /// Labels of a series, in the order in which they came.
 pub type LabelPairs<'a> = Vec<(&'a str, &'a str)>;
@@ -47,6 +47,20 @@ pub enum LabelError {
     /// Not UTF-8.
     #[error("a label's name or value is not valid UTF-8")]
     NotUtf8,
+    /// A name without a value in a list of references to symbols.
+    #[error("{count} references to symbols are not pairs of names and values")]
+    OddReferences {
+        /// How many there are.
+        count: usize,
+    },
+    /// A reference to no symbol.
+    #[error("symbol {reference} is referred to, but there are only {symbol_count}")]
+    NoSymbol {
+        /// The reference.
+        reference: u32,
+        /// How many symbols the request has.
+        symbol_count: usize,
+    },
     /// One label, or all together, are over the bounds.
     #[error(
         "the labels are too many or too long (at most {LABELS_MAX} labels, {LABEL_BYTES_MAX} bytes each, \
@@ -115,20 +129,23 @@ fn parse_label(bytes: &[u8]) -> Result<(&str, &str), LabelError> {
 pub fn canonical_label_bytes(pairs: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(pairs.iter().map(|(name, value)| name.len() + value.len() + 8).sum());
     for (name, value) in pairs {
-        let part_len = |text: &str| 1 + varint_len(text.len() as u64) + text.len();
-        out.push(0x0a);
-        put_varint(&mut out, (part_len(name) + part_len(value)) as u64);
-        for (tag, text) in [(0x0a, name), (0x12, value)] {
-            out.push(tag);
-            put_varint(&mut out, text.len() as u64);
-            out.extend_from_slice(text.as_bytes());
-        }
+        put_label(&mut out, name, value);
     }
     out
 }
 
-fn varint_len(value: u64) -> usize {
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+/// Appends one label in that encoding.
+#[inline]
+pub fn put_label(out: &mut Vec<u8>, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
+    let (name, value) = (name.as_ref(), value.as_ref());
+    let part_len = |text: &[u8]| 1 + varint_len(text.len() as u64) + text.len();
+    out.push(0x0a);
+    put_varint(out, (part_len(name) + part_len(value)) as u64);
+    for (tag, text) in [(0x0a, name), (0x12, value)] {
+        out.push(tag);
+        put_varint(out, text.len() as u64);
+        out.extend_from_slice(text);
+    }
 }
 
 #[cfg(test)]

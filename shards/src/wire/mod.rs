@@ -1,13 +1,22 @@
-//! Remote write as it comes in: snappy, the skim of the protobuf, the keys of series.
+//! Remote write as it comes in: decompression, the skim of the protobuf, the keys of series.
 
+mod decoder;
 mod extras;
+mod found;
 mod histogram;
 mod key;
 mod labels;
 mod proto;
 mod skim;
+mod skim2;
 mod snappy;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod zstd;
 
+pub use decoder::{Decoder, Form};
 pub use extras::{BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow};
 pub use histogram::{BUCKETS_MAX, HISTOGRAM_BYTES_MAX, HistogramMessageError, parse_histogram};
 pub use key::{SeriesHasher, TenantHasher};
@@ -17,4 +26,6 @@ pub use labels::{
 pub use proto::WireError;
 pub(crate) use proto::put_varint;
 pub use skim::{Row, Skimmed, Skimmer};
+pub use skim2::Skimmer2;
 pub use snappy::{SnappyError, decompress};
+pub use zstd::{Unzstd, ZstdError};

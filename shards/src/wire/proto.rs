@@ -1,5 +1,7 @@
 //! Reading protobuf fields in place (wire format: protobuf.dev/programming-guides/encoding).
 
+use super::extras::BodyRange;
+
 /// Why bytes are not the message they should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -25,9 +27,30 @@ pub enum WireError {
         /// Where.
         offset: usize,
     },
-    /// More samples than a request may have.
-    #[error("the request has more than {} samples", super::skim::SAMPLES_MAX)]
+    /// More samples than a request may have, or more of what else it counts.
+    #[error(
+        "the request has more than {} samples, or as many histograms, exemplars or metadata entries",
+        super::skim::SAMPLES_MAX
+    )]
     TooManySamples,
+    /// More symbols than a request may have.
+    #[error("the request has more than {} symbols", super::skim2::SYMBOLS_MAX)]
+    TooManySymbols,
+    /// The labels of all series, written out, take more memory than a decoded body may.
+    #[error("the request with its labels written out is larger than the {bytes_max} bytes that are allowed")]
+    TooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The first symbol stands for what is not given.
+    #[error("the first symbol is not the empty string")]
+    FirstSymbol,
+    /// Content of remote write 1.0 where 2.0 was announced, or the reverse: to read on would mean to store nothing.
+    #[error("field {field} belongs to another version of remote write than the content type names")]
+    OtherVersion {
+        /// The field's number.
+        field: u32,
+    },
 }
 
 /// The content of one field.
@@ -87,6 +110,12 @@ impl<'a> Field<'a> {
             Value::Varint(value) => Ok(value),
             _ => Err(self.wrong_type()),
         }
+    }
+
+    /// Where the content of a length-delimited field is in the body, which has less than 4 GiB.
+    pub fn range(&self) -> Result<BodyRange, WireError> {
+        let len = self.bytes()?.len();
+        Ok(BodyRange { offset: (self.end - len) as u32, len: len as u32 })
     }
 
     /// The content of a fixed 64-bit field.
@@ -194,6 +223,11 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Bytes that a varint takes.
+pub fn varint_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
 /// Appends a varint.
 pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -229,6 +263,7 @@ mod tests {
             let field = Reader::new(&bytes, 0).field().unwrap().unwrap();
             prop_assert_eq!(field.varint(), Ok(value));
             prop_assert_eq!(field.end, bytes.len());
+            prop_assert_eq!(varint_len(value), bytes.len() - 1);
         }
 
         #[test]

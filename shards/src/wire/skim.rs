@@ -1,14 +1,19 @@
 //! The skim of a remote write 1.0 request (prometheus.WriteRequest): one row per sample, no label is parsed.
 //!
-//! Schema (prompb): WriteRequest {1: repeated TimeSeries, 3: repeated metadata}; TimeSeries {1: repeated Label,
-//! 2: repeated Sample, 3: exemplars, 4: histograms}; Sample {1: double value, 2: int64 timestamp}.
+//! Schema (prompb): WriteRequest {1: repeated TimeSeries, 3: repeated MetricMetadata}; TimeSeries {1: repeated Label,
+//! 2: repeated Sample, 3: repeated Exemplar, 4: repeated Histogram}; Sample {1: double value, 2: int64 timestamp};
+//! Exemplar {1: repeated Label, 2: double value, 3: int64 timestamp}; Histogram {15: int64 timestamp};
+//! MetricMetadata {1: type, 2: metric_family_name, 4: help, 5: unit}.
 
-use super::extras::Extras;
+use super::extras::{BodyRange, Extras, MetadataRow};
+use super::found::{Found, SeriesPlace, kind};
 use super::key::TenantHasher;
+use super::labels::LabelError;
 use super::proto::{Field, Reader, WireError};
 use crate::head::SeriesKey;
 
-/// The most samples of one request. A sample can be two bytes on the wire and is a row of 48 in memory.
+/// The most samples of one request, and the most histograms, exemplars and metadata entries. A sample can be two bytes on
+/// the wire and is a row of 48 in memory.
 pub const SAMPLES_MAX: usize = 1 << 20;
 
 /// One sample of a request, with the key of its series and where the series' labels are in the body.
@@ -33,10 +38,14 @@ pub struct Skimmed {
     pub series_count: u64,
     /// Float samples; as many rows were given out.
     pub sample_count: u64,
-    /// Native histogram samples, which this version cannot store.
+    /// Native histograms; as many rows were given out.
     pub histogram_count: u64,
-    /// Exemplars, which this version leaves out.
+    /// Exemplars; as many rows were given out.
     pub exemplar_count: u64,
+    /// Samples, histograms and exemplars without a row, because their labels could not even be written down.
+    pub refused_count: u64,
+    /// Why the first of them.
+    pub first_refusal: Option<LabelError>,
 }
 
 /// A walk through a request that appends a row per sample. On an error the rows hold what came before it; the caller
@@ -47,9 +56,7 @@ pub struct Skimmed {
 #[derive(Default)]
 pub struct Skimmer {
     position: usize,
-    skimmed: Skimmed,
-    gathered: Vec<u8>,
-    extras: Extras,
+    found: Found,
 }
 
 impl Skimmer {
@@ -64,9 +71,15 @@ impl Skimmer {
         let mut request = Reader::new(&body[self.position..], self.position);
         let end = self.position.saturating_add(bytes);
         while let Some(field) = request.field()? {
-            if field.number == 1 {
-                let bytes = field.bytes()?;
-                self.series(body, Series { bytes, base: field.end - bytes.len() }, hasher, rows)?;
+            match field.number {
+                1 => {
+                    let bytes = field.bytes()?;
+                    self.series(body, Series { bytes, base: field.end - bytes.len() }, hasher, rows)?;
+                }
+                3 => self.metadata(&field)?,
+                // The symbols and series of remote write 2.0.
+                4 | 5 => return Err(WireError::OtherVersion { field: field.number }),
+                _ => {}
             }
             if rows.len() > SAMPLES_MAX {
                 return Err(WireError::TooManySamples);
@@ -80,10 +93,14 @@ impl Skimmer {
         Ok(true)
     }
 
+    /// Memory that is taken beside the rows.
+    pub fn memory_bytes(&self) -> usize {
+        self.found.memory_bytes()
+    }
+
     /// Appends the gathered labels to the body, which makes the rows' places right, and tells what there was.
     pub fn finish(self, body: &mut Vec<u8>) -> (Skimmed, Extras) {
-        body.extend_from_slice(&self.gathered);
-        (self.skimmed, self.extras)
+        self.found.finish(body)
     }
 
     #[inline]
@@ -94,10 +111,10 @@ impl Skimmer {
         hasher: &TenantHasher,
         rows: &mut Vec<Row>,
     ) -> Result<(), WireError> {
-        self.skimmed.series_count += 1;
+        self.found.skimmed.series_count += 1;
         if let Some(simple) = SimpleSeries::parse(series.bytes) {
             let key = hasher.key(&series.bytes[..simple.labels_len]);
-            self.skimmed.sample_count += 1;
+            self.found.skimmed.sample_count += 1;
             rows.push(Row {
                 key,
                 label_offset: series.base as u32,
@@ -107,13 +124,31 @@ impl Skimmer {
             });
             return Ok(());
         }
-        let (rows_before, skimmed_before) = (rows.len(), self.skimmed.clone());
-        if !series.skim(body, hasher, rows, &mut self.skimmed)? {
+        let (rows_before, mark) = (rows.len(), self.found.mark());
+        if !series.skim(body, hasher, rows, &mut self.found)? {
             rows.truncate(rows_before);
-            self.skimmed = skimmed_before;
-            series.skim_scattered(body.len(), hasher, rows, &mut self.skimmed, &mut self.gathered)?;
+            self.found.go_back(mark);
+            series.skim_scattered(body.len(), hasher, rows, &mut self.found)?;
         }
         Ok(())
+    }
+
+    fn metadata(&mut self, field: &Field<'_>) -> Result<(), WireError> {
+        let nothing = BodyRange::default();
+        let mut row = MetadataRow { kind: 0, family: nothing, help: nothing, unit: nothing };
+        let bytes = field.bytes()?;
+        let mut fields = Reader::new(bytes, field.end - bytes.len());
+        while let Some(field) = fields.field()? {
+            match field.number {
+                1 => row.kind = kind(field.varint()?),
+                2 => row.family = field.range()?,
+                4 => row.help = field.range()?,
+                5 => row.unit = field.range()?,
+                _ => {}
+            }
+        }
+        // Without a name it is about nothing.
+        if row.family.len > 0 { self.found.metadata(row) } else { Ok(()) }
     }
 }
 
@@ -182,24 +217,28 @@ impl Series<'_> {
         body: &[u8],
         hasher: &TenantHasher,
         rows: &mut Vec<Row>,
-        skimmed: &mut Skimmed,
+        found: &mut Found,
     ) -> Result<bool, WireError> {
         let mut labels = self.base..self.base;
-        let mut key = None;
+        let mut place = None;
         let mut fields = Reader::new(self.bytes, self.base);
         while let Some(field) = fields.field()? {
-            if field.number == 1 {
-                field.bytes()?;
-                if field.start != labels.end || key.is_some() {
-                    return Ok(false);
+            match field.number {
+                1 => {
+                    field.bytes()?;
+                    if field.start != labels.end || place.is_some() {
+                        return Ok(false);
+                    }
+                    labels.end = field.end;
                 }
-                labels.end = field.end;
-                continue;
-            }
-            if let Some((timestamp_ms, value)) = parse_content(&field, skimmed)? {
-                let key = *key.get_or_insert_with(|| hasher.key(&body[labels.clone()]));
-                let (label_offset, label_len) = (labels.start as u32, labels.len() as u32);
-                rows.push(Row { key, label_offset, label_len, timestamp_ms, value });
+                2..=4 => {
+                    let place = *place.get_or_insert_with(|| SeriesPlace {
+                        key: hasher.key(&body[labels.clone()]),
+                        labels: BodyRange { offset: labels.start as u32, len: labels.len() as u32 },
+                    });
+                    skim_content(&field, place, body.len(), rows, found)?;
+                }
+                _ => {}
             }
         }
         Ok(true)
@@ -211,50 +250,69 @@ impl Series<'_> {
         body_len: usize,
         hasher: &TenantHasher,
         rows: &mut Vec<Row>,
-        skimmed: &mut Skimmed,
-        gathered: &mut Vec<u8>,
+        found: &mut Found,
     ) -> Result<(), WireError> {
-        let start = gathered.len();
+        let start = found.gathered.len();
+        let labels = found.gather_labels(self.bytes, self.base, body_len)?;
+        let place = SeriesPlace { key: hasher.key(&found.gathered[start..]), labels };
         let mut fields = Reader::new(self.bytes, self.base);
         while let Some(field) = fields.field()? {
-            if field.number == 1 {
-                gathered.extend_from_slice(&self.bytes[field.start - self.base..field.end - self.base]);
-            }
-        }
-        let key = hasher.key(&gathered[start..]);
-        let (label_offset, label_len) = ((body_len + start) as u32, (gathered.len() - start) as u32);
-        let mut fields = Reader::new(self.bytes, self.base);
-        while let Some(field) = fields.field()? {
-            if field.number == 1 {
-                continue;
-            }
-            if let Some((timestamp_ms, value)) = parse_content(&field, skimmed)? {
-                rows.push(Row { key, label_offset, label_len, timestamp_ms, value });
-            }
+            skim_content(&field, place, body_len, rows, found)?;
         }
         Ok(())
     }
 }
 
-/// A field of a time series that is no label: the sample in it, if it is one; other content is counted.
+/// A field of a time series that is no label.
 #[inline]
-fn parse_content(field: &Field<'_>, skimmed: &mut Skimmed) -> Result<Option<(i64, f64)>, WireError> {
+fn skim_content(
+    field: &Field<'_>,
+    series: SeriesPlace,
+    body_len: usize,
+    rows: &mut Vec<Row>,
+    found: &mut Found,
+) -> Result<(), WireError> {
     match field.number {
-        2 => {
-            skimmed.sample_count += 1;
-            return parse_sample(field).map(Some);
-        }
-        3 => {
-            field.bytes()?;
-            skimmed.exemplar_count += 1;
-        }
-        4 => {
-            field.bytes()?;
-            skimmed.histogram_count += 1;
-        }
-        _ => {}
+        2 => found.sample(series, parse_sample(field)?, rows),
+        3 => skim_exemplar(field, series, body_len, found),
+        4 => found.histogram(series, field),
+        _ => Ok(()),
     }
-    Ok(None)
+}
+
+fn skim_exemplar(
+    field: &Field<'_>,
+    series: SeriesPlace,
+    body_len: usize,
+    found: &mut Found,
+) -> Result<(), WireError> {
+    let bytes = field.bytes()?;
+    let base = field.end - bytes.len();
+    let (mut timestamp_ms, mut value) = (0i64, 0f64);
+    let (mut labels, mut are_scattered) = (base..base, false);
+    let mut fields = Reader::new(bytes, base);
+    while let Some(field) = fields.field()? {
+        match field.number {
+            1 => {
+                field.bytes()?;
+                if labels.is_empty() {
+                    labels.start = field.start;
+                } else {
+                    are_scattered |= field.start != labels.end;
+                }
+                labels.end = field.end;
+            }
+            2 => value = f64::from_bits(field.fixed64()?),
+            3 => timestamp_ms = field.varint()? as i64,
+            _ => {}
+        }
+    }
+    let labels = if are_scattered {
+        found.gather_labels(bytes, base, body_len)?
+    } else {
+        BodyRange { offset: labels.start as u32, len: labels.len() as u32 }
+    };
+    found.exemplar(series, labels, (timestamp_ms, value))
 }
 
 fn parse_sample(field: &Field<'_>) -> Result<(i64, f64), WireError> {
@@ -274,45 +332,10 @@ fn parse_sample(field: &Field<'_>) -> Result<(i64, f64), WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::testing::v1::{Exemplar, Histogram, Label, Sample, TimeSeries, WriteRequest};
     use crate::wire::{SeriesHasher, canonical_label_bytes};
     use proptest::prelude::*;
     use prost::Message;
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Label {
-        #[prost(string, tag = "1")]
-        name: String,
-        #[prost(string, tag = "2")]
-        value: String,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Sample {
-        #[prost(double, tag = "1")]
-        value: f64,
-        #[prost(int64, tag = "2")]
-        timestamp: i64,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct TimeSeries {
-        #[prost(message, repeated, tag = "1")]
-        labels: Vec<Label>,
-        #[prost(message, repeated, tag = "2")]
-        samples: Vec<Sample>,
-        #[prost(bytes = "vec", repeated, tag = "3")]
-        exemplars: Vec<Vec<u8>>,
-        #[prost(bytes = "vec", repeated, tag = "4")]
-        histograms: Vec<Vec<u8>>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct WriteRequest {
-        #[prost(message, repeated, tag = "1")]
-        timeseries: Vec<TimeSeries>,
-        #[prost(bytes = "vec", repeated, tag = "3")]
-        metadata: Vec<Vec<u8>>,
-    }
 
     fn hasher() -> TenantHasher {
         SeriesHasher::new([9; 16]).tenant("team")
@@ -334,16 +357,26 @@ mod tests {
         assert_eq!(skim(&mut body, &hasher(), &mut Vec::new()), Err(WireError::TooManySamples));
     }
 
-    fn any_request() -> impl Strategy<Value = WriteRequest> {
+    fn any_labels() -> impl Strategy<Value = Vec<Label>> {
         let label = ("[a-z]{0,6}", ".{0,20}").prop_map(|(name, value)| Label { name, value });
+        proptest::collection::vec(label, 0..6)
+    }
+
+    fn any_request() -> impl Strategy<Value = WriteRequest> {
         let sample = (any::<u64>(), any::<i64>())
             .prop_map(|(bits, timestamp)| Sample { value: f64::from_bits(bits), timestamp });
-        let other = || proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..5), 0..3);
+        let exemplar = (any_labels(), any::<f64>(), any::<i64>())
+            .prop_map(|(labels, value, timestamp)| Exemplar { labels, value, timestamp });
+        let histogram = (any::<f64>(), any::<i64>()).prop_map(|(sum, timestamp)| Histogram {
+            sum,
+            timestamp,
+            ..Histogram::default()
+        });
         let series = (
-            proptest::collection::vec(label, 0..6),
+            any_labels(),
             proptest::collection::vec(sample, 0..4),
-            other(),
-            other(),
+            proptest::collection::vec(exemplar, 0..3),
+            proptest::collection::vec(histogram, 0..3),
         )
             .prop_map(|(labels, samples, exemplars, histograms)| TimeSeries {
                 labels,
@@ -351,8 +384,28 @@ mod tests {
                 exemplars,
                 histograms,
             });
-        (proptest::collection::vec(series, 0..8), other())
-            .prop_map(|(timeseries, metadata)| WriteRequest { timeseries, metadata })
+        proptest::collection::vec(series, 0..8)
+            .prop_map(|timeseries| WriteRequest { timeseries, metadata: vec![] })
+    }
+
+    #[test]
+    fn exemplar_labels_that_are_scattered_stand_together_behind_the_body() {
+        let labels = canonical_label_bytes(&[("span_id", "b"), ("trace_id", "a")]);
+        let first_len = 2 + usize::from(labels[1]);
+        let value = [&[0x11][..], &1.5f64.to_le_bytes()].concat();
+        let exemplar = [&labels[..first_len], &value, &labels[first_len..], &[0x18, 7]].concat();
+        let mut series = canonical_label_bytes(&[("__name__", "up")]);
+        series.extend([0x1a, exemplar.len() as u8]);
+        series.extend(exemplar);
+        let mut body = vec![0x0a, series.len() as u8];
+        body.extend(series);
+        let (mut skimmer, mut rows) = (Skimmer::default(), Vec::new());
+        assert_eq!(skimmer.run(&body, &hasher(), &mut rows, usize::MAX), Ok(true));
+        let (skimmed, extras) = skimmer.finish(&mut body);
+        let [row] = extras.exemplars[..] else { panic!("{extras:?}") };
+        assert_eq!((row.labels.of(&body), row.timestamp_ms, row.value), (&labels[..], 7, 1.5));
+        assert_eq!(row.key, hasher().key(row.series_labels.of(&body)));
+        assert_eq!((skimmed.exemplar_count, rows.len()), (1, 0));
     }
 
     #[test]
@@ -428,39 +481,17 @@ mod tests {
                 bytes[at] = byte;
             }
             if let Some(simple) = SimpleSeries::parse(&bytes) {
-                let (mut rows, mut skimmed) = (Vec::new(), Skimmed::default());
+                let (mut rows, mut found) = (Vec::new(), Found::default());
                 let series = Series { bytes: &bytes, base: 0 };
-                prop_assert_eq!(series.skim(&bytes, &hasher(), &mut rows, &mut skimmed), Ok(true));
+                prop_assert_eq!(series.skim(&bytes, &hasher(), &mut rows, &mut found), Ok(true));
                 let [row] = rows[..] else { panic!("{} rows", rows.len()) };
                 prop_assert_eq!((row.label_offset, row.label_len as usize), (0, simple.labels_len));
                 prop_assert_eq!(row.timestamp_ms, simple.timestamp_ms);
                 prop_assert_eq!(row.value.to_bits(), simple.value.to_bits());
-                prop_assert_eq!(skimmed, Skimmed { sample_count: 1, ..Default::default() });
+                prop_assert_eq!(found.skimmed, Skimmed { sample_count: 1, ..Default::default() });
+                prop_assert!(found.extras.is_empty());
             } else {
                 prop_assert!(edit.is_some() || timestamp <= 0, "the usual form was not recognised");
-            }
-        }
-
-        #[test]
-        fn mutated_requests_end_in_a_result(
-            request in any_request(),
-            edits in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
-            cut in any::<proptest::sample::Index>(),
-        ) {
-            let mut body = request.encode_to_vec();
-            if body.is_empty() {
-                return Ok(());
-            }
-            for (index, byte) in edits {
-                let at = index.index(body.len());
-                body[at] = byte;
-            }
-            body.truncate(cut.index(body.len() + 1));
-            let mut rows = Vec::new();
-            if skim(&mut body, &hasher(), &mut rows).is_ok() {
-                for row in rows {
-                    prop_assert!((row.label_offset + row.label_len) as usize <= body.len());
-                }
             }
         }
     }
