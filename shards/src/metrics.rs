@@ -281,6 +281,7 @@ impl Metrics {
         ShardMetrics {
             written: self.samples.with_label_values(&[shard.as_str(), "written"]),
             repeated: self.samples.with_label_values(&[shard.as_str(), "repeated"]),
+            histograms: self.samples.with_label_values(&[shard.as_str(), "histogram"]),
             refused: Reason::ALL.map(|reason| self.refused.with_label_values(&[reason.name()])),
             commit_seconds: self.commit_seconds.with_label_values(&label),
             commit_bytes: self.commit_bytes.with_label_values(&label),
@@ -345,6 +346,8 @@ impl Metrics {
 pub struct ShardMetrics {
     pub written: IntCounter,
     pub repeated: IntCounter,
+    /// Native histograms, those that were stored before included.
+    pub histograms: IntCounter,
     pub refused: [IntCounter; Reason::ALL.len()],
     pub commit_seconds: Histogram,
     pub commit_bytes: Histogram,

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annulus_shards::Labels;
-use annulus_shards::chunk::{Encoding, decode};
+use annulus_shards::chunk::{AnyHistogram, Buckets, Encoding, Histogram, Span, Value, decode, decode_values};
 use annulus_shards::core::HeadChunk;
-use annulus_shards::head::TimeWindows;
+use annulus_shards::head::{Head, Rules, SeriesKey, TimeWindows};
 use bytes::Bytes;
 use prometheus::Registry;
 
@@ -369,6 +370,64 @@ fn a_broken_chunk_is_counted_and_does_not_stop_the_block() {
     world.cut_all();
     assert!(world.content("a") == before);
     assert_eq!(world.metrics.lost_chunks.get(), 7);
+}
+
+/// What a real head gives of a series of histograms: one chunk with a sample each 10 ms.
+fn histograms(min_ms: i64, count: i64) -> HeadChunk {
+    let (mut head, rules) = (Head::default(), Rules::replay(1 << 40));
+    let series = head.create(SeriesKey(1), "a", &[("__name__", "x")]).unwrap();
+    for number in 0..count {
+        let positive = Buckets { spans: vec![Span { offset: 0, length: 2 }], values: vec![number, 1] };
+        let count = 2 * number as u64 + 1;
+        let histogram = Histogram { count, sum: number as f64, positive, ..Histogram::default() };
+        let histogram = AnyHistogram::Integer(histogram);
+        head.append_histogram(series, min_ms + number * 10, &histogram, &rules, &()).unwrap();
+    }
+    let mut chunks = head.read(&Arc::from("a"), series.0, i64::MIN, i64::MAX, false).unwrap().chunks;
+    assert_eq!((chunks.len(), chunks[0].encoding), (1, Encoding::Histogram));
+    chunks.remove(0)
+}
+
+#[test]
+fn histograms_are_in_the_block_beside_floats_and_are_counted() {
+    let world = World::new();
+    fill(&world, "a");
+    let floats = world.content("a").len() as u64;
+    // Overlaps chunks of floats, so that both are decoded and encoded again.
+    world.head.state().extra_chunk = Some(histograms(208, 12));
+    world.cut_all();
+    let stats: Vec<_> = world.blocks("a").into_iter().map(|block| block.meta.stats).collect();
+    assert_eq!(stats.iter().map(|stats| stats.histogram_sample_count).sum::<u64>(), 7 * 12);
+    let in_blocks: u64 = stats.iter().map(|stats| stats.sample_count - stats.histogram_sample_count).sum();
+    assert_eq!(in_blocks + world.head.content("a").len() as u64, floats);
+    let first = world.blocks("a").remove(0).folder;
+    let reader = BlockReader::open(&first).unwrap();
+    let (mut series, mut chunks) = (reader.index().series_reader(), reader.chunk_reader());
+    for reference in reader.index().all_series().unwrap() {
+        let mut sums = Vec::new();
+        for chunk in series.read(reference).unwrap().chunks {
+            let chunk = chunks.read(chunk.place).unwrap();
+            decode_values(Encoding::from_byte(chunk.encoding).unwrap(), chunk.bytes, |time_ms, value| {
+                if let Value::Histogram(histogram) = value {
+                    sums.push((time_ms, histogram.sum));
+                }
+            })
+            .unwrap();
+        }
+        let expected: Vec<_> = (0..12).map(|number| (208 + number * 10, number as f64)).collect();
+        assert_eq!(sums, expected);
+    }
+    let promtool = Path::new("/usr/bin/promtool");
+    if !promtool.exists() {
+        println!("promtool is not installed");
+        return;
+    }
+    fs::create_dir(world.folder("a").join("wal")).unwrap();
+    let mut command = Command::new(promtool);
+    let analysis = command.args(["tsdb", "analyze"]).arg(world.folder("a")).arg(first.file_name().unwrap());
+    let analysis = analysis.output().unwrap();
+    let text = String::from_utf8_lossy(&analysis.stdout);
+    assert!(analysis.status.success() && text.contains("Series: 7"), "{analysis:?}");
 }
 
 #[test]

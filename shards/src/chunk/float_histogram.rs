@@ -40,6 +40,10 @@ impl Kind for Float {
         left.to_bits() == right.to_bits()
     }
 
+    fn same_bucket(left: f64, right: f64) -> bool {
+        left == right || left.to_bits() == right.to_bits()
+    }
+
     /// Less is told than for integers: this is what Prometheus writes.
     fn header_when_cut(found: ResetHint) -> ResetHint {
         match found {

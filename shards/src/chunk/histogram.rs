@@ -3,7 +3,7 @@
 //! With an exponential schema n, bucket i of the positive side ends at 2^(i / 2^n), and the negative side mirrors it.
 //! With [`SCHEMA_CUSTOM`], the sender names the bounds. Only the buckets that are in use are stored: spans say which.
 
-use super::histogram_spans::reduced;
+use super::histogram_spans::{reduced, same_counts};
 use super::histogram_track::{Float, Integer, Kind, Sample};
 use crate::{STALE_NAN_BITS, is_stale};
 
@@ -121,6 +121,23 @@ pub fn reduce<K: Kind>(histogram: &mut Sample<K>) {
         histogram.negative = reduced::<K>(&histogram.negative, steps);
         histogram.schema = SCHEMA_MAX;
     }
+}
+
+/// Whether two samples say the same. Buckets without observations do not count: a chunk gives them to its samples.
+pub fn same<K: Kind>(left: &Sample<K>, right: &Sample<K>) -> bool {
+    if left.is_stale() || right.is_stale() {
+        return left.is_stale() && right.is_stale();
+    }
+    let same_threshold = left.zero_threshold == right.zero_threshold
+        || left.zero_threshold.to_bits() == right.zero_threshold.to_bits();
+    left.schema == right.schema
+        && same_threshold
+        && left.sum.to_bits() == right.sum.to_bits()
+        && K::same_count(left.count, right.count)
+        && K::same_count(left.zero_count, right.zero_count)
+        && left.custom_values == right.custom_values
+        && same_counts::<K>(&left.positive, &right.positive)
+        && same_counts::<K>(&left.negative, &right.negative)
 }
 
 impl From<&Histogram> for FloatHistogram {

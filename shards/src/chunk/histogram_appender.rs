@@ -7,11 +7,11 @@ use std::borrow::Cow;
 
 use super::ChunkError;
 use super::bits::BitWriter;
-use super::histogram::{NativeHistogram, ResetHint, Span};
+use super::histogram::{NativeHistogram, ResetHint, Span, same};
 use super::histogram_check::{HistogramError, check_shape};
 use super::histogram_decoder::Decoder;
 use super::histogram_layout::{HEADER_BYTES, header};
-use super::histogram_spans::{Union, any_bucket_falls, same_counts, spread, union};
+use super::histogram_spans::{Union, any_bucket_falls, spread, union};
 use super::histogram_track::{Float, Integer, Kind, Sample, Track};
 
 /// A chunk of integer histograms that grows by one sample at a time.
@@ -134,18 +134,14 @@ impl<K: Kind> Appender<K> {
     /// Whether a sample is the same as the newest one. Buckets without observations do not count: the newest one may
     /// have been given some.
     pub fn repeats(&self, sample: &Sample<K>) -> bool {
-        let last = &self.track.last;
-        if self.count == 0 || last.is_stale() || sample.is_stale() {
-            return self.count > 0 && last.is_stale() && sample.is_stale();
-        }
-        sample.schema == last.schema
-            && sample.zero_threshold == last.zero_threshold
-            && sample.sum.to_bits() == last.sum.to_bits()
-            && K::same_count(sample.count, last.count)
-            && K::same_count(sample.zero_count, last.zero_count)
-            && sample.custom_values == last.custom_values
-            && same_counts::<K>(&sample.positive, &last.positive)
-            && same_counts::<K>(&sample.negative, &last.negative)
+        self.count > 0 && same::<K>(&self.track.last, sample)
+    }
+
+    /// What it takes in memory beside the bytes of the chunk: the last sample, and how that differed from the one before.
+    pub fn state_bytes(&self) -> usize {
+        let Sample::<K> { positive, negative, custom_values, .. } = &self.track.last;
+        let values = 2 * (positive.values.len() + negative.values.len()) + custom_values.len();
+        size_of::<Self>() + 8 * (values + positive.spans.len() + negative.spans.len())
     }
 
     /// Samples so far.

@@ -41,6 +41,10 @@ impl Kind for Integer {
         left == right
     }
 
+    fn same_bucket(left: i64, right: i64) -> bool {
+        left == right
+    }
+
     fn header_when_cut(found: ResetHint) -> ResetHint {
         found
     }

@@ -82,7 +82,14 @@ pub fn any_bucket_falls<K: Kind>(last: &[K::Bucket], sample: &[K::Bucket]) -> bo
 /// Whether two sets of buckets hold the same observations; buckets without any do not count.
 pub fn same_counts<K: Kind>(left: &Buckets<K::Bucket>, right: &Buckets<K::Bucket>) -> bool {
     let is_used = |(_, count): &(i32, K::Bucket)| *count != K::Bucket::default();
-    counted::<K>(left).filter(is_used).eq(counted::<K>(right).filter(is_used))
+    let (mut left, mut right) = (counted::<K>(left).filter(is_used), counted::<K>(right).filter(is_used));
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return true,
+            (Some(left), Some(right)) if left.0 == right.0 && K::same_bucket(left.1, right.1) => {}
+            _ => return false,
+        }
+    }
 }
 
 /// Lays the buckets of a new sample over those of the chunk's last one.

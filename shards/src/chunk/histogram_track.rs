@@ -40,6 +40,8 @@ pub trait Kind: Clone + Debug + Default {
     fn sum(left: Self::Bucket, right: Self::Bucket) -> Self::Bucket;
     /// Whether two counts are the same bits.
     fn same_count(left: Self::Count, right: Self::Count) -> bool;
+    /// Whether two counts of buckets are equal; a NaN equals itself.
+    fn same_bucket(left: Self::Bucket, right: Self::Bucket) -> bool;
 
     /// What the header of a new chunk says, when a sample did not fit the chunk before for this reason.
     fn header_when_cut(found: ResetHint) -> ResetHint;

@@ -1,5 +1,6 @@
 //! Prometheus' chunk encodings. The bytes of each are in `docs/format/chunk.md`.
 
+mod any_histogram;
 mod bits;
 mod fault;
 mod float_histogram;
@@ -21,6 +22,7 @@ mod window;
 mod xor;
 mod xor2;
 
+pub use any_histogram::AnyHistogram;
 pub use histogram::{Buckets, FloatHistogram, Histogram, NativeHistogram, ResetHint, Span};
 pub use histogram::{SCHEMA_CUSTOM, SCHEMA_MAX, SCHEMA_MAX_RESERVED, SCHEMA_MIN, SCHEMA_MIN_RESERVED};
 pub use histogram_appender::{Appended, Fit, FloatHistogramAppender, HistogramAppender};
@@ -62,6 +64,17 @@ impl Encoding {
             6 => Encoding::FloatHistogramSt,
             _ => return None,
         })
+    }
+
+    /// Whether the samples are floats; otherwise they are native histograms.
+    pub fn holds_floats(self) -> bool {
+        match self {
+            Encoding::Xor | Encoding::Xor2 => true,
+            Encoding::Histogram
+            | Encoding::FloatHistogram
+            | Encoding::HistogramSt
+            | Encoding::FloatHistogramSt => false,
+        }
     }
 }
 

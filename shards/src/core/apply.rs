@@ -43,7 +43,7 @@ pub struct Target<'a, R> {
 impl<R> Target<'_, R> {
     /// Whether the records may grow by so many bytes.
     #[inline]
-    fn has_room(&self, more_bytes: usize) -> bool {
+    pub fn has_room(&self, more_bytes: usize) -> bool {
         self.has_room.is_none_or(|has_room| has_room(self.records.len() + more_bytes))
     }
 }
@@ -166,7 +166,7 @@ pub struct LastSeries(Option<(SeriesKey, Found)>);
 
 impl LastSeries {
     /// Where the samples of a key belong that the head does not know under this key.
-    fn resolve(
+    pub fn resolve(
         &mut self,
         target: &mut Target<'_, impl ReadChunks>,
         batch: &WriteBatch,
@@ -195,16 +195,18 @@ impl LastSeries {
 }
 
 /// Where the samples of a key belong.
-enum Found {
+pub enum Found {
     /// A series, and the key of its canonical labels.
     Series(SeriesIndex, SeriesKey),
     /// Another shard owns these labels in their canonical encoding.
     Elsewhere,
+    /// The labels are not a label set.
     Invalid(LabelError),
     /// They are those of no series, and the sample is not one to begin a series with: nothing is added for it.
     OutOfBounds(AppendError),
     /// They are those of no series, and a limit keeps it from being one.
     OverLimit(NewSeriesError),
+    /// The sender is to try again.
     Failed(Failure),
 }
 
@@ -252,7 +254,8 @@ fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &R
     }
 }
 
-fn describe(label_bytes: &[u8]) -> String {
+/// The series of label bytes for messages; empty if they are not a label set.
+pub fn describe(label_bytes: &[u8]) -> String {
     parse_labels(label_bytes).map_or_else(|_| String::new(), |labels| describe_labels(labels.iter().copied()))
 }
 

@@ -156,11 +156,6 @@ impl Dispatcher {
             let _ = reply.send(outcome);
         });
         let mut outcome = outcome.await.unwrap_or_else(|_| Outcome::failed(Failure::Stopping));
-        if skimmed.histogram_count > 0 {
-            let refused = Outcome::refused(Reason::Histogram, skimmed.histogram_count, Refusal::Histogram);
-            self.shard.metrics.refused[Reason::Histogram as usize].inc_by(skimmed.histogram_count);
-            outcome.merge(&refused);
-        }
         if let Some(error) = skimmed.first_refusal.take() {
             let refused =
                 Outcome::refused(Reason::InvalidLabels, skimmed.refused_count, Refusal::Labels(error));

@@ -1,6 +1,7 @@
 //! One shard: the executor's loop that ties edge, mesh, head and WAL together; and the node that all shards make.
 
 mod apply;
+mod apply_histograms;
 mod batch;
 mod checkpoint;
 mod chunks;

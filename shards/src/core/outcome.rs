@@ -2,7 +2,7 @@
 
 use crate::head::AppendError;
 use crate::limits::NewSeriesError;
-use crate::wire::LabelError;
+use crate::wire::{HistogramMessageError, HistogramRow, LabelError};
 
 /// Why a shard could take none of a batch's remaining rows; the sender is to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +43,6 @@ pub enum Reason {
     TooFarAhead,
     /// A label set that Prometheus would not send.
     InvalidLabels,
-    /// A native histogram, which this version does not store.
-    Histogram,
     /// A label names a tenant that cannot be one.
     Tenant,
     /// A new series with more or longer labels than its tenant may use.
@@ -53,6 +51,8 @@ pub enum Reason {
     SeriesLimit,
     /// A new series while memory is short.
     MemoryLimit,
+    /// A native histogram that breaks a rule of Prometheus, or is too large.
+    InvalidHistogram,
 }
 
 impl Reason {
@@ -63,11 +63,11 @@ impl Reason {
         Reason::TooOld,
         Reason::TooFarAhead,
         Reason::InvalidLabels,
-        Reason::Histogram,
         Reason::Tenant,
         Reason::LabelLimit,
         Reason::SeriesLimit,
         Reason::MemoryLimit,
+        Reason::InvalidHistogram,
     ];
 
     /// The name in metrics.
@@ -78,11 +78,11 @@ impl Reason {
             Reason::TooOld => "too_old",
             Reason::TooFarAhead => "too_far_in_future",
             Reason::InvalidLabels => "invalid_labels",
-            Reason::Histogram => "native_histogram",
             Reason::Tenant => "invalid_tenant",
             Reason::LabelLimit => "label_limit",
             Reason::SeriesLimit => "series_limit",
             Reason::MemoryLimit => "memory_limit",
+            Reason::InvalidHistogram => "invalid_histogram",
         }
     }
 
@@ -94,17 +94,17 @@ impl Reason {
             Reason::TooOld => "too old sample",
             Reason::TooFarAhead => "out of bounds",
             Reason::InvalidLabels => "invalid label set",
-            Reason::Histogram => "native histograms are not supported by this version",
             Reason::Tenant => "invalid tenant",
             Reason::LabelLimit => "labels over a limit",
             Reason::SeriesLimit => "new series over the limit of their tenant",
             Reason::MemoryLimit => "new series while memory is short",
+            Reason::InvalidHistogram => "invalid native histogram",
         }
     }
 }
 
 /// The refusal of one sample.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// The head refused it.
     #[error("series {series}: {error}")]
@@ -117,9 +117,14 @@ pub enum Refusal {
     /// Its labels are not a label set.
     #[error("{0}")]
     Labels(#[from] LabelError),
-    /// A native histogram.
-    #[error("native histograms are not supported by this version")]
-    Histogram,
+    /// It is a native histogram that breaks a rule.
+    #[error("series {series}: {error}")]
+    Histogram {
+        /// The series as `{name="value", …}`.
+        series: String,
+        /// Which rule.
+        error: HistogramMessageError,
+    },
     /// A label that names the tenant has a value that is no tenant's name.
     #[error("{tenant:?} is not a tenant name")]
     Tenant {
@@ -157,6 +162,8 @@ pub struct Outcome {
     pub failure: Option<Failure>,
     /// Rows that wait for a closed chunk to be read; empty when the batch is applied.
     pub unread: Vec<(crate::wire::Row, crate::chunklog::ChunkPlace)>,
+    /// Histograms that wait likewise.
+    pub unread_histograms: Vec<(HistogramRow, crate::chunklog::ChunkPlace)>,
     /// Rows whose labels came in another encoding than the canonical one; their owner may be another shard.
     pub rekey: Vec<crate::wire::Row>,
 }
@@ -180,6 +187,11 @@ impl Outcome {
         if self.first_refusal.is_none() {
             self.first_refusal = Some(refusal());
         }
+    }
+
+    /// Whether anything waits for a closed chunk to be read.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty() || !self.unread_histograms.is_empty()
     }
 
     /// How many samples were refused for good.
@@ -222,6 +234,7 @@ impl Reason {
             AppendError::Conflict { .. } => Reason::Conflict,
             AppendError::TooOld { .. } => Reason::TooOld,
             AppendError::TooFarAhead { .. } => Reason::TooFarAhead,
+            AppendError::Shape { .. } => Reason::InvalidHistogram,
         }
     }
 }

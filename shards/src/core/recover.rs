@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::shard::Shard;
+use crate::chunk::AnyHistogram;
 use crate::chunklog::{ChunkLog, ChunkLogWriter, LogWriteError, file_name};
 use crate::head::{AppendError, Appended, Head, HeadFull, ImageLoader, SeriesIndex};
 use crate::rt::{DirectFile, Directory, RingFile, ShardDirectory, monotonic_now, prepare_directory};
@@ -368,7 +369,34 @@ impl<'a> Replay<'a> {
         if !self.head.is_occupied(series) {
             return Err(ReplayError::UnknownSeries { reference, known: self.head.series_count() });
         }
-        match self.head.replay(series, timestamp_ms, value, self.window_ms) {
+        let taken = self.head.replay(series, timestamp_ms, value, self.window_ms);
+        self.count(taken);
+        Ok(())
+    }
+
+    fn histogram(
+        &mut self,
+        seq: u64,
+        reference: u32,
+        timestamp_ms: i64,
+        histogram: &AnyHistogram,
+    ) -> Result<(), ReplayError> {
+        if seq < self.image.covered_below(reference) {
+            self.known_samples += 1;
+            return Ok(());
+        }
+        let series = SeriesIndex(reference);
+        if !self.head.is_occupied(series) {
+            return Err(ReplayError::UnknownSeries { reference, known: self.head.series_count() });
+        }
+        let taken = self.head.replay_histogram(series, timestamp_ms, histogram, self.window_ms);
+        self.count(taken);
+        Ok(())
+    }
+
+    #[inline]
+    fn count(&mut self, taken: Result<Appended, AppendError>) {
+        match taken {
             Ok(Appended::Stored | Appended::Late | Appended::Unread(_)) => self.samples += 1,
             Ok(Appended::Repeat) => self.known_samples += 1,
             Err(error) => {
@@ -376,7 +404,6 @@ impl<'a> Replay<'a> {
                 self.first_refusal.get_or_insert(error);
             }
         }
-        Ok(())
     }
 }
 
@@ -398,6 +425,12 @@ impl RecordVisitor for FrameReplay<'_, '_> {
         if self.result.is_ok() {
             let set = self.replay.head.set_bounds(tenant, frozen_ms, truncated_ms);
             self.result = set.map_err(ReplayError::HeadFull);
+        }
+    }
+
+    fn histogram(&mut self, reference: u32, timestamp_ms: i64, histogram: &AnyHistogram) {
+        if self.result.is_ok() {
+            self.result = self.replay.histogram(self.seq, reference, timestamp_ms, histogram);
         }
     }
 

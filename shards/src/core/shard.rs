@@ -6,6 +6,8 @@
 //! Promises: a batch is finished with success only when all that it wrote, and all that it found stored already,
 //!           is durable. After a failed commit nothing is acknowledged any more.
 
+mod histograms;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use crate::head::{Head, TimeWindows};
 use crate::metrics::ShardMetrics;
 use crate::rt::{Native, Notify, Pace, Platform, WaitList, monotonic_now};
 use crate::wal::{CommitError, Encoder, Wal, frame_bytes};
-use crate::wire::{Row, SeriesHasher, TenantHasher};
+use crate::wire::{HistogramRow, Row, SeriesHasher, TenantHasher};
 
 /// The most rows that are applied between two looks at the clock: some 100 µs. In tests a small batch takes many.
 const UNIT_ROWS: usize = if cfg!(test) { 32 } else { 1024 };
@@ -220,8 +222,18 @@ impl<P: Platform> Shard<P> {
         let mut run = Run { hasher: self.hasher.tenant(batch.tenant()), last: LastSeries::default() };
         let mut pacer = self.platform.pacer();
         let read = ChunksRead::default();
-        let applied = self.write_rows(&batch, &batch.rows, &mut run, &read, &mut outcome, &mut pacer).await;
-        if applied.is_ok() && !outcome.unread.is_empty() {
+        let mut applied =
+            self.write_rows(&batch, &batch.rows, &mut run, &read, &mut outcome, &mut pacer).await;
+        let histograms = batch.extras.as_ref().map_or(&[][..], |extras| &extras.histograms);
+        match applied {
+            Ok(()) => {
+                applied = self
+                    .write_histograms(&batch, histograms, &mut run, &read, &mut outcome, &mut pacer)
+                    .await;
+            }
+            Err(_) => outcome.failed += histograms.len() as u64,
+        }
+        if applied.is_ok() && outcome.has_unread() {
             return Some(UnreadBatch { batch, outcome, run });
         }
         self.hand_over(batch, outcome, applied);
@@ -234,15 +246,25 @@ impl<P: Platform> Shard<P> {
         let mut read = ChunksRead::default();
         let mut pacer = self.platform.pacer();
         let mut applied = Ok(());
-        while applied.is_ok() && !outcome.unread.is_empty() {
+        while applied.is_ok() && outcome.has_unread() {
             let (rows, places): (Vec<Row>, Vec<_>) = std::mem::take(&mut outcome.unread).into_iter().unzip();
-            applied = read.read(self, places.into_iter()).await;
+            let (histograms, histogram_places): (Vec<HistogramRow>, Vec<_>) =
+                std::mem::take(&mut outcome.unread_histograms).into_iter().unzip();
+            applied = read.read(self, places.into_iter().chain(histogram_places)).await;
             pacer.restart();
             match applied {
                 Ok(()) => {
                     applied = self.write_rows(&batch, &rows, &mut run, &read, &mut outcome, &mut pacer).await;
                 }
                 Err(_) => outcome.failed += rows.len() as u64,
+            }
+            match applied {
+                Ok(()) => {
+                    applied = self
+                        .write_histograms(&batch, &histograms, &mut run, &read, &mut outcome, &mut pacer)
+                        .await;
+                }
+                Err(_) => outcome.failed += histograms.len() as u64,
             }
         }
         self.hand_over(batch, outcome, applied);
@@ -256,6 +278,7 @@ impl<P: Platform> Shard<P> {
                 self.committed.notify();
             }
             outcome.failed += std::mem::take(&mut outcome.unread).len() as u64;
+            outcome.failed += std::mem::take(&mut outcome.unread_histograms).len() as u64;
             outcome.failure = Some(failure);
         }
         self.report_size();
@@ -336,10 +359,14 @@ impl<P: Platform> Shard<P> {
         if outcome.written > written {
             head.note(batch.tenant(), outcome.written - written, oldest_ms, newest_ms);
         }
+        self.notify_of_pending_chunks(head);
+        applied
+    }
+
+    fn notify_of_pending_chunks(&self, head: &Head) {
         if head.log().borrow().pending_bytes() >= CHUNKS_PENDING_BYTES {
             self.chunks_pending.notify();
         }
-        applied
     }
 
     /// Writes down the bounds of a tenant's times, and returns when they are durable.
@@ -454,12 +481,13 @@ impl<P: Platform> Shard<P> {
         let Some(batch) = waiter.batch else { return };
         let mut outcome = waiter.outcome;
         if !durable {
-            let failed = outcome.failed + outcome.written + outcome.repeated;
+            let failed = outcome.failed + outcome.written + outcome.repeated + outcome.histograms_written;
             outcome = Outcome { failed, ..Outcome::failed(Failure::Poisoned) };
         }
         let metrics = &self.metrics;
         metrics.written.inc_by(outcome.written);
         metrics.repeated.inc_by(outcome.repeated);
+        metrics.histograms.inc_by(outcome.histograms_written);
         for (counter, count) in metrics.refused.iter().zip(outcome.refused) {
             counter.inc_by(count);
         }

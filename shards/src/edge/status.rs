@@ -243,7 +243,7 @@ fn refused_status(outcome: &Outcome, form: Form) -> (StatusCode, Option<u32>) {
         (StatusCode::SERVICE_UNAVAILABLE, Some(5))
     } else if has(Reason::SeriesLimit) {
         (StatusCode::TOO_MANY_REQUESTS, Some(5))
-    } else if form == Form::RemoteWrite2 || has(Reason::Histogram) || has(Reason::Tenant) {
+    } else if form == Form::RemoteWrite2 || has(Reason::InvalidHistogram) || has(Reason::Tenant) {
         // Remote write 2.0 has 400 for whatever is refused for good.
         (StatusCode::BAD_REQUEST, None)
     } else {
@@ -381,9 +381,9 @@ mod tests {
             (Reason::TooOld, 409),
             (Reason::TooFarAhead, 409),
             (Reason::InvalidLabels, 409),
-            (Reason::Histogram, 400),
             (Reason::Tenant, 400),
             (Reason::LabelLimit, 409),
+            (Reason::InvalidHistogram, 400),
         ] {
             for (form, code) in [(Form::RemoteWrite1, code), (Form::RemoteWrite2, 400)] {
                 let mut outcome = Outcome::default();
@@ -415,7 +415,7 @@ mod tests {
         for (reason, code) in [(Reason::SeriesLimit, 429), (Reason::MemoryLimit, 503)] {
             let mut outcome = Outcome::default();
             outcome.refused[reason as usize] = 1;
-            outcome.refused[Reason::Histogram as usize] = 1;
+            outcome.refused[Reason::InvalidHistogram as usize] = 1;
             outcome.refused[Reason::Conflict as usize] = 1;
             let answer = Answer::of_outcome(outcome, Form::RemoteWrite2);
             assert_eq!((answer.status.as_u16(), answer.retry_after_seconds), (code, Some(5)), "{reason:?}");

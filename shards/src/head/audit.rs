@@ -108,13 +108,17 @@ fn audit_chunks(series: &Series) -> Result<(), String> {
         return Err(format!("closed chunks overlap: {:?}", series.closed()));
     }
     let last_closed_ms = series.closed().last().map(ClosedChunk::max_ms);
-    if let Some((first_ms, last_ms, _)) = series.open()
-        && (last_closed_ms.is_some_and(|closed_ms| closed_ms >= first_ms) || last_ms >= series.open_end_ms())
+    if let Some(open) = series.open()
+        && (last_closed_ms.is_some_and(|closed_ms| closed_ms >= open.min_ms)
+            || open.max_ms >= series.open_end_ms())
     {
-        return Err(format!("the open chunk is {first_ms} to {last_ms}, after {last_closed_ms:?}"));
+        return Err(format!("the open chunk is {open:?}, after {last_closed_ms:?}"));
     }
     let late = series.late().map_or(&[][..], |late| late.samples());
-    if !late.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+    let histograms = series.late().map_or(&[][..], |late| late.histograms());
+    if !late.windows(2).all(|pair| pair[0].0 < pair[1].0)
+        || !histograms.windows(2).all(|pair| pair[0].timestamp_ms < pair[1].timestamp_ms)
+    {
         return Err("late samples are not in order".to_owned());
     }
     Ok(())

@@ -25,6 +25,12 @@ pub enum AppendError {
         /// The oldest time that is taken.
         oldest_ms: i64,
     },
+    /// A histogram whose spans, buckets and bounds do not fit each other.
+    #[error("malformed histogram for timestamp {timestamp_ms}")]
+    Shape {
+        /// The sample's time.
+        timestamp_ms: i64,
+    },
     /// Further ahead of the clock than allowed.
     #[error(
         "sample too far in the future: timestamp {timestamp_ms}, the newest that is taken is {newest_ms}"

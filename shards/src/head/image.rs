@@ -9,9 +9,11 @@
 use super::error::ImageError;
 use super::index::Pair;
 use super::key::SeriesKey;
+use super::late_histograms::LateHistogram;
+use super::open::{Open, OpenHistograms};
 use super::series::{ClosedChunk, Series};
 use super::store::Head;
-use crate::chunk::XorAppender;
+use crate::chunk::{AnyHistogram, Encoding, XorAppender};
 use crate::chunklog::ChunkPlace;
 
 /// A page ends with the entry that fills it to this size: some 100 µs of work. In tests few series make many pages.
@@ -41,6 +43,11 @@ const NEXT_FILE: u8 = 10;
 const SYMBOL_AT: u8 = 11;
 /// A pair whose number was vacant when its turn came (number, symbols).
 const PAIR_AT: u8 = 12;
+
+/// The open chunk of the series before it, if it is one of histograms (encoding, length, bytes).
+const OPEN_HISTOGRAMS: u8 = 13;
+/// Late histograms of the series before it that are in no chunk (of each encoding, length, bytes).
+const LATE_HISTOGRAMS: u8 = 14;
 
 /// Closed chunks of one entry: a page must not grow with the age of a series.
 const CLOSED_MAX: usize = if cfg!(test) { 3 } else { 1024 };
@@ -133,6 +140,7 @@ impl ImageWriter {
                 out.push(NO_SERIES);
             } else {
                 put_series(out, head, self.series_done);
+                put_histograms(out, series);
             }
             self.closed = Rest { done: 0, count: series.closed().len() };
             self.late = Rest { done: 0, count: series.late().map_or(0, |late| late.closed().len()) };
@@ -201,7 +209,11 @@ fn put_series(out: &mut Vec<u8>, head: &Head, number: u32) {
     for pair in head.pairs_of(number) {
         put(out, u64::from(pair));
     }
-    let (min_ms, _, bytes) = series.open().unwrap_or((0, 0, &[]));
+    let (min_ms, bytes) = match series.open() {
+        Some(open) if open.encoding == Encoding::Xor => (open.min_ms, open.bytes),
+        Some(open) => (open.min_ms, &[][..]),
+        None => (0, &[][..]),
+    };
     out.extend_from_slice(&min_ms.to_le_bytes());
     out.extend_from_slice(&series.open_end_ms().to_le_bytes());
     put(out, bytes.len() as u64);
@@ -212,6 +224,28 @@ fn put_series(out: &mut Vec<u8>, head: &Head, number: u32) {
         out.extend_from_slice(&timestamp_ms.to_le_bytes());
         out.extend_from_slice(&bits.to_le_bytes());
     }
+}
+
+/// What a series has of histograms in memory, after its own entry.
+fn put_histograms(out: &mut Vec<u8>, series: &Series) {
+    if let Some(open) = series.open().filter(|open| open.encoding != Encoding::Xor) {
+        out.push(OPEN_HISTOGRAMS);
+        put_encoded(out, open.encoding, open.bytes);
+    }
+    let late = series.late().map_or(&[][..], |late| late.histograms());
+    if !late.is_empty() {
+        out.push(LATE_HISTOGRAMS);
+        put(out, late.len() as u64);
+        for histogram in late {
+            put_encoded(out, histogram.encoding, &histogram.bytes);
+        }
+    }
+}
+
+fn put_encoded(out: &mut Vec<u8>, encoding: Encoding, bytes: &[u8]) {
+    out.push(encoding as u8);
+    put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
 }
 
 fn put_closed(out: &mut Vec<u8>, kind: u8, closed: &[ClosedChunk]) {
@@ -246,6 +280,8 @@ impl ImageLoader {
                 LATE_CLOSED => {
                     reader.closed(head, |series, chunk| series.late_mut().restore_closed(chunk))?
                 }
+                OPEN_HISTOGRAMS => reader.open_histograms(head)?,
+                LATE_HISTOGRAMS => reader.late_histograms(head)?,
                 TENANT => reader.tenant(head)?,
                 SYMBOL_AT => reader.symbol_at(head)?,
                 PAIR_AT => reader.pair_at(head)?,
@@ -396,9 +432,9 @@ impl<'a> Reader<'a> {
         let len = self.varint()?;
         let bytes = self.take(len)?;
         let open = if bytes.is_empty() {
-            XorAppender::default()
+            Open::default()
         } else {
-            XorAppender::resume(bytes.to_vec()).map_err(|_| self.malformed())?
+            Open::Floats(XorAppender::resume(bytes.to_vec()).map_err(|_| self.malformed())?)
         };
         let tenant = head.index.pair(pairs[0]).tenant;
         let number = head.add(key, tenant, &pairs, None).map_err(|_| self.malformed())?;
@@ -416,15 +452,48 @@ impl<'a> Reader<'a> {
         if fits { Ok(()) } else { Err(self.malformed()) }
     }
 
+    /// The number of the series before this entry.
+    fn last_series(&self, head: &Head) -> Result<u32, ImageError> {
+        let last = head.series_count().checked_sub(1).ok_or(self.undefined())?;
+        if head.series[last].is_vacant() { Err(self.undefined()) } else { Ok(last) }
+    }
+
+    fn encoded(&mut self) -> Result<(Encoding, &'a [u8]), ImageError> {
+        let encoding = Encoding::from_byte(self.take(1)?[0]).ok_or(self.malformed())?;
+        let len = self.varint()?;
+        Ok((encoding, self.take(len)?))
+    }
+
+    fn open_histograms(&mut self, head: &mut Head) -> Result<(), ImageError> {
+        let last = self.last_series(head)?;
+        let (encoding, bytes) = self.encoded()?;
+        let open = OpenHistograms::resume(encoding, bytes.to_vec()).map_err(|_| self.malformed())?;
+        head.change(last, |series, _| series.restore_histograms(open));
+        Ok(())
+    }
+
+    fn late_histograms(&mut self, head: &mut Head) -> Result<(), ImageError> {
+        let last = self.last_series(head)?;
+        for _ in 0..self.varint()? {
+            let (encoding, bytes) = self.encoded()?;
+            let (timestamp_ms, _) =
+                AnyHistogram::take_alone(encoding, bytes).map_err(|_| self.malformed())?;
+            let late = LateHistogram { timestamp_ms, encoding, bytes: bytes.into() };
+            let mut fits = false;
+            head.change(last, |series, _| fits = series.late_mut().restore_histogram(late));
+            if !fits {
+                return Err(self.malformed());
+            }
+        }
+        Ok(())
+    }
+
     fn closed(
         &mut self,
         head: &mut Head,
         restore: impl Fn(&mut Series, ClosedChunk),
     ) -> Result<(), ImageError> {
-        let last = head.series_count().checked_sub(1).ok_or(self.undefined())?;
-        if head.series[last].is_vacant() {
-            return Err(self.undefined());
-        }
+        let last = self.last_series(head)?;
         for _ in 0..self.varint()? {
             let (min_ms, span_ms) = (self.time()?, self.number()?);
             let (file, offset, len_encoding) = (self.number()?, self.number()?, self.number()?);

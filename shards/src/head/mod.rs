@@ -10,11 +10,15 @@ mod audit;
 mod bitset;
 mod error;
 mod finder;
+#[cfg(test)]
+mod histogram_tests;
 mod image;
 mod index;
 mod key;
 mod key_table;
 mod late;
+mod late_histograms;
+mod open;
 mod pages;
 mod rules;
 mod series;

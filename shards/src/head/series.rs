@@ -3,9 +3,13 @@
 use super::error::AppendError;
 use super::key::SeriesKey;
 use super::late::Late;
+use super::open::{Open, OpenHistograms};
 use super::rules::{Rules, window_of};
-use crate::chunk::{Encoding, XorAppender, decode};
+use crate::chunk::{
+    AnyHistogram, Appended as ChunkAppended, Encoding, FloatHistogram, Histogram, Value, decode_values,
+};
 use crate::chunklog::{ChunkLog, ChunkPlace};
+use crate::is_stale;
 
 /// Samples after which a chunk is closed (Prometheus: 120).
 pub const CHUNK_SAMPLES_MAX: u16 = 120;
@@ -50,6 +54,42 @@ impl ClosedChunk {
     }
 }
 
+/// The chunk of a series that takes samples.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenChunk<'a> {
+    /// Time of the first sample.
+    pub min_ms: i64,
+    /// Time of the last sample.
+    pub max_ms: i64,
+    /// How `bytes` are encoded.
+    pub encoding: Encoding,
+    /// The chunk so far.
+    pub bytes: &'a [u8],
+}
+
+impl OpenChunk<'_> {
+    /// Whether it may have a sample of the range (both ends inclusive).
+    pub fn overlaps(&self, min_ms: i64, max_ms: i64) -> bool {
+        self.min_ms <= max_ms && self.max_ms >= min_ms
+    }
+}
+
+/// What comes to a series at one time.
+#[derive(Clone, Copy)]
+enum Sample<'a> {
+    Float(f64),
+    Histogram(&'a AnyHistogram),
+}
+
+impl<'a> Sample<'a> {
+    fn value(self) -> Value<'a> {
+        match self {
+            Sample::Float(value) => Value::Float(value),
+            Sample::Histogram(histogram) => histogram.value(),
+        }
+    }
+}
+
 /// Closed chunks that were read to decide on old samples.
 pub trait ReadChunks {
     /// The content of a chunk, if it was read.
@@ -63,6 +103,9 @@ impl ReadChunks for () {
     }
 }
 
+/// The closed chunks of a series. Most series of a young head have none: one pointer instead of a vector's three words.
+type Closed = Option<Box<Vec<ClosedChunk>>>;
+
 /// A series of the head, or a vacant place for one.
 #[derive(Debug)]
 pub struct Series {
@@ -72,16 +115,12 @@ pub struct Series {
     pub pairs_start: u32,
     /// How many label pairs it has; 0 is a vacant place.
     pub pairs_count: u16,
-    open: XorAppender,
+    open: Open,
     open_min_ms: i64,
     /// End of the open chunk's window: no sample from there on joins it.
     open_end_ms: i64,
-    /// In order of time. Most series of a young head have none: one pointer instead of a vector's three words.
-    #[expect(
-        clippy::box_collection,
-        reason = "a vector inside the series would cost 16 bytes more per series"
-    )]
-    closed: Option<Box<Vec<ClosedChunk>>>,
+    /// In order of time.
+    closed: Closed,
     /// Samples that came later than newer ones.
     late: Option<Box<Late>>,
 }
@@ -93,7 +132,7 @@ impl Series {
             key,
             pairs_start,
             pairs_count,
-            open: XorAppender::default(),
+            open: Open::default(),
             open_min_ms: 0,
             open_end_ms: 0,
             closed: None,
@@ -117,10 +156,15 @@ impl Series {
     }
 
     /// Sets the open chunk that a checkpoint holds.
-    pub fn restore_open(&mut self, open: XorAppender, open_min_ms: i64, open_end_ms: i64) {
+    pub fn restore_open(&mut self, open: Open, open_min_ms: i64, open_end_ms: i64) {
         self.open = open;
         self.open_min_ms = open_min_ms;
         self.open_end_ms = open_end_ms;
+    }
+
+    /// Sets the open chunk of histograms that a checkpoint holds; its times came with the series.
+    pub fn restore_histograms(&mut self, open: OpenHistograms) {
+        self.open = Open::Histograms(Box::new(open));
     }
 
     /// Adds a closed chunk that a checkpoint holds; they come in order of time.
@@ -144,34 +188,106 @@ impl Series {
         log: &std::cell::RefCell<ChunkLog>,
         read: &impl ReadChunks,
     ) -> Result<(Appended, i64), AppendError> {
-        let count = self.open.count();
-        let last_ms = self.open.last().0;
-        if count > 0 && timestamp_ms <= last_ms {
-            return self.append_old(timestamp_ms, value, rules, log, read);
+        let Open::Floats(open) = &mut self.open else {
+            return self.append_after_histograms(timestamp_ms, value, rules, log, read);
+        };
+        let count = open.count();
+        if count > 0 && timestamp_ms <= open.last().0 {
+            return self.append_old(timestamp_ms, Sample::Float(value), rules, log, read);
         }
         if timestamp_ms < rules.floor_ms || timestamp_ms > rules.ceiling_ms {
             return Err(rules.out_of_bounds(timestamp_ms));
         }
-        let before = self.open.bytes().len() as i64;
+        let before = open.bytes().len() as i64;
         if count == 0 || count == CHUNK_SAMPLES_MAX || timestamp_ms >= self.open_end_ms {
             if count > 0 {
-                self.close(&mut log.borrow_mut(), rules);
+                let times_ms = (self.open_min_ms, open.last().0);
+                close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, Encoding::Xor, open.bytes());
+                open.restart();
             }
             self.open_min_ms = timestamp_ms;
             self.open_end_ms = window_of(timestamp_ms, rules.window_ms).end;
         }
-        self.open.append(timestamp_ms, value);
-        Ok((Appended::Stored, self.open.bytes().len() as i64 - before))
+        open.append(timestamp_ms, value);
+        Ok((Appended::Stored, open.bytes().len() as i64 - before))
     }
 
-    fn close(&mut self, log: &mut ChunkLog, rules: &Rules) {
-        let (min_ms, max_ms) = (self.open_min_ms, self.open.last().0);
-        let window_ms = window_of(min_ms, rules.window_ms).start;
-        let place = log.append(window_ms, Encoding::Xor, self.open.bytes());
-        // The window bounds the span, and a window is shorter than 2^32 milliseconds.
-        let span_ms = max_ms.wrapping_sub(min_ms) as u32;
-        self.closed.get_or_insert_default().push(ClosedChunk { min_ms, span_ms, place });
-        self.open.restart();
+    /// A float after histograms begins a chunk of floats. A stale marker stays with the histograms, as in Prometheus: it
+    /// says that they ended, and scrapers send it as a float.
+    #[cold]
+    fn append_after_histograms(
+        &mut self,
+        timestamp_ms: i64,
+        value: f64,
+        rules: &Rules,
+        log: &std::cell::RefCell<ChunkLog>,
+        read: &impl ReadChunks,
+    ) -> Result<(Appended, i64), AppendError> {
+        if timestamp_ms <= self.open.last_ms() {
+            return self.append_old(timestamp_ms, Sample::Float(value), rules, log, read);
+        }
+        if is_stale(value) {
+            let stale = match self.open.encoding() {
+                Encoding::FloatHistogram => AnyHistogram::Float(FloatHistogram::stale()),
+                _ => AnyHistogram::Integer(Histogram::stale()),
+            };
+            return self.append_histogram(timestamp_ms, &stale, rules, log, read);
+        }
+        if timestamp_ms < rules.floor_ms || timestamp_ms > rules.ceiling_ms {
+            return Err(rules.out_of_bounds(timestamp_ms));
+        }
+        let before = self.open.memory_bytes();
+        let times_ms = (self.open_min_ms, self.open.last_ms());
+        let (encoding, bytes) = (self.open.encoding(), self.open.bytes());
+        close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, encoding, bytes);
+        self.open = Open::default();
+        let (appended, bytes) = self.append(timestamp_ms, value, rules, log, read)?;
+        Ok((appended, bytes - before))
+    }
+
+    /// Appends one native histogram, as [`Series::append`] does.
+    pub fn append_histogram(
+        &mut self,
+        timestamp_ms: i64,
+        histogram: &AnyHistogram,
+        rules: &Rules,
+        log: &std::cell::RefCell<ChunkLog>,
+        read: &impl ReadChunks,
+    ) -> Result<(Appended, i64), AppendError> {
+        histogram.check_shape().map_err(|_| AppendError::Shape { timestamp_ms })?;
+        if self.open.count() > 0 && timestamp_ms <= self.open.last_ms() {
+            return self.append_old(timestamp_ms, Sample::Histogram(histogram), rules, log, read);
+        }
+        if timestamp_ms < rules.floor_ms || timestamp_ms > rules.ceiling_ms {
+            return Err(rules.out_of_bounds(timestamp_ms));
+        }
+        let before = self.open.memory_bytes();
+        let mut times_ms = (self.open_min_ms, self.open.last_ms());
+        let takes = matches!(&self.open, Open::Histograms(open) if open.takes(histogram));
+        if !takes {
+            if self.open.count() > 0 {
+                let (encoding, bytes) = (self.open.encoding(), self.open.bytes());
+                close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, encoding, bytes);
+            }
+            self.open = Open::Histograms(Box::new(OpenHistograms::empty_for(histogram)));
+        }
+        let Open::Histograms(open) = &mut self.open else { unreachable!("it was set above") };
+        let encoding = open.encoding();
+        if open.count() > 0 && (timestamp_ms >= self.open_end_ms || open.is_full_for(histogram)) {
+            close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, encoding, &open.seal());
+        }
+        if open.count() == 0 {
+            times_ms.0 = timestamp_ms;
+        }
+        if let ChunkAppended::Cut(finished) = open.append(timestamp_ms, histogram) {
+            close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, encoding, &finished);
+            times_ms.0 = timestamp_ms;
+        }
+        if times_ms.0 == timestamp_ms {
+            self.open_min_ms = timestamp_ms;
+            self.open_end_ms = window_of(timestamp_ms, rules.window_ms).end;
+        }
+        Ok((Appended::Stored, self.open.memory_bytes() - before))
     }
 
     /// A sample that is not newer than the newest. A sender that got no answer sends a whole request again, so
@@ -180,53 +296,53 @@ impl Series {
     fn append_old(
         &mut self,
         timestamp_ms: i64,
-        value: f64,
+        sample: Sample<'_>,
         rules: &Rules,
         log: &std::cell::RefCell<ChunkLog>,
         read: &impl ReadChunks,
     ) -> Result<(Appended, i64), AppendError> {
-        let (last_ms, last_bits) = self.open.last();
-        let stored = if timestamp_ms == last_ms {
-            Some(last_bits)
-        } else if timestamp_ms >= self.open_min_ms {
-            bits_at(self.open.bytes(), timestamp_ms)
-        } else {
-            None
-        };
-        let stored = stored.or_else(|| self.late.as_ref()?.bits_at(timestamp_ms));
-        let stored = match stored {
-            Some(bits) => Some(bits),
-            None if timestamp_ms < rules.floor_ms => return Err(rules.out_of_bounds(timestamp_ms)),
-            None => {
-                let (log, mut stored) = (log.borrow(), None);
-                for place in self.closed_at(timestamp_ms) {
-                    let Some(bytes) = log.pending(place).or_else(|| read.get(place)) else {
-                        return Ok((Appended::Unread(place), 0));
-                    };
-                    stored = bits_at(bytes, timestamp_ms);
-                    if stored.is_some() {
-                        break;
-                    }
-                }
-                stored
+        let value = sample.value();
+        let mut repeats = match &self.open {
+            Open::Floats(open) if timestamp_ms == open.last().0 => {
+                Some(Value::Float(f64::from_bits(open.last().1)).is_repeated_by(value))
             }
+            open if timestamp_ms >= self.open_min_ms => {
+                repeats_in(open.encoding(), open.bytes(), timestamp_ms, value)
+            }
+            _ => None,
         };
-        match stored {
-            Some(bits) if bits == value.to_bits() => Ok((Appended::Repeat, 0)),
-            Some(_) => Err(AppendError::Conflict { timestamp_ms }),
-            None => self.append_late(timestamp_ms, value, rules, log),
+        repeats = repeats.or_else(|| self.late.as_ref()?.is_repeated_by(timestamp_ms, value));
+        if repeats.is_none() && timestamp_ms < rules.floor_ms {
+            return Err(rules.out_of_bounds(timestamp_ms));
+        }
+        if repeats.is_none() {
+            let log = log.borrow();
+            for place in self.closed_at(timestamp_ms) {
+                let Some(bytes) = log.pending(place).or_else(|| read.get(place)) else {
+                    return Ok((Appended::Unread(place), 0));
+                };
+                repeats = repeats_in(place.encoding(), bytes, timestamp_ms, value);
+                if repeats.is_some() {
+                    break;
+                }
+            }
+        }
+        match repeats {
+            Some(true) => Ok((Appended::Repeat, 0)),
+            Some(false) => Err(AppendError::Conflict { timestamp_ms }),
+            None => self.append_late(timestamp_ms, sample, rules, log),
         }
     }
 
     fn append_late(
         &mut self,
         timestamp_ms: i64,
-        value: f64,
+        sample: Sample<'_>,
         rules: &Rules,
         log: &std::cell::RefCell<ChunkLog>,
     ) -> Result<(Appended, i64), AppendError> {
         let Some(late_floor_ms) = rules.late_floor_ms else {
-            return Err(AppendError::OutOfOrder { timestamp_ms, last_ms: self.open.last().0 });
+            return Err(AppendError::OutOfOrder { timestamp_ms, last_ms: self.open.last_ms() });
         };
         if timestamp_ms < late_floor_ms {
             return Err(AppendError::TooOld { timestamp_ms, oldest_ms: late_floor_ms });
@@ -234,7 +350,14 @@ impl Series {
         // The box of the first late sample counts as well.
         let before = self.late.as_ref().map_or(0, |late| late.memory_bytes());
         let late = self.late.get_or_insert_default();
-        late.insert(timestamp_ms, value, &mut log.borrow_mut(), rules.window_ms);
+        match sample {
+            Sample::Float(value) => {
+                late.insert(timestamp_ms, value, &mut log.borrow_mut(), rules.window_ms);
+            }
+            Sample::Histogram(histogram) => {
+                late.insert_histogram(timestamp_ms, histogram, &mut log.borrow_mut(), rules.window_ms);
+            }
+        }
         Ok((Appended::Late, late.memory_bytes() - before))
     }
 
@@ -249,7 +372,24 @@ impl Series {
     ) -> Result<(Appended, i64), AppendError> {
         let rules = Rules::replay(window_ms);
         match self.append(timestamp_ms, value, &rules, log, &())? {
-            (Appended::Unread(_), _) => self.append_late(timestamp_ms, value, &rules, log),
+            (Appended::Unread(_), _) => self.append_late(timestamp_ms, Sample::Float(value), &rules, log),
+            done => Ok(done),
+        }
+    }
+
+    /// Appends a histogram from the WAL, as [`Series::replay`] does.
+    pub fn replay_histogram(
+        &mut self,
+        timestamp_ms: i64,
+        histogram: &AnyHistogram,
+        window_ms: i64,
+        log: &std::cell::RefCell<ChunkLog>,
+    ) -> Result<(Appended, i64), AppendError> {
+        let rules = Rules::replay(window_ms);
+        match self.append_histogram(timestamp_ms, histogram, &rules, log, &())? {
+            (Appended::Unread(_), _) => {
+                self.append_late(timestamp_ms, Sample::Histogram(histogram), &rules, log)
+            }
             done => Ok(done),
         }
     }
@@ -274,9 +414,14 @@ impl Series {
         self.late.as_deref()
     }
 
-    /// The open chunk: time of its first and last sample, and its bytes so far. `None` before the first sample.
-    pub fn open(&self) -> Option<(i64, i64, &[u8])> {
-        (self.open.count() > 0).then(|| (self.open_min_ms, self.open.last().0, self.open.bytes()))
+    /// The open chunk. `None` before the first sample.
+    pub fn open(&self) -> Option<OpenChunk<'_>> {
+        (self.open.count() > 0).then(|| OpenChunk {
+            min_ms: self.open_min_ms,
+            max_ms: self.open.last_ms(),
+            encoding: self.open.encoding(),
+            bytes: self.open.bytes(),
+        })
     }
 
     /// End of the open chunk's window.
@@ -293,7 +438,7 @@ impl Series {
 
     /// Time of the oldest and of the newest sample, if there is any.
     pub fn extent(&self) -> Option<(i64, i64)> {
-        let open = self.open().map(|(min_ms, max_ms, _)| (min_ms, max_ms));
+        let open = self.open().map(|open| (open.min_ms, open.max_ms));
         let closed = self
             .closed()
             .first()
@@ -305,20 +450,20 @@ impl Series {
 
     /// Whether any chunk may hold a sample of the range (both ends inclusive).
     pub fn overlaps(&self, min_ms: i64, max_ms: i64) -> bool {
-        let open = self.open().is_some_and(|(first_ms, last_ms, _)| first_ms <= max_ms && last_ms >= min_ms);
+        let open = self.open().is_some_and(|open| open.overlaps(min_ms, max_ms));
         open || self.closed().iter().any(|chunk| chunk.overlaps(min_ms, max_ms))
             || self.late.as_ref().is_some_and(|late| late.overlaps(min_ms, max_ms))
     }
 
     /// Memory of samples: the open chunk and late samples.
     pub fn memory_bytes(&self) -> i64 {
-        self.open.bytes().len() as i64 + self.late.as_ref().map_or(0, |late| late.memory_bytes())
+        self.open.memory_bytes() + self.late.as_ref().map_or(0, |late| late.memory_bytes())
     }
 
     /// Drops the chunks that end before `below_ms`, and late samples before it.
     pub fn truncate(&mut self, below_ms: i64, log: &mut ChunkLog) {
-        if self.open.count() > 0 && self.open.last().0 < below_ms {
-            self.open = XorAppender::default();
+        if self.open.count() > 0 && self.open.last_ms() < below_ms {
+            self.open = Open::default();
         }
         self.retain_closed(log, |chunk| chunk.max_ms() >= below_ms);
         if let Some(late) = &mut self.late
@@ -361,15 +506,32 @@ impl Series {
     }
 }
 
-/// The value stored for one time in a chunk. A chunk that cannot be decoded holds nothing that is known.
-fn bits_at(chunk: &[u8], timestamp_ms: i64) -> Option<u64> {
-    let mut found = None;
-    let decoded = decode(Encoding::Xor, chunk, |at_ms, value| {
+/// Gives a chunk that takes no more samples to the log.
+fn close(
+    closed: &mut Closed,
+    log: &mut ChunkLog,
+    rules: &Rules,
+    (min_ms, max_ms): (i64, i64),
+    encoding: Encoding,
+    bytes: &[u8],
+) {
+    let window_ms = window_of(min_ms, rules.window_ms).start;
+    let place = log.append(window_ms, encoding, bytes);
+    // The window bounds the span, and a window is shorter than 2^32 milliseconds.
+    let span_ms = max_ms.wrapping_sub(min_ms) as u32;
+    closed.get_or_insert_default().push(ClosedChunk { min_ms, span_ms, place });
+}
+
+/// Whether a sample repeats the one that a chunk has for its time; `None` if it has none. A chunk that cannot be decoded
+/// holds nothing that is known.
+fn repeats_in(encoding: Encoding, chunk: &[u8], timestamp_ms: i64, value: Value<'_>) -> Option<bool> {
+    let mut repeats = None;
+    let decoded = decode_values(encoding, chunk, |at_ms, stored| {
         if at_ms == timestamp_ms {
-            found = Some(value.to_bits());
+            repeats = Some(stored.is_repeated_by(value));
         }
     });
-    decoded.ok().and(found)
+    decoded.ok().and(repeats)
 }
 
 #[cfg(test)]

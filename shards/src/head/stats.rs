@@ -88,8 +88,7 @@ impl TotalsWalk {
                     labels: Vec::new(),
                 }
             });
-            let late =
-                series.late().map_or(0, |late| late.closed().len() + usize::from(!late.samples().is_empty()));
+            let late = series.late().map_or(0, |late| late.closed().len() + usize::from(late.has_samples()));
             let chunks = usize::from(series.open().is_some()) + series.closed().len() + late;
             totals.series += 1;
             totals.chunks += chunks as u64;

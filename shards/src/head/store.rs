@@ -16,7 +16,7 @@ use super::rules::{Rules, TimeWindows};
 use super::series::{Appended, ClosedChunk, ReadChunks, Series};
 use super::symbols::Symbols;
 use crate::Labels;
-use crate::chunk::Encoding;
+use crate::chunk::{AnyHistogram, Encoding};
 use crate::chunklog::{ChunkBytes, ChunkLog, Found};
 use crate::core::{HeadChunk, HeadSeries};
 
@@ -340,6 +340,35 @@ impl Head {
         Ok(appended)
     }
 
+    /// Appends one native histogram, as [`Head::append`] does.
+    pub fn append_histogram(
+        &mut self,
+        series: SeriesIndex,
+        timestamp_ms: i64,
+        histogram: &AnyHistogram,
+        rules: &Rules,
+        read: &impl ReadChunks,
+    ) -> Result<Appended, AppendError> {
+        let series = &mut self.series[series.0];
+        let (appended, bytes) = series.append_histogram(timestamp_ms, histogram, rules, &self.log, read)?;
+        self.sample_bytes += bytes;
+        Ok(appended)
+    }
+
+    /// Appends one native histogram that was accepted once, from the WAL.
+    pub fn replay_histogram(
+        &mut self,
+        series: SeriesIndex,
+        timestamp_ms: i64,
+        histogram: &AnyHistogram,
+        window_ms: i64,
+    ) -> Result<Appended, AppendError> {
+        let series = &mut self.series[series.0];
+        let (appended, bytes) = series.replay_histogram(timestamp_ms, histogram, window_ms, &self.log)?;
+        self.sample_bytes += bytes;
+        Ok(appended)
+    }
+
     /// Drops the chunks whose files are not there; returns how many.
     pub fn drop_missing(&mut self) -> u64 {
         let log = Rc::clone(&self.log);
@@ -459,19 +488,24 @@ impl Head {
         let mut chunks = Vec::new();
         let log = self.log.borrow();
         self.read_closed(&log, stored.closed(), min_ms, max_ms, &mut chunks);
-        if let Some((first_ms, last_ms, bytes)) = stored.open()
-            && first_ms <= max_ms
-            && last_ms >= min_ms
+        if let Some(open) = stored.open()
+            && open.overlaps(min_ms, max_ms)
         {
-            chunks.push(HeadChunk::xor(first_ms, last_ms, Bytes::copy_from_slice(bytes)));
+            let bytes = ChunkBytes::Memory(Bytes::copy_from_slice(open.bytes));
+            chunks.push(HeadChunk {
+                min_ms: open.min_ms,
+                max_ms: open.max_ms,
+                encoding: open.encoding,
+                bytes,
+            });
         }
         if let Some(late) = stored.late() {
             self.read_closed(&log, late.closed(), min_ms, max_ms, &mut chunks);
-            if let Some((first_ms, last_ms, bytes)) = late.chunk()
-                && first_ms <= max_ms
-                && last_ms >= min_ms
-            {
-                chunks.push(HeadChunk::xor(first_ms, last_ms, Bytes::from(bytes)));
+            for (first_ms, last_ms, encoding, bytes) in late.chunks() {
+                if first_ms <= max_ms && last_ms >= min_ms {
+                    let bytes = ChunkBytes::Memory(Bytes::from(bytes));
+                    chunks.push(HeadChunk { min_ms: first_ms, max_ms: last_ms, encoding, bytes });
+                }
             }
             // Stable: at equal times the samples that came in order win.
             chunks.sort_by_key(|chunk| chunk.min_ms);

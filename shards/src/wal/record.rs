@@ -1,8 +1,10 @@
-//! What a frame's payload says: series that were created, samples, and bounds of a tenant's times.
+//! What a frame's payload says: series that were created, samples, native histograms, and bounds of a tenant's times.
 //!
 //! A payload is a sequence of items without any frame of their own. The first byte of an item says what it is; for
 //! a sample it also carries the length of the value and the two most frequent deltas, so that the next sample of
 //! a scrape takes this byte and the value. Deltas start afresh in each payload: a payload is read alone.
+
+use crate::chunk::{AnyHistogram, Encoding};
 
 /// Low half of an item's first byte: 0 to 8 is a sample whose value has so many bytes.
 const KIND_MASK: u8 = 0x0f;
@@ -12,6 +14,9 @@ const KIND_SERIES: u8 = 0x0f;
 
 /// Low half of an item's first byte: the bounds of a tenant's times.
 const KIND_BOUNDS: u8 = 0x0e;
+
+/// Low half of an item's first byte: a native histogram.
+const KIND_HISTOGRAM: u8 = 0x0d;
 
 /// The sample's reference is the previous sample's plus one.
 const NEXT_REFERENCE: u8 = 0x10;
@@ -50,8 +55,16 @@ pub trait RecordVisitor {
     /// A sample was accepted for a series.
     fn sample(&mut self, reference: u32, timestamp_ms: i64, value: f64);
 
+    /// A native histogram was accepted for a series.
+    fn histogram(&mut self, reference: u32, timestamp_ms: i64, histogram: &AnyHistogram);
+
     /// A tenant takes no sample before `frozen_ms` any more, and what it had before `truncated_ms` is in a block.
     fn bounds(&mut self, tenant: &str, frozen_ms: i64, truncated_ms: i64);
+}
+
+/// An upper bound of what a histogram takes in a payload, in bytes.
+pub fn histogram_record_bytes_max(histogram: &AnyHistogram) -> usize {
+    2 + VARINT_BYTES_MAX + size_of::<u32>() + histogram.alone_bytes_max()
 }
 
 /// Why bytes are not a payload. What the visitor received before is right.
@@ -73,7 +86,7 @@ pub enum RecordError {
         /// Its first byte.
         kind: u8,
     },
-    /// A number that does not fit, or a tenant that is not UTF-8.
+    /// A number that does not fit, a tenant that is not UTF-8, or a histogram that is none.
     #[error("the item at byte {at} is malformed")]
     Malformed {
         /// Where the item begins.
@@ -126,6 +139,19 @@ impl Encoder {
         item[0] = first | value_len as u8;
         self.bytes.extend_from_slice(&item[..len + value_len]);
         self.previous = Previous { reference, timestamp_ms };
+    }
+
+    /// Appends a native histogram.
+    pub fn histogram(&mut self, reference: u32, timestamp_ms: i64, histogram: &AnyHistogram) {
+        self.bytes.push(KIND_HISTOGRAM);
+        self.varint(u64::from(reference));
+        self.bytes.push(histogram.encoding() as u8);
+        let len_at = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; size_of::<u32>()]);
+        let begin = self.bytes.len();
+        histogram.put_alone(&mut self.bytes, timestamp_ms);
+        let len = u32::try_from(self.bytes.len() - begin).expect("a histogram's size is bounded on the wire");
+        self.bytes[len_at..begin].copy_from_slice(&len.to_le_bytes());
     }
 
     /// The payload so far.
@@ -192,6 +218,7 @@ pub fn decode(payload: &[u8], visitor: &mut impl RecordVisitor) -> Result<(), Re
             }
             _ if first == KIND_SERIES => reader.series(visitor)?,
             _ if first == KIND_BOUNDS => reader.bounds(visitor)?,
+            _ if first == KIND_HISTOGRAM => reader.histogram(visitor)?,
             _ => return Err(RecordError::UnknownKind { at: reader.item, kind: first }),
         }
     }
@@ -272,6 +299,17 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    fn histogram(&mut self, visitor: &mut impl RecordVisitor) -> Result<(), RecordError> {
+        let reference = u32::try_from(self.varint()?).map_err(|_| self.malformed())?;
+        let encoding = Encoding::from_byte(self.take(1)?[0]).ok_or_else(|| self.malformed())?;
+        let len = self.take(size_of::<u32>())?.try_into().map_err(|_| self.malformed())?;
+        let bytes = self.take(u32::from_le_bytes(len) as usize)?;
+        let (timestamp_ms, histogram) =
+            AnyHistogram::take_alone(encoding, bytes).map_err(|_| self.malformed())?;
+        visitor.histogram(reference, timestamp_ms, &histogram);
+        Ok(())
+    }
+
     fn time(&mut self) -> Result<i64, RecordError> {
         let bytes = self.take(8)?.try_into().map_err(|_| self.malformed())?;
         Ok(i64::from_le_bytes(bytes))
@@ -315,6 +353,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::{Buckets, FloatHistogram, Histogram, ResetHint, Span};
     use proptest::prelude::*;
 
     #[derive(Debug, Clone, PartialEq)]
@@ -322,6 +361,7 @@ mod tests {
         Series(u32, String, Vec<u8>),
         Sample(u32, i64, u64),
         Bounds(String, i64, i64),
+        Histogram(u32, i64, AnyHistogram),
     }
 
     #[derive(Default)]
@@ -339,6 +379,10 @@ mod tests {
         fn bounds(&mut self, tenant: &str, frozen_ms: i64, truncated_ms: i64) {
             self.0.push(Item::Bounds(tenant.to_owned(), frozen_ms, truncated_ms));
         }
+
+        fn histogram(&mut self, reference: u32, timestamp_ms: i64, histogram: &AnyHistogram) {
+            self.0.push(Item::Histogram(reference, timestamp_ms, histogram.clone()));
+        }
     }
 
     fn encoded(items: &[Item]) -> Encoder {
@@ -348,6 +392,11 @@ mod tests {
                 Item::Series(reference, tenant, labels) => encoder.series(*reference, tenant, labels),
                 Item::Bounds(tenant, frozen_ms, truncated_ms) => {
                     encoder.bounds(tenant, *frozen_ms, *truncated_ms);
+                }
+                Item::Histogram(reference, timestamp_ms, histogram) => {
+                    let before = encoder.len();
+                    encoder.histogram(*reference, *timestamp_ms, histogram);
+                    assert!(encoder.len() - before <= histogram_record_bytes_max(histogram));
                 }
                 Item::Sample(reference, timestamp_ms, bits) => {
                     encoder.sample(*reference, *timestamp_ms, f64::from_bits(*bits));
@@ -363,6 +412,28 @@ mod tests {
         (collected.0, result)
     }
 
+    fn any_histogram() -> impl Strategy<Value = AnyHistogram> {
+        let hint = prop_oneof![Just(ResetHint::Unknown), Just(ResetHint::Yes), Just(ResetHint::Gauge)];
+        let sum = any::<i32>().prop_map(f64::from);
+        let values = proptest::collection::vec(any::<i64>(), 1..6);
+        (hint, sum, values, -300i32..300, any::<bool>()).prop_map(
+            |(reset_hint, sum, values, offset, is_float)| {
+                let spans = vec![Span { offset, length: values.len() as u32 }];
+                let whole = Histogram {
+                    reset_hint,
+                    count: values[0] as u64,
+                    sum,
+                    positive: Buckets { spans, values },
+                    ..Histogram::default()
+                };
+                match is_float {
+                    true => AnyHistogram::Float(FloatHistogram::from(&whole)),
+                    false => AnyHistogram::Integer(whole),
+                }
+            },
+        )
+    }
+
     fn any_item() -> impl Strategy<Value = Item> {
         let reference = prop_oneof![0u32..40, any::<u32>()];
         let time = prop_oneof![Just(1_700_000_000_000i64), 0i64..100_000, any::<i64>()];
@@ -375,6 +446,8 @@ mod tests {
             Just((-0.0f64).to_bits()),
         ];
         prop_oneof![
+            1 => (reference.clone(), time.clone(), any_histogram())
+                .prop_map(|(r, t, histogram)| Item::Histogram(r, t, histogram)),
             8 => (reference.clone(), time, bits).prop_map(|(r, t, v)| Item::Sample(r, t, v)),
             1 => (reference, ".{0,20}", proptest::collection::vec(any::<u8>(), 0..300))
                 .prop_map(|(r, tenant, labels)| Item::Series(r, tenant, labels)),
@@ -396,6 +469,25 @@ mod tests {
         expected.extend([0x30]);
         expected.extend([0x08, 3, 1, 0x3f, 0xb9, 0x99, 0x99, 0x99, 0x99, 0x99, 0x9a]);
         assert_eq!(encoded(&items).bytes(), expected);
+    }
+
+    #[test]
+    fn a_histogram_is_a_chunk_of_one_sample() {
+        let histogram = AnyHistogram::Integer(Histogram { count: 1, zero_count: 1, ..Histogram::default() });
+        let mut chunk = Vec::new();
+        histogram.put_alone(&mut chunk, 1000);
+        let payload = encoded(&[Item::Histogram(300, 1000, histogram.clone())]);
+        let head = [0x0d, 0xac, 0x02, 2, chunk.len() as u8, 0, 0, 0];
+        assert_eq!(payload.bytes(), [&head[..], &chunk].concat());
+        let stale = AnyHistogram::Float(FloatHistogram::stale());
+        let mut encoder = Encoder::default();
+        encoder.histogram(7, -5, &stale);
+        let (items, result) = decoded(encoder.bytes());
+        assert!(
+            matches!(&items[..], [Item::Histogram(7, -5, AnyHistogram::Float(read))] if read.is_stale()),
+            "{items:?}"
+        );
+        assert_eq!(result, Ok(()));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod aegis;
 mod decoder;
 mod extras;
 mod found;
+mod histogram;
 mod key;
 mod labels;
 mod proto;
@@ -18,6 +19,7 @@ mod zstd;
 
 pub use decoder::{Decoder, Form};
 pub use extras::{BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow};
+pub use histogram::{BUCKETS_MAX, HISTOGRAM_BYTES_MAX, HistogramMessageError, parse_histogram};
 pub use key::{SeriesHasher, TenantHasher};
 pub use labels::{
     LABEL_BYTES_MAX, LabelError, LabelPairs, SERIES_BYTES_MAX, canonical_label_bytes, parse_labels,

@@ -34,7 +34,8 @@ impl Samples {
         self.values.push(value);
     }
 
-    /// Reads the samples of `[min_ms, max_ms]` from chunks, without stale markers unless they are wanted.
+    /// Reads the float samples of `[min_ms, max_ms]` from chunks, without stale markers unless they are wanted. Native
+    /// histograms, which this engine does not compute with, are left out.
     ///
     /// # Errors
     /// When a chunk is corrupt; the error names the series.
@@ -49,7 +50,7 @@ impl Samples {
         let mut ordered = true;
         let mut last_ms = i64::MIN;
         for chunk in chunks {
-            if chunk.max_ms < min_ms || chunk.min_ms > max_ms {
+            if chunk.max_ms < min_ms || chunk.min_ms > max_ms || !chunk.encoding.holds_floats() {
                 continue;
             }
             chunk::decode(chunk.encoding, &chunk.bytes, |time_ms, value| {
@@ -124,6 +125,13 @@ mod tests {
     fn only_samples_of_the_range_are_kept() {
         let chunks = [chunk(&[(0, 0.0), (10, 1.0)]), chunk(&[(20, 2.0), (30, 3.0)]), chunk(&[(40, 4.0)])];
         assert_eq!(read(&chunks, (10, 20), true), [(10, 1.0), (20, 2.0)]);
+    }
+
+    #[test]
+    fn chunks_of_histograms_are_left_out() {
+        let histograms = ChunkRef { encoding: Encoding::Histogram, ..chunk(&[(10, 1.0)]) };
+        let chunks = [chunk(&[(0, 0.0)]), histograms, chunk(&[(20, 2.0)])];
+        assert_eq!(read(&chunks, (0, 100), true), [(0, 0.0), (20, 2.0)]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
+use annulus_shards::chunk::AnyHistogram;
 use annulus_shards::head::Head;
 use annulus_shards::wal::{RecordVisitor, frame_bytes};
 use annulus_shards::wire::parse_labels;
@@ -104,6 +105,15 @@ impl<W: Write> Print<'_, W> {
 }
 
 impl<W: Write> Visit<'_, W> {
+    /// Counts a sample of any kind.
+    fn count_sample(&mut self, reference: u32, timestamp_ms: i64) {
+        self.counts.samples += 1;
+        let (min_ms, max_ms) = (self.counts.min_ms, self.counts.max_ms);
+        self.counts.min_ms = Some(min_ms.map_or(timestamp_ms, |known_ms| known_ms.min(timestamp_ms)));
+        self.counts.max_ms = max_ms.max(Some(timestamp_ms));
+        self.count_tenant(reference);
+    }
+
     fn count_tenant(&mut self, reference: u32) {
         let tenant = if reference < self.head.series_count() { self.head.tenant_of(reference) } else { None };
         let tenant = tenant.unwrap_or_default();
@@ -130,16 +140,26 @@ impl<W: Write> RecordVisitor for Visit<'_, W> {
     }
 
     fn sample(&mut self, reference: u32, timestamp_ms: i64, value: f64) {
-        self.counts.samples += 1;
-        let (min_ms, max_ms) = (self.counts.min_ms, self.counts.max_ms);
-        self.counts.min_ms = Some(min_ms.map_or(timestamp_ms, |known_ms| known_ms.min(timestamp_ms)));
-        self.counts.max_ms = max_ms.max(Some(timestamp_ms));
-        self.count_tenant(reference);
+        self.count_sample(reference, timestamp_ms);
         if let Some(print) = &mut self.print {
             print.line(
                 &format!("sample {reference} {timestamp_ms} {value}"),
                 // JSON has no NaN and no infinity.
                 json!({"kind": "sample", "reference": reference, "timestampMs": timestamp_ms, "value": value.to_string()}),
+            );
+        }
+    }
+
+    fn histogram(&mut self, reference: u32, timestamp_ms: i64, histogram: &AnyHistogram) {
+        self.count_sample(reference, timestamp_ms);
+        if let Some(print) = &mut self.print {
+            let (count, sum) = match histogram {
+                AnyHistogram::Integer(histogram) => (histogram.count.to_string(), histogram.sum),
+                AnyHistogram::Float(histogram) => (histogram.count.to_string(), histogram.sum),
+            };
+            print.line(
+                &format!("histogram {reference} {timestamp_ms} count {count} sum {sum}"),
+                json!({"kind": "histogram", "reference": reference, "timestampMs": timestamp_ms, "count": count, "sum": sum.to_string()}),
             );
         }
     }
@@ -166,6 +186,7 @@ fn label_text<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use annulus_shards::chunk::Histogram;
     use annulus_shards::wal::{Encoder, decode};
     use annulus_shards::wire::canonical_label_bytes;
 
@@ -179,6 +200,11 @@ mod tests {
         encoder.sample(0, 50, f64::NAN);
         encoder.sample(7, -3, 1.5);
         encoder.bounds("a", 10, i64::MIN);
+        encoder.histogram(
+            0,
+            60,
+            &AnyHistogram::Integer(Histogram { count: 5, sum: 2.5, ..Histogram::default() }),
+        );
         let read = |is_json| {
             let (mut out, mut tenants, head) = (Vec::new(), TenantSamples::new(), Head::default());
             let print = Print { out: &mut out, place: (2, 9), is_json, result: Ok(()) };
@@ -186,20 +212,21 @@ mod tests {
                 Visit { head: &head, counts: Counts::default(), tenants: &mut tenants, print: Some(print) };
             decode(encoder.bytes(), &mut visit).unwrap();
             let counts = visit.counts.clone();
-            assert_eq!(tenants, TenantSamples::from([(String::new(), 2)]));
+            assert_eq!(tenants, TenantSamples::from([(String::new(), 3)]));
             (counts, String::from_utf8(out).unwrap())
         };
         let (counts, text) = read(false);
-        let expected = Counts { series: 2, samples: 2, bounds: 1, min_ms: Some(-3), max_ms: Some(50) };
+        let expected = Counts { series: 2, samples: 3, bounds: 1, min_ms: Some(-3), max_ms: Some(60) };
         assert_eq!(counts, expected);
         assert!(text.contains(r#"       2/9  series 0 tenant a {__name__="up", x="\"\n"}"#), "{text}");
         assert!(text.contains("labels that cannot be read") && text.contains("sample 0 50 NaN"), "{text}");
+        assert!(text.contains("histogram 0 60 count 5 sum 2.5"), "{text}");
         let (_, lines) = read(true);
         let lines: Vec<serde_json::Value> =
             lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(
             (lines.len(), &lines[2]["value"], &lines[4]["truncatedMs"]),
-            (5, &json!("NaN"), &json!(i64::MIN))
+            (6, &json!("NaN"), &json!(i64::MIN))
         );
         assert_eq!((&lines[0]["shard"], &lines[0]["seq"]), (&json!(2), &json!(9)));
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use futures::executor::block_on;
 
 use super::*;
-use crate::chunk::decode;
+use crate::chunk::{decode, decode_histogram};
 use crate::core::{HeadSeries, ReadRequest, Readiness, load_chunks};
 use crate::matcher::{MatchOp, Matcher};
 use crate::wire::{canonical_label_bytes, put_varint};
@@ -297,20 +297,52 @@ fn large_labels_are_parsed_once_for_all_samples_of_a_series() {
     node.stop(Duration::from_secs(5)).unwrap();
 }
 
-#[test]
-fn refused_histograms_are_counted() {
-    needs_io_uring!();
-    let temp = tempfile::tempdir().unwrap();
-    let node = start(config(temp.path()));
-    let mut series = canonical_label_bytes(&[("__name__", "up")]);
-    series.extend([0x22, 0, 0x22, 0]);
+/// A request with one series of native histograms: of each its time, its count and how many of them are in a bucket.
+fn histograms(all: &[(u8, u8, u8)]) -> Vec<u8> {
+    let mut series = canonical_label_bytes(&[("__name__", "latency"), ("job", "a")]);
+    for (time_ms, count, in_buckets) in all {
+        let mut message = vec![0x08, *count, 0x19];
+        message.extend(f64::from(*count).to_le_bytes());
+        message.extend([0x30, *in_buckets, 0x78, *time_ms]);
+        series.extend([0x22, message.len() as u8]);
+        series.extend(message);
+    }
     let mut body = vec![0x0a];
     put_varint(&mut body, series.len() as u64);
     body.extend(series);
-    assert_eq!(write(&node, body), 400);
+    body
+}
+
+#[test]
+fn native_histograms_are_there_after_a_restart_and_wrong_ones_are_refused() {
+    needs_io_uring!();
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(config(temp.path()));
+    let found = |node: &Node| {
+        let mut found = Vec::new();
+        for chunk in read(node, Vec::new()).into_iter().flat_map(|series| series.chunks) {
+            let bytes = chunk.bytes.loaded().unwrap();
+            decode_histogram(chunk.encoding, bytes, |time_ms, histogram| {
+                found.push((time_ms, histogram.count, histogram.sum));
+            })
+            .unwrap();
+        }
+        found
+    };
+    let expected = [(10, 1, 1.0), (20, 3, 3.0), (30, 4, 4.0)];
+    for _ in 0..2 {
+        assert_eq!(write(&node, histograms(&[(10, 1, 1), (20, 3, 3)])), 200);
+    }
+    assert_eq!(write(&node, histograms(&[(25, 9, 8), (30, 4, 4), (26, 9, 8)])), 400);
+    assert_eq!(write(&node, histograms(&[(20, 2, 2)])), 409);
+    assert_eq!(found(&node), expected);
     let metrics = http(&node, "GET /metrics HTTP/1.1", b"");
-    let refused = r#"annulus_ingest_samples_refused_total{reason="native_histogram"} 2"#;
+    let refused = r#"annulus_ingest_samples_refused_total{reason="invalid_histogram"} 2"#;
     assert!(metrics.contains(refused), "{metrics}");
+    node.stop(Duration::from_secs(5)).unwrap();
+    let node = start(config(temp.path()));
+    assert_eq!(found(&node), expected);
+    assert_eq!(write(&node, histograms(&[(30, 4, 4)])), 200);
     node.stop(Duration::from_secs(5)).unwrap();
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::chunk::decode;
 use crate::head::TimeWindows;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -50,14 +51,12 @@ impl Fixture {
         for chunk in self.series.closed() {
             add(log.pending(chunk.place).unwrap());
         }
-        if let Some((_, _, bytes)) = self.series.open() {
-            add(bytes);
+        if let Some(open) = self.series.open() {
+            add(open.bytes);
         }
         if let Some(late) = self.series.late() {
             late.closed().iter().for_each(|chunk| add(log.pending(chunk.place).unwrap()));
-            if let Some((_, _, bytes)) = late.chunk() {
-                add(&bytes);
-            }
+            late.chunks().iter().for_each(|(_, _, _, bytes)| add(bytes));
         }
         all.into_iter().collect()
     }
@@ -89,7 +88,7 @@ fn chunks_end_with_their_window() {
     fixture.append(-2 * HOUR_MS, 1.0).unwrap();
     let mut chunks: Vec<(i64, i64)> =
         fixture.series.closed().iter().map(|chunk| (chunk.min_ms, chunk.max_ms())).collect();
-    chunks.extend(fixture.series.open().map(|(min_ms, max_ms, _)| (min_ms, max_ms)));
+    chunks.extend(fixture.series.open().map(|open| (open.min_ms, open.max_ms)));
     for (min_ms, max_ms) in &chunks {
         assert_eq!(min_ms.div_euclid(2 * HOUR_MS), max_ms.div_euclid(2 * HOUR_MS), "{chunks:?}");
     }

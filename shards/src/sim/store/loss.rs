@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::super::{Random, SimDirectory};
-use crate::chunk::{Encoding, decode};
+use super::series::bits_of;
+use crate::chunk::decode_values;
 use crate::chunklog::{Scan, parse_file_name};
 
 /// A chunk file that was taken away, with its samples as times and bits.
@@ -50,10 +51,10 @@ impl Losses {
                 }
                 let bytes = directory.bytes(&name)?;
                 let mut samples = BTreeSet::new();
-                for (_, chunk) in Scan::new(file, 0, &bytes).flatten() {
+                for (place, chunk) in Scan::new(file, 0, &bytes).flatten() {
                     // A chunk that does not decode was damaged before.
-                    let _ = decode(Encoding::Xor, chunk, |timestamp_ms, value| {
-                        samples.insert((timestamp_ms, value.to_bits()));
+                    let _ = decode_values(place.encoding(), chunk, |timestamp_ms, value| {
+                        samples.insert((timestamp_ms, bits_of(value)));
                     });
                 }
                 directory.delete(&name);

@@ -135,9 +135,10 @@ impl Model {
     /// The sender gets the answer. Without one nothing is known: the rows may be stored or not.
     pub fn answer(&self, request: &Request, outcome: &Outcome) {
         let rows = request.rows.len() as u64;
-        let stored = outcome.written + outcome.repeated;
+        let stored = outcome.written + outcome.repeated + outcome.histograms_written;
         self.met("samples written", outcome.written);
         self.met("samples repeated", outcome.repeated);
+        self.met("histograms written or repeated", outcome.histograms_written);
         if outcome.failure == Some(Failure::Poisoned) {
             return;
         }

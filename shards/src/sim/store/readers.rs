@@ -8,8 +8,8 @@ use std::rc::Rc;
 use super::super::disk::delay;
 use super::life::Life;
 use super::model::{Model, Shown};
-use super::series::{SeriesName, TENANTS, job_of, number_of};
-use crate::chunk::decode;
+use super::series::{SeriesName, TENANTS, bits_of, job_of, number_of};
+use crate::chunk::{Encoding, decode_values};
 use crate::chunklog::{ChunkBytes, load};
 use crate::core::parts::{Page, ReadJob, RunningRead, run_read};
 use crate::core::{HeadSeries, ReadRequest};
@@ -106,15 +106,17 @@ fn look(model: &Model, tenant: usize, series: Vec<HeadSeries>) -> Answer {
             }
             let bytes = chunk.bytes.loaded().expect("it is in memory, or was just loaded");
             let mut times = Vec::new();
-            let decoded = decode(chunk.encoding, bytes, |timestamp_ms, value| {
+            model.met("chunks of histograms read", u64::from(chunk.encoding != Encoding::Xor));
+            let decoded = decode_values(chunk.encoding, bytes, |timestamp_ms, value| {
                 times.push(timestamp_ms);
                 if times.len() > 1 && times[times.len() - 2] >= timestamp_ms {
                     model.violate(format!("{name:?}: a chunk goes back to {timestamp_ms}"));
                 }
+                let bits = bits_of(value);
                 match samples.entry(timestamp_ms) {
-                    Entry::Vacant(entry) => drop(entry.insert(value.to_bits())),
+                    Entry::Vacant(entry) => drop(entry.insert(bits)),
                     Entry::Occupied(entry) => {
-                        model.check_twice(name, timestamp_ms, *entry.get(), value.to_bits());
+                        model.check_twice(name, timestamp_ms, *entry.get(), bits);
                     }
                 }
             });

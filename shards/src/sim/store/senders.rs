@@ -11,7 +11,7 @@ use super::series::{Sent, SeriesName, TENANTS, label_bytes};
 use crate::STALE_NAN_BITS;
 use crate::core::{Failure, Gather, WriteBatch, split};
 use crate::head::{TimeWindows, window_of};
-use crate::wire::{Row, SeriesHasher};
+use crate::wire::{BodyRange, Extras, HistogramRow, Row, SeriesHasher};
 
 /// Requests that may be sent again.
 const REMEMBERED_MAX: usize = 24;
@@ -206,18 +206,27 @@ pub async fn send(life: Rc<Life>, count: u64) {
 fn batch(hasher: &SeriesHasher, rows: &[Sent]) -> (Gather, WriteBatch) {
     let tenant = TENANTS[rows[0].series.tenant];
     let hasher = hasher.tenant(tenant);
-    let (mut body, mut out) = (Vec::new(), Vec::new());
+    let (mut body, mut out, mut extras) = (Vec::new(), Vec::new(), Extras::default());
     for row in rows {
         let labels = label_bytes(row.series.number);
-        out.push(Row {
-            key: hasher.key(&labels),
-            label_offset: body.len() as u32,
-            label_len: labels.len() as u32,
-            timestamp_ms: row.timestamp_ms,
-            value: f64::from_bits(row.bits),
-        });
-        body.extend(labels);
+        let (key, timestamp_ms) = (hasher.key(&labels), row.timestamp_ms);
+        let labels = append(&mut body, &labels);
+        if row.is_histogram() {
+            let message = append(&mut body, &row.histogram_message());
+            extras.histograms.push(HistogramRow { key, labels, timestamp_ms, message });
+        } else {
+            let BodyRange { offset: label_offset, len: label_len } = labels;
+            let value = f64::from_bits(row.bits);
+            out.push(Row { key, label_offset, label_len, timestamp_ms, value });
+        }
     }
-    let (gather, mut batches) = split(Arc::from(tenant), Arc::new(body), vec![(out, None)]);
+    let extras = (!extras.is_empty()).then(|| Box::new(extras));
+    let (gather, mut batches) = split(Arc::from(tenant), Arc::new(body), vec![(out, extras)]);
     (gather, batches.pop().expect("one part makes one batch"))
+}
+
+fn append(body: &mut Vec<u8>, bytes: &[u8]) -> BodyRange {
+    let range = BodyRange { offset: body.len() as u32, len: bytes.len() as u32 };
+    body.extend_from_slice(bytes);
+    range
 }
