@@ -7,10 +7,12 @@ pub mod chunk;
 pub mod chunklog;
 pub mod core;
 pub mod edge;
+pub mod exemplars;
 pub mod head;
 pub mod labels;
 pub mod matcher;
 pub mod mesh;
+pub mod metadata;
 pub mod metrics;
 pub mod rt;
 #[cfg(test)]

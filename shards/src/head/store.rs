@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 
 use super::error::{AppendError, HeadFull};
+use super::extras::HeadExtras;
 use super::index::{Index, Pair, TenantIndex};
 use super::key::SeriesKey;
 use super::pages::Pages;
@@ -57,6 +58,7 @@ pub struct Head {
     pub(super) replaced: Vec<u32>,
     sample_bytes: i64,
     log: Rc<RefCell<ChunkLog>>,
+    pub(super) extras: RefCell<HeadExtras>,
 }
 
 /// What the head knows of a tenant.

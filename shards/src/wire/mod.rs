@@ -10,7 +10,8 @@ mod snappy;
 pub use extras::{BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow};
 pub use key::{SeriesHasher, TenantHasher};
 pub use labels::{
-    LABEL_BYTES_MAX, LabelError, LabelPairs, SERIES_BYTES_MAX, canonical_label_bytes, parse_labels,
+    LABEL_BYTES_MAX, LabelError, LabelPairs, SERIES_BYTES_MAX, canonical_label_bytes, label_pairs,
+    parse_labels,
 };
 pub use proto::WireError;
 pub(crate) use proto::put_varint;
