@@ -1,5 +1,6 @@
 //! What became of the rows of a write request.
 
+use crate::exemplars::ExemplarReason;
 use crate::head::AppendError;
 use crate::wire::LabelError;
 
@@ -112,7 +113,11 @@ pub struct Outcome {
     pub refused: [u64; Reason::ALL.len()],
     /// The first refusal, for the answer's text.
     pub first_refusal: Option<Refusal>,
-    /// Samples that were not looked at because of `failure`.
+    /// Exemplars that are stored and durable, those that were stored before among them.
+    pub exemplars_written: u64,
+    /// Exemplars refused, by [`ExemplarReason`]. They fail no request.
+    pub exemplars_refused: [u64; ExemplarReason::ALL.len()],
+    /// Samples and exemplars that were not looked at because of `failure`.
     pub failed: u64,
     /// Why.
     pub failure: Option<Failure>,
@@ -153,6 +158,10 @@ impl Outcome {
         self.written += other.written;
         self.repeated += other.repeated;
         self.failed += other.failed;
+        self.exemplars_written += other.exemplars_written;
+        for (sum, count) in self.exemplars_refused.iter_mut().zip(other.exemplars_refused) {
+            *sum += count;
+        }
         for (sum, count) in self.refused.iter_mut().zip(other.refused) {
             *sum += count;
         }

@@ -6,6 +6,8 @@
 //! Promises: a batch is finished with success only when all that it wrote, and all that it found stored already,
 //!           is durable. After a failed commit nothing is acknowledged any more.
 
+mod extras;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -221,6 +223,7 @@ impl<P: Platform> Shard<P> {
         let mut pacer = self.platform.pacer();
         let read = ChunksRead::default();
         let applied = self.write_rows(&batch, &batch.rows, &mut run, &read, &mut outcome, &mut pacer).await;
+        let applied = self.write_extras(&batch, applied, &mut outcome, &mut pacer).await;
         if applied.is_ok() && !outcome.unread.is_empty() {
             return Some(UnreadBatch { batch, outcome, run });
         }
@@ -379,6 +382,11 @@ impl<P: Platform> Shard<P> {
         self.metrics.series.set(i64::from(head.live_series_count()));
     }
 
+    /// Tells the metrics what the head has beside series and samples.
+    pub fn report_extras(&self) {
+        self.metrics.extras.report(&self.head.borrow().extras());
+    }
+
     /// Waits until all that is in the head is durable. Returns at once on a poisoned shard.
     pub async fn flush(&self) {
         let flushed = Rc::new(Cell::new(false));
@@ -454,13 +462,17 @@ impl<P: Platform> Shard<P> {
         let Some(batch) = waiter.batch else { return };
         let mut outcome = waiter.outcome;
         if !durable {
-            let failed = outcome.failed + outcome.written + outcome.repeated;
+            let failed = outcome.failed + outcome.written + outcome.repeated + outcome.exemplars_written;
             outcome = Outcome { failed, ..Outcome::failed(Failure::Poisoned) };
         }
         let metrics = &self.metrics;
         metrics.written.inc_by(outcome.written);
         metrics.repeated.inc_by(outcome.repeated);
         for (counter, count) in metrics.refused.iter().zip(outcome.refused) {
+            counter.inc_by(count);
+        }
+        metrics.extras.exemplars_written.inc_by(outcome.exemplars_written);
+        for (counter, count) in metrics.extras.exemplars_refused.iter().zip(outcome.exemplars_refused) {
             counter.inc_by(count);
         }
         if outcome.failure.is_some() {

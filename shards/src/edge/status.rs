@@ -135,7 +135,8 @@ impl Answer {
         Answer { status, text: error.to_string(), retry_after_seconds }
     }
 
-    /// The answer to a request that reached its owners: a part that may succeed later makes all of it retryable.
+    /// The answer to a request that reached its owners: a part that may succeed later makes all of it retryable. Refused
+    /// exemplars change nothing, as in Prometheus: a sender would drop, or report as lost, samples that are stored.
     pub fn of_outcome(outcome: Outcome) -> Answer {
         if let Some(failure) = outcome.failure {
             return Answer::of(&WriteError::Failed { failure });
@@ -180,6 +181,7 @@ fn refused_text(outcome: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exemplars::ExemplarReason;
 
     fn status(error: WriteError) -> (u16, Option<u32>) {
         let answer = Answer::of(&error);
@@ -238,5 +240,11 @@ mod tests {
         let mut outcome = Outcome { failure: Some(Failure::QueueFull), written: 5, ..Outcome::default() };
         outcome.refused[Reason::Conflict as usize] = 3;
         assert_eq!(Answer::of_outcome(outcome).status.as_u16(), 503);
+    }
+
+    #[test]
+    fn refused_exemplars_fail_no_request() {
+        let outcome = Outcome { exemplars_refused: [1; ExemplarReason::ALL.len()], ..Outcome::default() };
+        assert_eq!(Answer::of_outcome(outcome).status.as_u16(), 200);
     }
 }
