@@ -84,7 +84,7 @@ impl Found {
             let holds = |request: &&ReadRequest| {
                 request.matchers.iter().all(|one| one.matches(labels.get(&one.name).unwrap_or("")))
             };
-            requests.iter().any(|request| holds(request)).then(|| {
+            requests.iter().any(holds).then(|| {
                 bytes += (size_of::<HeadExemplars>() + labels.size_bytes()) as u64;
                 let (tenant, labels) = (Arc::clone(tenant), labels.clone());
                 self.series.push(HeadExemplars { tenant, labels, exemplars: Vec::new() });

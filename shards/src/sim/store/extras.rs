@@ -9,9 +9,12 @@ use super::super::disk::delay;
 use super::super::{Random, SimDirectory, SimDisk, run};
 use super::platform::{Files, Frames, Simulated, WatchedRing};
 use super::tasks::Tasks;
-use crate::core::parts::{Checkpointer, ChunkWriter, HeadBudget, Shard, ShardPlace, recover_files};
-use crate::core::{Failure, ShardState, SharedState, WriteBatch, split};
+use crate::core::parts::{
+    Checkpointer, ChunkWriter, HeadBudget, Page, ReadJob, Shard, ShardPlace, recover_files, run_read,
+};
+use crate::core::{Failure, ReadError, ReadRequest, ShardState, SharedState, WriteBatch, split};
 use crate::head::{ExtraLimits, TimeWindows};
+use crate::matcher::{MatchOp, Matcher};
 use crate::metrics::Metrics;
 use crate::rt::BLOCK_BYTES;
 use crate::wire::{BodyRange, ExemplarRow, Extras, MetadataRow, Row, SeriesHasher, canonical_label_bytes};
@@ -56,6 +59,7 @@ async fn live(world: &World) {
     *shard.head.borrow_mut() = recovered.head;
     assert!(shard.wal.set(recovered.wal).is_ok());
     check(&shard, &world.sent.borrow());
+    check_reads(&shard).await;
     let chunks = Rc::new(ChunkWriter::new(Rc::clone(&shard), recovered.chunks));
     let checkpointer = Checkpointer::new(Rc::clone(&shard), chunks, recovered.checkpoints);
     let mut tasks = Tasks::new(world.choices.fork());
@@ -156,6 +160,61 @@ fn check(shard: &Shard<Simulated>, sent: &Sent) {
         assert_eq!(one.series.get("n"), Some(&*(number as u64 % SERIES).to_string()));
         assert_eq!(one.exemplar.labels.get("trace_id"), Some(&*format!("{number:032}")));
     }
+}
+
+/// Reads give what is stored, as it was asked for.
+async fn check_reads(shard: &Rc<Shard<Simulated>>) {
+    let matcher = |name, value: &str| Matcher::new(MatchOp::Equal, name, value).unwrap();
+    let read = async |tenant, times: (i64, i64), bytes_max| {
+        let (reply, pages) = flume::unbounded();
+        let one = |n| ReadRequest {
+            tenants: vec![matcher("tenant", tenant)],
+            matchers: vec![matcher("__name__", "x"), matcher("n", n)],
+            min_ms: times.0,
+            max_ms: times.1,
+            skip_chunks: true,
+        };
+        let requests = [one("1"), one("2"), one("2")].into();
+        run_read(Rc::clone(shard), ReadJob::Exemplars { requests, bytes_max, reply }).await;
+        parts(pages.drain())
+    };
+    let stored = |times: std::ops::RangeInclusive<i64>| {
+        let head = shard.head.borrow();
+        let extras = head.extras();
+        let all = extras.exemplars.from("t", 0).map(|one| one.exemplar.timestamp_ms);
+        all.filter(|ms| ms % SERIES as i64 != 0 && times.contains(ms)).collect::<Vec<i64>>()
+    };
+    let middle = stored(i64::MIN..=i64::MAX).get(4).copied().unwrap_or(0);
+    for times in [(i64::MIN, i64::MAX), (middle, middle + 9)] {
+        let found = read("t", times, u64::MAX).await.unwrap();
+        assert!(found.len() < SERIES as usize, "each series comes once");
+        let mut all: Vec<i64> =
+            found.iter().flat_map(|one| &one.exemplars).map(|one| one.timestamp_ms).collect();
+        all.sort_unstable();
+        assert_eq!(all, stored(times.0..=times.1));
+        assert!(found.is_empty() || read("t", times, 10).await.is_err(), "more than ten bytes");
+    }
+    assert!(read("other", (i64::MIN, i64::MAX), u64::MAX).await.unwrap().is_empty());
+    let families = shard.head.borrow().extras().metadata.families("t");
+    for only in [None, families.first().map(|family| family.to_string())] {
+        let (reply, pages) = flume::unbounded();
+        run_read(Rc::clone(shard), ReadJob::Metadata { family: only.clone(), reply }).await;
+        let found: Vec<_> = parts(pages.drain()).unwrap().into_iter().map(|one| one.family).collect();
+        let is_asked = |family: &&Arc<str>| only.as_ref().is_none_or(|only| *only == ***family);
+        assert_eq!(found, families.iter().filter(is_asked).cloned().collect::<Vec<_>>());
+    }
+}
+
+/// What an answer's pages have, if it came to its end.
+fn parts<T>(pages: impl Iterator<Item = Result<Page<T>, ReadError>>) -> Result<Vec<T>, ReadError> {
+    let mut all = Vec::new();
+    for page in pages {
+        match page? {
+            Page::Part(mut part) => all.append(&mut part),
+            Page::End => return Ok(all),
+        }
+    }
+    panic!("an answer without an end");
 }
 
 #[test]
