@@ -109,12 +109,12 @@ pub struct Outcome {
     pub written: u64,
     /// Samples that were stored before, bit for bit: a sender's retry.
     pub repeated: u64,
+    /// Exemplars that are stored and durable, or were before.
+    pub exemplars_written: u64,
     /// Samples refused for good, by [`Reason`].
     pub refused: [u64; Reason::ALL.len()],
     /// The first refusal, for the answer's text.
     pub first_refusal: Option<Refusal>,
-    /// Exemplars that are stored and durable, those that were stored before among them.
-    pub exemplars_written: u64,
     /// Exemplars refused, by [`ExemplarReason`]. They fail no request.
     pub exemplars_refused: [u64; ExemplarReason::ALL.len()],
     /// Samples and exemplars that were not looked at because of `failure`.
@@ -157,8 +157,8 @@ impl Outcome {
     pub fn merge(&mut self, other: &Outcome) {
         self.written += other.written;
         self.repeated += other.repeated;
-        self.failed += other.failed;
         self.exemplars_written += other.exemplars_written;
+        self.failed += other.failed;
         for (sum, count) in self.exemplars_refused.iter_mut().zip(other.exemplars_refused) {
             *sum += count;
         }
