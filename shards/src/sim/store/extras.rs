@@ -21,7 +21,9 @@ use crate::wire::{BodyRange, ExemplarRow, Extras, MetadataRow, Row, SeriesHasher
 
 const LIMITS: ExtraLimits = ExtraLimits { exemplars_max: 40, families_max: 1000 };
 const WINDOWS: TimeWindows = TimeWindows { block_ms: 1000, out_of_order_ms: 300, future_ms: 0 };
-const SERIES: u64 = 3;
+
+/// More than there may be exemplars: most exemplars are the only one of their series, whose others are gone.
+const SERIES: u64 = 64;
 
 /// What senders know. Exemplars and families are numbered in the order in which they are sent.
 #[derive(Default)]
@@ -84,7 +86,7 @@ async fn live(world: &World) {
     tasks.run().await;
 }
 
-/// Writes a sample of each series, some exemplars and as much metadata, until the shard takes it.
+/// Writes a sample of some series, an exemplar and some metadata of each, until the shard takes it.
 async fn write(shard: &Shard<Simulated>, hasher: &SeriesHasher, sent: &RefCell<Sent>, count: i64) {
     let numbers = {
         let sent = &mut *sent.borrow_mut();
@@ -117,7 +119,7 @@ fn batch(hasher: &SeriesHasher, numbers: std::ops::Range<i64>) -> (crate::core::
     };
     let series = |number: u64| canonical_label_bytes(&[("__name__", "x"), ("n", &number.to_string())]);
     let mut rows = Vec::new();
-    for number in 0..SERIES {
+    for number in [0].into_iter().chain(numbers.clone().map(|number| number as u64 % SERIES)) {
         let (label_bytes, timestamp_ms) = (series(number), numbers.end);
         let labels = put(&label_bytes);
         let (label_offset, label_len) = (labels.offset, labels.len);
@@ -182,12 +184,12 @@ async fn check_reads(shard: &Rc<Shard<Simulated>>) {
         let head = shard.head.borrow();
         let extras = head.extras();
         let all = extras.exemplars.from("t", 0).map(|one| one.exemplar.timestamp_ms);
-        all.filter(|ms| ms % SERIES as i64 != 0 && times.contains(ms)).collect::<Vec<i64>>()
+        all.filter(|ms| [1, 2].contains(&(ms % SERIES as i64)) && times.contains(ms)).collect::<Vec<i64>>()
     };
-    let middle = stored(i64::MIN..=i64::MAX).get(4).copied().unwrap_or(0);
-    for times in [(i64::MIN, i64::MAX), (middle, middle + 9)] {
+    let middle = stored(i64::MIN..=i64::MAX).first().copied().unwrap_or(0);
+    for times in [(i64::MIN, i64::MAX), (middle, middle)] {
         let found = read("t", times, u64::MAX).await.unwrap();
-        assert!(found.len() < SERIES as usize, "each series comes once");
+        assert!(found.len() <= 2, "each series comes once");
         let mut all: Vec<i64> =
             found.iter().flat_map(|one| &one.exemplars).map(|one| one.timestamp_ms).collect();
         all.sort_unstable();
