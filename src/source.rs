@@ -1,5 +1,9 @@
 //! Where samples come from: the one stream of series and chunks that head, blocks and remote stores all give.
 
+use std::collections::BTreeMap;
+
+use annulus_shards::exemplars::Exemplar;
+use annulus_shards::metadata::Description;
 use annulus_shards::{Labels, Matcher};
 use bytes::Bytes;
 use std::future::Future;
@@ -81,4 +85,30 @@ pub trait Source: Send + Sync {
         min_ms: i64,
         max_ms: i64,
     ) -> SourceFuture<'a, Vec<String>>;
+}
+
+/// The exemplars of one series.
+#[derive(Debug, Clone)]
+pub struct SeriesExemplars {
+    /// All labels of the series, external ones included.
+    pub labels: Labels,
+    /// In order of time.
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// What senders say of each family of metrics, each text once, by the family's name.
+pub type Metadata = BTreeMap<String, Vec<Description>>;
+
+/// What there is to read beside samples.
+pub trait ExtraSource: Send + Sync {
+    /// Exemplars of the series that match any of the sets of matchers, sorted by their labels, each label set once.
+    fn exemplars<'a>(
+        &'a self,
+        sets: Vec<Vec<Matcher>>,
+        min_ms: i64,
+        max_ms: i64,
+    ) -> SourceFuture<'a, Vec<SeriesExemplars>>;
+
+    /// What is known of one family, or of all.
+    fn metadata<'a>(&'a self, family: Option<&'a str>) -> SourceFuture<'a, Metadata>;
 }

@@ -2,6 +2,8 @@
 //!
 //! Handles are resolved once (per shard, per connection core, per tenant), so that counting is an atomic add.
 
+mod extras;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -12,6 +14,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use self::extras::ExtraFamilies;
+pub use self::extras::ExtraMetrics;
 use crate::core::Reason;
 
 /// Buckets of `http_request_duration_seconds` of Thanos Receive.
@@ -78,6 +82,7 @@ pub struct Metrics {
     chunk_log_failures: IntCounterVec,
     chunk_read_failures: IntCounterVec,
     lost_chunks: IntCounterVec,
+    extras: ExtraFamilies,
     /// `annulus_disk_free_bytes`
     pub disk_free_bytes: IntGauge,
     /// Samples decoded and waiting to be durable (`thanos_receive_samples_pending`).
@@ -259,6 +264,7 @@ impl Metrics {
                 "Closed chunks whose files were not there at the last start.",
                 &["shard"],
             ),
+            extras: ExtraFamilies::register(registry),
             disk_free_bytes: gauge(
                 "annulus_disk_free_bytes",
                 "Space that is left on the disk of the data directory.",
@@ -303,6 +309,7 @@ impl Metrics {
             chunk_log_failures: self.chunk_log_failures.with_label_values(&label),
             chunk_read_failures: self.chunk_read_failures.with_label_values(&label),
             lost_chunks: self.lost_chunks.with_label_values(&label),
+            extras: self.extras.shard(&shard),
             samples_pending: self.samples_pending.clone(),
             forward_success: self.forward_requests.with_label_values(&["success"]),
             forward_error: self.forward_requests.with_label_values(&["error"]),
@@ -373,6 +380,7 @@ pub struct ShardMetrics {
     pub chunk_read_failures: IntCounter,
     /// `annulus_chunk_log_lost_chunks_total`
     pub lost_chunks: IntCounter,
+    pub extras: ExtraMetrics,
     pub samples_pending: IntGauge,
     pub forward_success: IntCounter,
     pub forward_error: IntCounter,

@@ -38,6 +38,9 @@ pub trait Evaluate: Send + Sync {
 
     /// The matchers of a series selector, as `match[]` has it.
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, ParseError>;
+
+    /// The matchers of each selector of a query, in the order in which they stand.
+    fn selectors(&self, query: &str) -> Result<Vec<Vec<Matcher>>, ParseError>;
 }
 
 impl Evaluate for Engine {
@@ -73,5 +76,9 @@ impl Evaluate for Engine {
                 span: Default::default(),
             }),
         }
+    }
+
+    fn selectors(&self, query: &str) -> Result<Vec<Vec<Matcher>>, ParseError> {
+        Ok(parser::parse(query)?.into_selectors().into_iter().map(|selector| selector.matchers).collect())
     }
 }

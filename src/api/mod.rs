@@ -6,9 +6,11 @@
 
 mod error;
 mod evaluate;
+mod exemplars;
 mod gate;
 mod json;
 mod metadata;
+mod metric_metadata;
 mod metrics;
 mod number;
 mod observe;
@@ -39,7 +41,7 @@ pub use params::Steps;
 pub use status_tsdb::{CountFuture, HeadCounts};
 
 use crate::promql::value::QueryOptions;
-use crate::source::Source;
+use crate::source::{ExtraSource, Source};
 use error::{ApiError, ErrorKind};
 use gate::Gate;
 use metrics::ApiMetrics;
@@ -73,6 +75,8 @@ pub struct Api {
     readiness: ReadinessCheck,
     /// Counts what is in memory, in roles that ingest.
     head: Option<Arc<dyn HeadCounts>>,
+    /// Has exemplars and metadata, in roles that ingest.
+    extras: Option<Arc<dyn ExtraSource>>,
 }
 
 impl Api {
@@ -88,12 +92,17 @@ impl Api {
     ) -> Api {
         let metrics = ApiMetrics::register(&registry, http);
         let gate = Gate::new(config.concurrent_max, &metrics);
-        Api { evaluator, source, config, metrics, gate, registry, readiness, head: None }
+        Api { evaluator, source, config, metrics, gate, registry, readiness, head: None, extras: None }
     }
 
     /// With `/api/v1/status/tsdb` over `head`.
     pub fn with_head(self, head: Arc<dyn HeadCounts>) -> Api {
         Api { head: Some(head), ..self }
+    }
+
+    /// With exemplars and metadata.
+    pub fn with_extras(self, extras: Arc<dyn ExtraSource>) -> Api {
+        Api { extras: Some(extras), ..self }
     }
 
     /// The routes of the query address.
@@ -110,10 +119,10 @@ impl Api {
             .route("/api/v1/status/runtimeinfo", page(&api, "status_runtime", status::runtime_info))
             .route("/api/v1/status/flags", page(&api, "status_flags", status::flags))
             .route("/api/v1/status/tsdb", page(&api, "status_tsdb", status_tsdb::head_stats))
-            .route("/api/v1/metadata", page(&api, "metadata", status::no_metadata))
+            .route("/api/v1/metadata", page(&api, "metadata", metric_metadata::metadata))
             .route("/api/v1/rules", page(&api, "rules", status::no_rules))
             .route("/api/v1/alerts", page(&api, "alerts", status::no_alerts))
-            .route("/api/v1/query_exemplars", query_page(&api, "exemplars", status::no_exemplars))
+            .route("/api/v1/query_exemplars", query_page(&api, "exemplars", exemplars::query))
             .route("/-/healthy", get(probes::healthy))
             .route("/-/ready", get(probes::ready))
             .route("/metrics", get(probes::metrics))

@@ -38,11 +38,6 @@ pub async fn flags(State(api): State<Arc<Api>>) -> Response {
     json::success(&[], &[], |out| json::write_object(out, flags))
 }
 
-/// No metadata is kept.
-pub async fn no_metadata() -> Response {
-    object(&[])
-}
-
 /// There is no ruler.
 pub async fn no_rules() -> Response {
     empty_list_of("groups")
@@ -51,11 +46,6 @@ pub async fn no_rules() -> Response {
 /// There is no ruler.
 pub async fn no_alerts() -> Response {
     empty_list_of("alerts")
-}
-
-/// No exemplars are kept.
-pub async fn no_exemplars() -> Response {
-    json::success(&[], &[], |out| json::write_texts(out, &[]))
 }
 
 fn object(pairs: &[(&str, &str)]) -> Response {

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use annulus_shards::core::{Count, HeadStats, ReadError, StatsScope};
+use annulus_shards::exemplars::Exemplar;
+use annulus_shards::metadata::{Description, MetricKind};
 use annulus_shards::{Labels, MatchOp, Matcher};
 use axum::body::Body;
 use http::{Request, StatusCode, header};
@@ -12,7 +14,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::promql::ast::Span;
 use crate::promql::value::{MatrixSeries, ParseError, QueryAnswer, QueryError, QueryValue, VectorSample};
-use crate::source::{SelectRequest, SeriesChunks, SourceError, SourceFuture};
+use crate::source::{Metadata, SelectRequest, SeriesChunks, SeriesExemplars, SourceError, SourceFuture};
 
 /// Answers by the query's text.
 struct FakeEngine;
@@ -102,6 +104,51 @@ impl Evaluate for FakeEngine {
             name => Ok(vec![Matcher::new(MatchOp::Equal, "__name__", name).unwrap()]),
         }
     }
+
+    /// As many selectors as the query has words.
+    fn selectors(&self, query: &str) -> Result<Vec<Vec<Matcher>>, ParseError> {
+        query.split_whitespace().map(|word| self.selector(word)).collect()
+    }
+}
+
+/// One exemplar of each series that is asked for, and what a few families are.
+struct FakeExtras;
+
+impl ExtraSource for FakeExtras {
+    fn exemplars<'a>(
+        &'a self,
+        sets: Vec<Vec<Matcher>>,
+        min_ms: i64,
+        _max_ms: i64,
+    ) -> SourceFuture<'a, Vec<SeriesExemplars>> {
+        let exemplar = Exemplar {
+            labels: Labels::from_pairs([("trace_id", "<1>")]),
+            value: 0.5,
+            timestamp_ms: min_ms.max(1_500),
+        };
+        let series = move |set: Vec<Matcher>| SeriesExemplars {
+            labels: Labels::from_pairs([("__name__", set[0].value.as_str())]),
+            exemplars: vec![exemplar.clone(), Exemplar { value: f64::NAN, ..exemplar.clone() }],
+        };
+        let broken = sets.iter().any(|set| set[0].value == "broken");
+        Box::pin(async move {
+            if broken {
+                return Err(SourceError::Unavailable("shard 0 replays".to_owned()));
+            }
+            Ok(sets.into_iter().map(series).collect())
+        })
+    }
+
+    fn metadata<'a>(&'a self, family: Option<&'a str>) -> SourceFuture<'a, Metadata> {
+        let described =
+            |kind, help: &str, unit: &str| Description { kind, help: help.into(), unit: unit.into() };
+        let mut all = Metadata::new();
+        let gauge = described(MetricKind::Gauge, "<Is it?>", "");
+        all.insert("up".to_owned(), vec![gauge, described(MetricKind::Unknown, "", "")]);
+        all.insert("cpu".to_owned(), vec![described(MetricKind::Counter, "CPU time.", "seconds")]);
+        all.retain(|name, _| family.is_none_or(|family| family == name));
+        Box::pin(async move { Ok(all) })
+    }
 }
 
 struct FakeSource;
@@ -157,7 +204,7 @@ fn router_and_registry(readiness: Readiness) -> (Router, Registry) {
     let readiness: ReadinessCheck = Arc::new(move || readiness.clone());
     let api =
         Api::new(Arc::new(FakeEngine), Arc::new(FakeSource), config, registry.clone(), metrics, readiness);
-    (api.with_head(Arc::new(FakeHead)).router(), registry)
+    (api.with_head(Arc::new(FakeHead)).with_extras(Arc::new(FakeExtras)).router(), registry)
 }
 
 async fn send(request: Request<Body>) -> Response {
@@ -236,6 +283,54 @@ async fn metadata_answers_as_prometheus_does() {
         get_page("/api/v1/status/runtimeinfo").await.1.contains(r#""startTime":"1970-01-01T00:00:00.000Z""#)
     );
     assert_eq!(get_page("/api/v1/rules").await.1, r#"{"status":"success","data":{"groups":[]}}"#);
+}
+
+#[tokio::test]
+async fn exemplars_answer_as_prometheus_does() {
+    let series = |name: &str| {
+        format!(
+            r#"{{"seriesLabels":{{"__name__":"{name}"}},"exemplars":[{{"labels":{{"trace_id":"<1>"}},"value":"0.5","timestamp":1.500}},{{"labels":{{"trace_id":"<1>"}},"value":"NaN","timestamp":1.500}}]}}"#
+        )
+    };
+    let one = format!(r#"{{"status":"success","data":[{}]}}"#, series("up"));
+    assert_eq!(get_page("/api/v1/query_exemplars?query=up&start=1&end=2").await, (200, one));
+    let two = format!(r#"{{"status":"success","data":[{},{}]}}"#, series("up"), series("down"));
+    assert_eq!(post_form("/api/v1/query_exemplars", "query=up+down").await, (200, two));
+    let none = (200, r#"{"status":"success","data":[]}"#.to_owned());
+    assert_eq!(get_page("/api/v1/query_exemplars").await, none);
+    for (path, status, kind, error) in [
+        ("query=up&start=2&end=1", 400, "bad_data", "end timestamp must not be before start timestamp"),
+        ("query=up+(", 400, "bad_data", "1:1: parse error: unexpected end of input"),
+        ("query=broken", 503, "unavailable", "shard 0 replays"),
+    ] {
+        let path = format!("/api/v1/query_exemplars?{path}");
+        assert_eq!(get_page(&path).await, (status, error_text(kind, error)), "{path}");
+    }
+    let (status, text) = post_form("/api/v1/query_exemplars", format!("query={}", "a+".repeat(2_000))).await;
+    assert!(status == 400 && text.contains("more than 1000 selectors"), "{text}");
+}
+
+#[tokio::test]
+async fn metadata_of_families_answers_as_prometheus_does() {
+    let cpu = r#""cpu":[{"type":"counter","unit":"seconds","help":"CPU time."}]"#;
+    let gauge = r#"{"type":"gauge","unit":"","help":"\u003cIs it?\u003e"}"#;
+    let up = format!(r#""up":[{gauge},{{"type":"unknown","unit":"","help":""}}]"#);
+    for (query, expected) in [
+        ("", format!("{cpu},{up}")),
+        ("?limit=-1", format!("{cpu},{up}")),
+        ("?limit=1", cpu.to_owned()),
+        ("?limit=0", String::new()),
+        ("?limit_per_metric=1&metric=up", format!(r#""up":[{gauge}]"#)),
+        ("?limit_per_metric=0&metric=up", up.clone()),
+        ("?metric=nope", String::new()),
+    ] {
+        let expected = format!(r#"{{"status":"success","data":{{{expected}}}}}"#);
+        assert_eq!(get_page(&format!("/api/v1/metadata{query}")).await, (200, expected), "{query}");
+    }
+    for name in ["limit", "limit_per_metric"] {
+        let error = error_text("bad_data", &format!("{name} must be a number"));
+        assert_eq!(get_page(&format!("/api/v1/metadata?{name}=x")).await, (400, error));
+    }
 }
 
 #[tokio::test]

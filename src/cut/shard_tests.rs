@@ -64,6 +64,7 @@ fn start_node(data_dir: &Path) -> Node {
         inflight_bytes_max: 64 << 20,
         receive_timeout: Duration::from_secs(2),
         head_bytes_max: 1 << 30,
+        extras: Default::default(),
         windows: WINDOWS,
         free_bytes_min: 0,
         tenant_header: "THANOS-TENANT".to_owned(),

@@ -136,6 +136,10 @@ pub struct IngestFlags {
     #[arg(long = "shipper.interval", value_name = "DURATION", default_value = "30s", value_parser = duration,
         help_heading = STORAGE)]
     pub ship_interval: Duration,
+    /// How many exemplars are kept in memory, all tenants together (in Thanos: of each tenant); 0 for none
+    #[arg(long = "tsdb.max-exemplars", value_name = "N", default_value_t = 100_000, allow_negative_numbers = true,
+        help_heading = STORAGE)]
+    pub exemplars_max: i64,
     /// Space that is kept free on the disk: with less, writes are answered with 503 until there is more
     #[arg(long = "tsdb.min-free-bytes", value_name = "SIZE", default_value = "1GiB", value_parser = bytes,
         help_heading = STORAGE)]
@@ -171,6 +175,10 @@ pub struct IngestFlags {
     #[arg(long = "receive.tenant-label-name", value_name = "LABEL", default_value = "tenant_id",
         help_heading = RECEIVE)]
     pub tenant_label: String,
+    /// Of how many metric families of a tenant the metadata is kept; 0 for none
+    #[arg(long = "receive.metadata-max-families", value_name = "N", default_value_t = 10_000,
+        help_heading = RECEIVE)]
+    pub metadata_families_max: u32,
     /// Largest write request as sent
     #[arg(long = "receive.max-body-bytes", value_name = "SIZE", default_value = "32MiB", value_parser = bytes,
         help_heading = RECEIVE)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use annulus_shards::core::{IngestRules, NodeConfig, RING_BYTES_MIN, SHARDS_MAX};
-use annulus_shards::head::TimeWindows;
+use annulus_shards::head::{ExtraLimits, TimeWindows};
 
 use super::command::{
     AllFlags, Cli, Format, IngestFlags, Level, ProcessFlags, QueryFlags, ReceiveFlags, Role,
@@ -138,8 +138,12 @@ fn node_config(
     }
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let windows = time_windows(&ingest)?;
+    // To Prometheus a negative number is none.
+    let exemplars_max = usize::try_from(ingest.exemplars_max.max(0)).unwrap_or(usize::MAX);
+    let extras = ExtraLimits { exemplars_max, families_max: ingest.metadata_families_max as usize };
     Ok(NodeConfig {
         windows,
+        extras,
         free_bytes_min: ingest.free_bytes_min,
         data_dir: ingest.data_dir,
         shards: ingest.shards,

@@ -44,6 +44,8 @@ fn all_starts_without_flags() {
     assert_eq!(query.replica_labels, ["receive_replica"]);
     assert_eq!((query.options.lookback_delta_ms, query.options.default_step_ms), (300_000, 60_000));
     assert_eq!(query.concurrent_max, 20);
+    let extras = setup.node.extras;
+    assert_eq!((extras.exemplars_max, extras.families_max), (100_000, 10_000));
     assert!(setup.flags.contains(&("query.timeout".to_owned(), "2m".to_owned())), "{:?}", setup.flags);
 }
 
@@ -239,4 +241,11 @@ fn help_and_version_are_no_errors() {
         assert!(help.contains(text), "{text} in {help}");
     }
     assert_eq!(parse_line("").unwrap_err().code, EXIT_USAGE);
+}
+
+#[test]
+fn exemplars_and_metadata_are_bounded_by_flags() {
+    let extras = setup("all --tsdb.max-exemplars=7 --receive.metadata-max-families=0").node.extras;
+    assert_eq!((extras.exemplars_max, extras.families_max), (7, 0));
+    assert_eq!(setup("receive --tsdb.max-exemplars=-1").node.extras.exemplars_max, 0);
 }

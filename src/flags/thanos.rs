@@ -49,7 +49,6 @@ static INERT: &[Inert] = &[
     switch("shipper.skip-corrupted-blocks", Effect::None),
     value("tsdb.max-block-duration", Effect::None),
     value("tsdb.out-of-order.cap-max", Effect::Limits),
-    value("tsdb.max-exemplars", Effect::Limits),
     switch("tsdb.wal-compression", Effect::None),
     switch("tsdb.no-lockfile", Effect::None),
     switch("tsdb.allow-overlapping-blocks", Effect::None),

@@ -5,6 +5,7 @@
 //! Promises: series are sorted, each label set comes once, and an external label beats a series' own.
 
 mod external;
+mod extras;
 mod order;
 
 use std::future::Future;
@@ -19,6 +20,7 @@ use futures::channel::oneshot;
 use rayon::prelude::*;
 
 pub use external::ExternalLabels;
+pub use extras::{ExtraReads, HeadExtras};
 pub(crate) use order::{sorted_and_joined, sorted_once};
 
 use crate::source::{ChunkRef, SelectRequest, SeriesChunks, Source, SourceError, SourceFuture};

@@ -294,6 +294,33 @@ impl Expr {
         }
     }
 
+    /// All selectors in it, in the order in which they stand. The parser bounds how deep an expression is.
+    pub fn into_selectors(self) -> Vec<VectorSelector> {
+        let mut selectors = Vec::new();
+        self.collect_selectors(&mut selectors);
+        selectors
+    }
+
+    fn collect_selectors(self, selectors: &mut Vec<VectorSelector>) {
+        match self {
+            Expr::Number { .. } | Expr::String { .. } => {}
+            Expr::Vector(selector) | Expr::Matrix { selector, .. } => selectors.push(selector),
+            Expr::Subquery(subquery) => subquery.expr.collect_selectors(selectors),
+            Expr::Call(call) => call.args.into_iter().for_each(|arg| arg.collect_selectors(selectors)),
+            Expr::Aggregate(aggregate) => {
+                if let Some(param) = aggregate.param {
+                    param.collect_selectors(selectors);
+                }
+                aggregate.expr.collect_selectors(selectors);
+            }
+            Expr::Binary(binary) => {
+                binary.left.collect_selectors(selectors);
+                binary.right.collect_selectors(selectors);
+            }
+            Expr::Unary { expr, .. } | Expr::Paren { expr, .. } => expr.collect_selectors(selectors),
+        }
+    }
+
     /// Where the expression stands in the query.
     pub fn span(&self) -> Span {
         match self {
@@ -308,5 +335,26 @@ impl Expr {
             Expr::Aggregate(aggregate) => aggregate.span,
             Expr::Binary(binary) => binary.span,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::promql::parser::parse;
+
+    #[test]
+    fn all_selectors_are_found_in_the_order_in_which_they_stand() {
+        let query = "topk(scalar(a), -(sum by (x) (rate(b{x=\"1\"}[5m] offset 1h)))) \
+                     / on () max_over_time(c[1h:1m] @ 7) + 3";
+        let selectors = parse(query).unwrap().into_selectors();
+        let names: Vec<&str> = selectors
+            .iter()
+            .map(|selector| {
+                let name = selector.matchers.iter().find(|matcher| matcher.name == "__name__");
+                name.unwrap().value.as_str()
+            })
+            .collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert!(parse("1 + time()").unwrap().into_selectors().is_empty());
     }
 }

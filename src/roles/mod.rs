@@ -27,7 +27,7 @@ use tokio::time::interval;
 use crate::api::{Api, ApiConfig};
 use crate::background::{GiveWay, give_way};
 use crate::flags::{QuerySetup, Setup};
-use crate::head_source::{ExternalLabels, HeadSource};
+use crate::head_source::{ExternalLabels, HeadExtras, HeadSource};
 use crate::local_blocks::{Joined, LocalBlockMetrics, LocalBlocks, ReaderLimits};
 use crate::promql::engine::Engine;
 use crate::rfc3339::now_ms;
@@ -226,6 +226,7 @@ fn query_router(
     registry: &Registry,
     started_ms: i64,
 ) -> Router {
+    let extras = HeadExtras::new(Arc::new(node.handle()), labels.clone(), query.select_bytes_max);
     let head = HeadSource::new(Arc::new(node.handle()), labels, query.select_bytes_max);
     let source = Joined::new(Arc::new(head), Arc::clone(local), query.select_bytes_max);
     let config = ApiConfig {
@@ -240,6 +241,7 @@ fn query_router(
     let engine = Arc::new(Engine::new(query.threads).with_queries_max(query.concurrent_max));
     Api::new(engine, Arc::new(source), config, registry.clone(), node.metrics().clone(), readiness)
         .with_head(Arc::new(node.handle()))
+        .with_extras(Arc::new(extras))
         .router()
 }
 

@@ -9,6 +9,7 @@ mod blocks;
 mod bucket;
 mod connections;
 mod durability;
+mod exemplars;
 mod limits;
 mod mutation;
 mod prometheus;

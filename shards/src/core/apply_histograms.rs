@@ -6,7 +6,7 @@ use super::outcome::{Failure, Outcome, Reason, Refusal};
 use crate::chunk::AnyHistogram;
 use crate::head::{Appended, ReadChunks, SeriesIndex};
 use crate::wal::histogram_record_bytes_max;
-use crate::wire::{HistogramRow, Row, parse_histogram};
+use crate::wire::{HistogramRow, LabelError, Row, parse_histogram};
 
 /// The most work of one run, in what 16 bytes of a histogram cost (some 100 ns).
 const RUN_COST_MAX: usize = 1024;

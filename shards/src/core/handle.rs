@@ -1,5 +1,7 @@
 //! The one type by which the query plane meets the ingest plane: owned plain values over bounded channels.
 
+mod extras;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -9,6 +11,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::future::try_join_all;
 
+pub use self::extras::{FamilyMetadata, HeadExemplars};
 use super::cut::CutError;
 use super::read::{Page, ReadJob, Reply};
 use super::state::{ShardState, SharedState};

@@ -1,6 +1,7 @@
 //! One shard: the executor's loop that ties edge, mesh, head and WAL together; and the node that all shards make.
 
 mod apply;
+mod apply_extras;
 mod apply_histograms;
 mod batch;
 mod checkpoint;
@@ -26,8 +27,8 @@ pub use data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
 pub use dispatch::{Dispatcher, Held};
 pub(crate) use handle::readiness;
 pub use handle::{
-    HeadChunk, HeadSeries, ReadError, ReadRequest, Readiness, SeriesPages, ShardHandle, TenantTexts,
-    load_chunks,
+    FamilyMetadata, HeadChunk, HeadExemplars, HeadSeries, ReadError, ReadRequest, Readiness, SeriesPages,
+    ShardHandle, TenantTexts, load_chunks,
 };
 pub use node::{IngestRules, Node, NodeConfig, RING_BYTES_MIN, StartError};
 pub use outcome::{Failure, Outcome, Reason, Refusal};

@@ -17,7 +17,7 @@ use super::run::{Control, ShardSeed, run_shard};
 use super::shard::HeadBudget;
 use super::state::{ShardState, SharedState};
 use crate::edge::{EdgeLimits, RenderJob, StatsRequest, render_thread, stats_thread};
-use crate::head::TimeWindows;
+use crate::head::{ExtraLimits, TimeWindows};
 use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits};
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
@@ -70,6 +70,8 @@ pub struct NodeConfig {
     pub head_bytes_max: u64,
     /// Which samples are taken, and how blocks are cut.
     pub windows: TimeWindows,
+    /// How many exemplars are kept, and of how many families of metrics the metadata.
+    pub extras: ExtraLimits,
     /// Space that is kept free on the disk of the data directory, in bytes: with less, writes are refused with 503.
     pub free_bytes_min: u64,
     /// Header that names the tenant (`THANOS-TENANT`).
@@ -205,6 +207,7 @@ impl Node {
                 directory: data_dir.shard_path(shard),
                 ring_bytes: config.ring_bytes,
                 windows: config.windows,
+                extras: config.extras.of_shard(count),
                 hasher: SeriesHasher::new(data_dir.secret),
                 metrics: metrics.clone(),
                 state: state.clone(),

@@ -1,5 +1,6 @@
 //! What became of the rows of a write request.
 
+use crate::exemplars::ExemplarReason;
 use crate::head::AppendError;
 use crate::limits::NewSeriesError;
 use crate::wire::{HistogramMessageError, HistogramRow, LabelError};
@@ -156,7 +157,9 @@ pub struct Outcome {
     pub refused: [u64; Reason::ALL.len()],
     /// The first refusal, for the answer's text.
     pub first_refusal: Option<Refusal>,
-    /// Samples that were not looked at because of `failure`.
+    /// Exemplars refused, by [`ExemplarReason`]. They fail no request.
+    pub exemplars_refused: [u64; ExemplarReason::ALL.len()],
+    /// Samples and exemplars that were not looked at because of `failure`.
     pub failed: u64,
     /// Why.
     pub failure: Option<Failure>,
@@ -206,6 +209,9 @@ impl Outcome {
         self.histograms_written += other.histograms_written;
         self.exemplars_written += other.exemplars_written;
         self.failed += other.failed;
+        for (sum, count) in self.exemplars_refused.iter_mut().zip(other.exemplars_refused) {
+            *sum += count;
+        }
         for (sum, count) in self.refused.iter_mut().zip(other.refused) {
             *sum += count;
         }

@@ -1,10 +1,12 @@
 //! Reads of the head, on the shard's own thread, in units that never hold up a write for long.
 
+mod extras;
+
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::handle::{HeadSeries, ReadError, ReadRequest, TenantTexts};
+use super::handle::{FamilyMetadata, HeadExemplars, HeadSeries, ReadError, ReadRequest, TenantTexts};
 use super::shard::Shard;
 use super::state::ShardState;
 use crate::Matcher;
@@ -56,6 +58,22 @@ pub enum ReadJob {
         /// Takes the pages.
         reply: Reply<TenantTexts>,
     },
+    /// Exemplars.
+    Exemplars {
+        /// What is wanted: the exemplars of a series that fulfils any of them.
+        requests: Arc<[ReadRequest]>,
+        /// Most bytes of labels and exemplars that this shard may send.
+        bytes_max: u64,
+        /// Takes the pages.
+        reply: Reply<HeadExemplars>,
+    },
+    /// What families of metrics are.
+    Metadata {
+        /// Only this one.
+        family: Option<String>,
+        /// Takes the pages.
+        reply: Reply<FamilyMetadata>,
+    },
 }
 
 /// Runs one read to its end, or until nobody waits for it.
@@ -69,6 +87,12 @@ pub async fn run<P: Platform>(shard: Rc<Shard<P>>, job: ReadJob) {
         }
         ReadJob::LabelValues { request, name, reply } => {
             end(label_values(&shard, &request, &name, &reply).await, &reply).await;
+        }
+        ReadJob::Exemplars { requests, bytes_max, reply } => {
+            end(extras::exemplars(&shard, &requests, bytes_max, &reply).await, &reply).await;
+        }
+        ReadJob::Metadata { family, reply } => {
+            end(extras::metadata(&shard, family.as_deref(), &reply).await, &reply).await;
         }
     }
 }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use super::shard::Shard;
 use crate::chunk::AnyHistogram;
 use crate::chunklog::{ChunkLog, ChunkLogWriter, LogWriteError, file_name};
-use crate::head::{AppendError, Appended, Head, HeadFull, ImageLoader, SeriesIndex};
+use crate::exemplars::{Exemplar, parse_exemplar_labels};
+use crate::head::{AppendError, Appended, ExtraLimits, Head, HeadFull, ImageLoader, SeriesIndex, SeriesKey};
+use crate::metadata::MetricKind;
 use crate::rt::{DirectFile, Directory, RingFile, ShardDirectory, monotonic_now, prepare_directory};
 use crate::wal::{
-    CheckpointError, Checkpoints, Invalid, PageVisitor, RecordError, RecordVisitor, Recovery, Wal, WalError,
-    decode,
+    CheckpointError, Checkpoints, ExemplarRecord, Invalid, MetadataRecord, PageVisitor, RecordError,
+    RecordVisitor, Recovery, Wal, WalError, decode,
 };
 use crate::wire::{LabelError, SeriesHasher, parse_labels};
 
@@ -87,6 +89,7 @@ pub async fn recover_files<D, F>(
     shard: u32,
     hasher: &SeriesHasher,
     window_ms: i64,
+    limits: ExtraLimits,
 ) -> Result<Recovered<D, F>, RecoverError>
 where
     D: Directory + Clone,
@@ -94,13 +97,13 @@ where
 {
     let log = Rc::new(RefCell::new(ChunkLog::default()));
     list_chunks(&files, &log).await?;
-    let mut image = Image::new(Rc::clone(&log));
+    let mut image = Image::new(Rc::clone(&log), limits);
     let began = monotonic_now();
     let (checkpoints, loaded) = Checkpoints::load(files.clone(), shard, &mut image).await?;
     let checkpoint_duration = monotonic_now() - began;
     let mut report = Report { invalid: loaded.invalid, checkpoint_duration, ..Report::default() };
     report.checkpoint = loaded.covered.map(|_| (image.head.series_count(), loaded.bytes));
-    let Image { mut head, loader } = image;
+    let Image { mut head, loader, .. } = image;
     let mut replay = Replay::new(&mut head, &loader, hasher, window_ms);
     let frame = |seq, payload: &[u8]| replay.frame(seq, payload);
     let (wal, ring) = Wal::open(ring, &files, shard, loaded.covered, frame).await?;
@@ -143,6 +146,7 @@ pub async fn recover(
     shard: &Shard,
     directory: &Path,
     ring_bytes: u64,
+    limits: ExtraLimits,
 ) -> Result<(Checkpoints<ShardDirectory>, ChunkLogWriter<ShardDirectory>), RecoverError> {
     let io = |what, path: &Path| {
         let path = path.to_owned();
@@ -159,7 +163,7 @@ pub async fn recover(
     };
     let files = ShardDirectory::new(directory.to_owned());
     let window_ms = shard.windows.block_ms;
-    let recovered = recover_files(files, ring, shard.index as u32, &shard.hasher, window_ms).await?;
+    let recovered = recover_files(files, ring, shard.index as u32, &shard.hasher, window_ms, limits).await?;
     let Recovered { head, wal, checkpoints, chunks, report } = recovered;
     tell(shard, &report);
     tracing::info!(
@@ -248,12 +252,14 @@ pub(super) struct Image {
     pub head: Head,
     /// Which frames the pages include.
     pub loader: ImageLoader,
+    limits: ExtraLimits,
 }
 
 impl Image {
     /// An empty head; its chunks are in `log`.
-    pub fn new(log: Rc<RefCell<ChunkLog>>) -> Image {
-        Image { head: Head::new(log), loader: ImageLoader::default() }
+    pub fn new(log: Rc<RefCell<ChunkLog>>, limits: ExtraLimits) -> Image {
+        let head = Head::new(log).with_extra_limits(limits);
+        Image { head, loader: ImageLoader::default(), limits }
     }
 }
 
@@ -261,7 +267,7 @@ impl PageVisitor for Image {
     fn reset(&mut self) {
         let log = Rc::clone(self.head.log());
         log.borrow_mut().forget_live();
-        *self = Image::new(log);
+        *self = Image::new(log, self.limits);
     }
 
     fn page(&mut self, seq: u64, bytes: &[u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -359,6 +365,28 @@ impl<'a> Replay<'a> {
         self.head.create_at(reference, key, tenant, &labels).map_err(ReplayError::HeadFull)
     }
 
+    /// An exemplar whose series has gone, or that is refused, is one that newer ones or lower limits have taken the
+    /// place of.
+    fn exemplar(&mut self, seq: u64, record: ExemplarRecord<'_>) {
+        let Some(series) = self.head.find(SeriesKey(record.key)) else { return };
+        let covered = |tenant: &str| seq < self.image.exemplars_covered_below(tenant);
+        if self.head.tenant_of(series.0).is_none_or(covered) {
+            return;
+        }
+        if let Ok(labels) = parse_exemplar_labels(record.label_bytes) {
+            let ExemplarRecord { timestamp_ms, value, .. } = record;
+            let _ = self.head.append_exemplar(series, Exemplar { labels, value, timestamp_ms });
+        }
+    }
+
+    /// What the image has too changes nothing.
+    fn metadata(&mut self, record: MetadataRecord<'_>) {
+        let MetadataRecord { tenant, family, kind, help, unit } = record;
+        let store = &mut self.head.extras_mut().metadata;
+        // The limits may be lower than they were.
+        let _ = store.describe(tenant, family, MetricKind::of_number(kind), help, unit);
+    }
+
     #[inline]
     fn sample(&mut self, seq: u64, reference: u32, timestamp_ms: i64, value: f64) -> Result<(), ReplayError> {
         if seq < self.image.covered_below(reference) {
@@ -431,6 +459,18 @@ impl RecordVisitor for FrameReplay<'_, '_> {
     fn histogram(&mut self, reference: u32, timestamp_ms: i64, histogram: &AnyHistogram) {
         if self.result.is_ok() {
             self.result = self.replay.histogram(self.seq, reference, timestamp_ms, histogram);
+        }
+    }
+
+    fn exemplar(&mut self, exemplar: ExemplarRecord<'_>) {
+        if self.result.is_ok() {
+            self.replay.exemplar(self.seq, exemplar);
+        }
+    }
+
+    fn metadata(&mut self, metadata: MetadataRecord<'_>) {
+        if self.result.is_ok() {
+            self.replay.metadata(metadata);
         }
     }
 

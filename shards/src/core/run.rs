@@ -28,7 +28,7 @@ use super::stats;
 use crate::edge::{
     Admission, Answer, Connections, EdgeLimits, RenderJob, Router, StatsRequest, WriteHandler, accept_loop,
 };
-use crate::head::TimeWindows;
+use crate::head::{ExtraLimits, TimeWindows};
 use crate::limits::{NodeLimits, ShardLimits};
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
@@ -54,6 +54,7 @@ pub struct ShardSeed {
     pub directory: PathBuf,
     pub ring_bytes: u64,
     pub windows: TimeWindows,
+    pub extras: ExtraLimits,
     pub hasher: SeriesHasher,
     pub metrics: Metrics,
     pub state: SharedState,
@@ -136,7 +137,7 @@ pub async fn run_shard(seed: ShardSeed) {
         sweeper: OnceCell::new(),
     });
     spawn_critical("jobs", job_loop(Rc::clone(&jobs), seed.jobs));
-    let (checkpointer, chunks) = match start_up(&shard, &directory, ring_bytes).await {
+    let (checkpointer, chunks) = match start_up(&shard, &directory, ring_bytes, seed.extras).await {
         Ok(started) => started,
         Err(error) => {
             let text = format!("shard {index} cannot start: {error}");
@@ -199,12 +200,14 @@ async fn start_up(
     shard: &Rc<Shard>,
     directory: &Path,
     ring_bytes: u64,
+    extras: ExtraLimits,
 ) -> Result<(Rc<Checkpointer>, Rc<ChunkWriter>), RecoverError> {
     let began = monotonic_now();
-    let (checkpoints, chunks) = recover(shard, directory, ring_bytes).await?;
+    let (checkpoints, chunks) = recover(shard, directory, ring_bytes, extras).await?;
     let seconds = (monotonic_now() - began).as_secs_f64();
     shard.metrics.recovery_seconds.set(seconds);
     shard.report_size();
+    shard.report_extras();
     let chunks = Rc::new(ChunkWriter::new(Rc::clone(shard), chunks));
     let checkpointer = Checkpointer::new(Rc::clone(shard), Rc::clone(&chunks), checkpoints);
     Ok((Rc::new(checkpointer), chunks))
@@ -387,6 +390,7 @@ async fn heartbeat(
     loop {
         shard.metrics.turns.inc();
         dispatcher.report_queues(&families);
+        shard.report_extras();
         shard.metrics.queries_queued.set(jobs.len() as i64);
         families.set_nudges(nudge_count());
         let now = shard.head.borrow().tenants();

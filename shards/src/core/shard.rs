@@ -6,6 +6,7 @@
 //! Promises: a batch is finished with success only when all that it wrote, and all that it found stored already,
 //!           is durable. After a failed commit nothing is acknowledged any more.
 
+mod extras;
 mod histograms;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -233,6 +234,7 @@ impl<P: Platform> Shard<P> {
             }
             Err(_) => outcome.failed += histograms.len() as u64,
         }
+        let applied = self.write_extras(&batch, applied, &mut outcome, &mut pacer).await;
         if applied.is_ok() && outcome.has_unread() {
             return Some(UnreadBatch { batch, outcome, run });
         }
@@ -406,6 +408,11 @@ impl<P: Platform> Shard<P> {
         self.metrics.series.set(i64::from(head.live_series_count()));
     }
 
+    /// Tells the metrics what the head has beside series and samples.
+    pub fn report_extras(&self) {
+        self.metrics.extras.report(&self.head.borrow().extras());
+    }
+
     /// Waits until all that is in the head is durable. Returns at once on a poisoned shard.
     pub async fn flush(&self) {
         let flushed = Rc::new(Cell::new(false));
@@ -481,7 +488,8 @@ impl<P: Platform> Shard<P> {
         let Some(batch) = waiter.batch else { return };
         let mut outcome = waiter.outcome;
         if !durable {
-            let failed = outcome.failed + outcome.written + outcome.repeated + outcome.histograms_written;
+            let stored = outcome.written + outcome.repeated;
+            let failed = outcome.failed + stored + outcome.histograms_written + outcome.exemplars_written;
             outcome = Outcome { failed, ..Outcome::failed(Failure::Poisoned) };
         }
         let metrics = &self.metrics;
@@ -489,6 +497,10 @@ impl<P: Platform> Shard<P> {
         metrics.repeated.inc_by(outcome.repeated);
         metrics.histograms.inc_by(outcome.histograms_written);
         for (counter, count) in metrics.refused.iter().zip(outcome.refused) {
+            counter.inc_by(count);
+        }
+        metrics.extras.exemplars_written.inc_by(outcome.exemplars_written);
+        for (counter, count) in metrics.extras.exemplars_refused.iter().zip(outcome.exemplars_refused) {
             counter.inc_by(count);
         }
         if outcome.failure.is_some() {

@@ -17,7 +17,7 @@ use crate::chunk::{ChunkError, decode_values};
 use crate::chunklog::{
     ChunkBytes, ChunkLogWriter, ChunkPlace, RECORD_HEADER_BYTES, RecordDamage, Scan, file_name,
 };
-use crate::head::Head;
+use crate::head::{ExtraLimits, Head};
 use crate::rt::{BLOCK_BYTES, DirectFile, Directory, ReadOnlyDirectory, ReadOnlyFile};
 use crate::wal::{
     CheckpointError, Covered, InvalidReason, RingSurvey, SuperblockCopy, WalError, parse_checkpoint_name,
@@ -110,7 +110,7 @@ pub fn survey_shard(
     let log = Rc::default();
     block_on(list_chunks(&files, &log))?;
     let (checkpoints, image) = survey_checkpoints(&files, directory, shard, log, is_thorough)?;
-    let Image { mut head, loader } = image;
+    let Image { mut head, loader, .. } = image;
     let covered = checkpoints.iter().find(|one| one.is_used).and_then(|one| one.content.as_ref().ok());
     let covered = covered.map(|content| content.covered);
     let mut replay = Replay::new(&mut head, &loader, hasher, window_ms);
@@ -152,7 +152,8 @@ fn survey_checkpoints(
         }
         log.borrow_mut().forget_live();
         // What an older one refers to must not count for the one that is used.
-        let mut image = Image::new(if used.is_none() { Rc::clone(&log) } else { Rc::default() });
+        let log = if used.is_none() { Rc::clone(&log) } else { Rc::default() };
+        let mut image = Image::new(log, ExtraLimits::default());
         let read = block_on(read_checkpoint(files, shard, begin_seq, &mut image))?;
         let content = read.map(|loaded| CheckpointContent {
             covered: loaded.covered.unwrap_or(Covered { begin_seq, end_seq: begin_seq.saturating_sub(1) }),
@@ -168,7 +169,7 @@ fn survey_checkpoints(
     }
     let image = used.unwrap_or_else(|| {
         log.borrow_mut().forget_live();
-        Image::new(log)
+        Image::new(log, ExtraLimits::default())
     });
     Ok((surveyed, image))
 }

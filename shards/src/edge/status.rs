@@ -218,7 +218,8 @@ impl Answer {
         Answer { status, text: error.to_string(), retry_after_seconds, written: None }
     }
 
-    /// The answer to a request that reached its owners: a part that may succeed later makes all of it retryable.
+    /// The answer to a request that reached its owners: a part that may succeed later makes all of it retryable. Refused
+    /// exemplars change nothing, as in Prometheus: a sender would drop, or report as lost, samples that are stored.
     pub fn of_outcome(outcome: Outcome, form: Form) -> Answer {
         let written = Written::of(&outcome);
         if let Some(failure) = outcome.failure {
@@ -308,6 +309,7 @@ mod tests {
 
     use super::*;
     use crate::core::Refusal;
+    use crate::exemplars::ExemplarReason;
     use crate::wire::LabelError;
 
     fn status(error: WriteError) -> (u16, Option<u32>) {
@@ -444,5 +446,11 @@ mod tests {
             "2 samples: invalid label set; first: a label has no name; 7 samples stored, 1 histograms stored"
         );
         assert_eq!(answer.written, Some(Written { samples: 7, histograms: 1, exemplars: 0 }));
+    }
+
+    #[test]
+    fn refused_exemplars_fail_no_request() {
+        let outcome = Outcome { exemplars_refused: [1; ExemplarReason::ALL.len()], ..Outcome::default() };
+        assert_eq!(Answer::of_outcome(outcome, Form::RemoteWrite1).status.as_u16(), 200);
     }
 }

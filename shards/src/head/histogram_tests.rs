@@ -11,7 +11,7 @@ use crate::STALE_NAN_BITS;
 use crate::chunk::{
     AnyHistogram, Buckets, Encoding, FloatHistogram, Histogram, ResetHint, Span, Value, decode_values,
 };
-use crate::wal::{Encoder, RecordVisitor, decode as decode_records};
+use crate::wal::{Encoder, ExemplarRecord, MetadataRecord, RecordVisitor, decode as decode_records};
 
 const WINDOW_MS: i64 = 600_000;
 const RULES: Rules = Rules::replay(WINDOW_MS);
@@ -179,6 +179,10 @@ impl RecordVisitor for Replayed<'_> {
     }
 
     fn bounds(&mut self, _: &str, _: i64, _: i64) {}
+
+    fn exemplar(&mut self, _: ExemplarRecord<'_>) {}
+
+    fn metadata(&mut self, _: MetadataRecord<'_>) {}
 }
 
 fn loaded(head: &Head) -> Head {

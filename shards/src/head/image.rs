@@ -6,6 +6,9 @@
 //! swept. A vacant number may be given out again after a page has said that it is vacant: of a symbol or a pair a later
 //! page tells, of a series the WAL does.
 
+mod extras;
+
+use self::extras::{ExtrasLoader, ExtrasWriter};
 use super::error::ImageError;
 use super::index::Pair;
 use super::key::SeriesKey;
@@ -64,6 +67,7 @@ pub struct ImageWriter {
     series_done: u32,
     closed: Rest,
     late: Rest,
+    extras: ExtrasWriter,
     is_ended: bool,
 }
 
@@ -145,7 +149,7 @@ impl ImageWriter {
             self.closed = Rest { done: 0, count: series.closed().len() };
             self.late = Rest { done: 0, count: series.late().map_or(0, |late| late.closed().len()) };
             self.series_done += 1;
-        } else {
+        } else if !self.extras.put_next(out, &head.extras()) {
             out.push(NEXT_FILE);
             put(out, u64::from(head.log().borrow().next_file()));
             self.is_ended = true;
@@ -265,6 +269,7 @@ fn put_closed(out: &mut Vec<u8>, kind: u8, closed: &[ClosedChunk]) {
 pub struct ImageLoader {
     /// For each run of series: the first one after it, and the sequence number its page was made at.
     runs: Vec<(u32, u64)>,
+    extras: ExtrasLoader,
 }
 
 impl ImageLoader {
@@ -292,7 +297,7 @@ impl ImageLoader {
                     let next_file = reader.number()?;
                     head.log().borrow_mut().raise_next_file(next_file);
                 }
-                _ => return Err(reader.malformed()),
+                kind => self.extras.entry(kind, &mut reader, &mut head.extras.borrow_mut(), seq)?,
             }
         }
         self.runs.push((head.series_count(), seq));
@@ -304,6 +309,11 @@ impl ImageLoader {
     pub fn covered_below(&self, series: u32) -> u64 {
         let run = self.runs.partition_point(|(end, _)| *end <= series);
         self.runs.get(run).map_or(0, |(_, seq)| *seq)
+    }
+
+    /// The same for the exemplars of a tenant.
+    pub fn exemplars_covered_below(&self, tenant: &str) -> u64 {
+        self.extras.covered_below(tenant)
     }
 }
 

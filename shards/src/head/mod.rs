@@ -1,4 +1,4 @@
-//! The writable window of a shard, in memory: series, symbols, postings, chunks.
+//! The writable window of a shard, in memory: series, symbols, postings, chunks; exemplars and metadata.
 //!
 //! Owns:     everything here; one `Head` belongs to one shard.
 //! Touches:  the chunk log in memory, for chunks that are full. No clock, no I/O, no lock, so that recovery and the
@@ -9,6 +9,7 @@
 mod audit;
 mod bitset;
 mod error;
+mod extras;
 mod finder;
 #[cfg(test)]
 mod histogram_tests;
@@ -28,6 +29,7 @@ mod sweep;
 mod symbols;
 
 pub use error::{AppendError, HeadFull, ImageError};
+pub use extras::{ExtraLimits, HeadExtras};
 pub use finder::Finder;
 pub use image::{ImageLoader, ImageWriter};
 pub use key::SeriesKey;

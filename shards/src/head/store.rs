@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::error::{AppendError, HeadFull};
+use super::extras::HeadExtras;
 use super::index::{Index, Pair, TenantIndex};
 use super::key::SeriesKey;
 use super::key_table::KeyTable;
@@ -57,6 +58,7 @@ pub struct Head {
     pub(super) replaced: Vec<u32>,
     sample_bytes: i64,
     log: Rc<RefCell<ChunkLog>>,
+    pub(super) extras: RefCell<HeadExtras>,
 }
 
 /// What the head knows of a tenant.

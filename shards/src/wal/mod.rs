@@ -27,7 +27,9 @@ pub use checkpoint::{
 };
 pub use error::{CommitError, RING_BYTES_MIN, ReleaseError, WalError};
 pub use frame::{BadFrame, frame_bytes};
-pub use record::{Encoder, RecordError, RecordVisitor, decode, histogram_record_bytes_max};
+pub use record::{
+    Encoder, ExemplarRecord, MetadataRecord, RecordError, RecordVisitor, decode, histogram_record_bytes_max,
+};
 pub use recovery::{Damage, Recovery, Torn};
 pub use ring::Wal;
 pub use survey::{RingSurvey, SuperblockCopy, SuperblockFields, superblocks, survey};

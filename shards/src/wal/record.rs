@@ -1,4 +1,5 @@
-//! What a frame's payload says: series that were created, samples, native histograms, and bounds of a tenant's times.
+//! What a frame's payload says: series that were created, samples, native histograms, exemplars, metadata, and bounds of
+//! a tenant's times.
 //!
 //! A payload is a sequence of items without any frame of their own. The first byte of an item says what it is; for
 //! a sample it also carries the length of the value and the two most frequent deltas, so that the next sample of
@@ -17,6 +18,11 @@ const KIND_BOUNDS: u8 = 0x0e;
 
 /// Low half of an item's first byte: a native histogram.
 const KIND_HISTOGRAM: u8 = 0x0d;
+/// First byte of an item: an exemplar.
+const KIND_EXEMPLAR: u8 = 0x0c;
+
+/// First byte of an item: what a family of metrics is.
+const KIND_METADATA: u8 = 0x0b;
 
 /// The sample's reference is the previous sample's plus one.
 const NEXT_REFERENCE: u8 = 0x10;
@@ -60,6 +66,41 @@ pub trait RecordVisitor {
 
     /// A tenant takes no sample before `frozen_ms` any more, and what it had before `truncated_ms` is in a block.
     fn bounds(&mut self, tenant: &str, frozen_ms: i64, truncated_ms: i64);
+
+    /// An exemplar was accepted for the series with a key.
+    fn exemplar(&mut self, exemplar: ExemplarRecord<'_>);
+
+    /// A tenant's family of metrics got a description.
+    fn metadata(&mut self, metadata: MetadataRecord<'_>);
+}
+
+/// An exemplar. It names its series by the key, not by the number, which another series may get while the frame is
+/// being filled: a series without samples goes, and its last exemplar may still be on its way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExemplarRecord<'a> {
+    /// The key of its series.
+    pub key: u128,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// The observed value.
+    pub value: f64,
+    /// Its own labels in their canonical encoding.
+    pub label_bytes: &'a [u8],
+}
+
+/// What a tenant's family of metrics is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetadataRecord<'a> {
+    /// Whose.
+    pub tenant: &'a str,
+    /// The family's name.
+    pub family: &'a str,
+    /// The number of its type in remote write.
+    pub kind: u8,
+    /// Its help text.
+    pub help: &'a str,
+    /// Its unit.
+    pub unit: &'a str,
 }
 
 /// An upper bound of what a histogram takes in a payload, in bytes.
@@ -113,6 +154,24 @@ impl Encoder {
         self.bytes.extend_from_slice(tenant.as_bytes());
         self.bytes.extend_from_slice(&frozen_ms.to_le_bytes());
         self.bytes.extend_from_slice(&truncated_ms.to_le_bytes());
+    }
+
+    /// Appends an exemplar.
+    pub fn exemplar(&mut self, exemplar: ExemplarRecord<'_>) {
+        self.bytes.push(KIND_EXEMPLAR);
+        self.bytes.extend_from_slice(&exemplar.key.to_le_bytes());
+        self.bytes.extend_from_slice(&exemplar.timestamp_ms.to_le_bytes());
+        self.bytes.extend_from_slice(&exemplar.value.to_bits().to_le_bytes());
+        self.sized(exemplar.label_bytes);
+    }
+
+    /// Appends the description of a family of metrics.
+    pub fn metadata(&mut self, metadata: MetadataRecord<'_>) {
+        self.bytes.push(KIND_METADATA);
+        self.bytes.push(metadata.kind);
+        for text in [metadata.tenant, metadata.family, metadata.help, metadata.unit] {
+            self.sized(text.as_bytes());
+        }
     }
 
     /// Appends a sample.
@@ -175,6 +234,11 @@ impl Encoder {
         self.previous = Previous::default();
     }
 
+    fn sized(&mut self, bytes: &[u8]) {
+        self.varint(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+
     fn varint(&mut self, value: u64) {
         let mut item = [0; VARINT_BYTES_MAX];
         let len = put_varint(&mut item, value);
@@ -219,6 +283,8 @@ pub fn decode(payload: &[u8], visitor: &mut impl RecordVisitor) -> Result<(), Re
             _ if first == KIND_SERIES => reader.series(visitor)?,
             _ if first == KIND_BOUNDS => reader.bounds(visitor)?,
             _ if first == KIND_HISTOGRAM => reader.histogram(visitor)?,
+            _ if first == KIND_EXEMPLAR => visitor.exemplar(reader.exemplar()?),
+            _ if first == KIND_METADATA => visitor.metadata(reader.metadata()?),
             _ => return Err(RecordError::UnknownKind { at: reader.item, kind: first }),
         }
     }
@@ -310,9 +376,31 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    fn exemplar(&mut self) -> Result<ExemplarRecord<'a>, RecordError> {
+        Ok(ExemplarRecord {
+            key: u128::from_le_bytes(self.array()?),
+            timestamp_ms: self.time()?,
+            value: f64::from_bits(u64::from_le_bytes(self.array()?)),
+            label_bytes: self.sized()?,
+        })
+    }
+
+    fn metadata(&mut self) -> Result<MetadataRecord<'a>, RecordError> {
+        let [kind] = self.array()?;
+        let (tenant, family) = (self.text()?, self.text()?);
+        Ok(MetadataRecord { tenant, family, kind, help: self.text()?, unit: self.text()? })
+    }
+
     fn time(&mut self) -> Result<i64, RecordError> {
-        let bytes = self.take(8)?.try_into().map_err(|_| self.malformed())?;
-        Ok(i64::from_le_bytes(bytes))
+        Ok(i64::from_le_bytes(self.array()?))
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        self.take(N)?.try_into().map_err(|_| self.malformed())
+    }
+
+    fn text(&mut self) -> Result<&'a str, RecordError> {
+        std::str::from_utf8(self.sized()?).map_err(|_| self.malformed())
     }
 
     fn sized(&mut self) -> Result<&'a [u8], RecordError> {
@@ -362,6 +450,8 @@ mod tests {
         Sample(u32, i64, u64),
         Bounds(String, i64, i64),
         Histogram(u32, i64, AnyHistogram),
+        Exemplar(u128, i64, u64, Vec<u8>),
+        Metadata([String; 4], u8),
     }
 
     #[derive(Default)]
@@ -383,6 +473,16 @@ mod tests {
         fn histogram(&mut self, reference: u32, timestamp_ms: i64, histogram: &AnyHistogram) {
             self.0.push(Item::Histogram(reference, timestamp_ms, histogram.clone()));
         }
+
+        fn exemplar(&mut self, exemplar: ExemplarRecord<'_>) {
+            let ExemplarRecord { key, timestamp_ms, value, label_bytes } = exemplar;
+            self.0.push(Item::Exemplar(key, timestamp_ms, value.to_bits(), label_bytes.to_owned()));
+        }
+
+        fn metadata(&mut self, metadata: MetadataRecord<'_>) {
+            let MetadataRecord { tenant, family, kind, help, unit } = metadata;
+            self.0.push(Item::Metadata([tenant, family, help, unit].map(str::to_owned), kind));
+        }
     }
 
     fn encoded(items: &[Item]) -> Encoder {
@@ -400,6 +500,15 @@ mod tests {
                 }
                 Item::Sample(reference, timestamp_ms, bits) => {
                     encoder.sample(*reference, *timestamp_ms, f64::from_bits(*bits));
+                }
+                Item::Exemplar(key, timestamp_ms, bits, label_bytes) => encoder.exemplar(ExemplarRecord {
+                    key: *key,
+                    timestamp_ms: *timestamp_ms,
+                    value: f64::from_bits(*bits),
+                    label_bytes,
+                }),
+                Item::Metadata([tenant, family, help, unit], kind) => {
+                    encoder.metadata(MetadataRecord { tenant, family, kind: *kind, help, unit });
                 }
             }
         }
@@ -453,6 +562,10 @@ mod tests {
                 .prop_map(|(r, tenant, labels)| Item::Series(r, tenant, labels)),
             1 => (".{0,20}", any::<i64>(), any::<i64>())
                 .prop_map(|(tenant, frozen_ms, truncated_ms)| Item::Bounds(tenant, frozen_ms, truncated_ms)),
+            1 => (any::<u128>(), any::<i64>(), any::<u64>(), proptest::collection::vec(any::<u8>(), 0..60))
+                .prop_map(|(key, ms, bits, labels)| Item::Exemplar(key, ms, bits, labels)),
+            1 => (proptest::array::uniform4(".{0,20}"), any::<u8>())
+                .prop_map(|(texts, kind)| Item::Metadata(texts, kind)),
         ]
     }
 
@@ -468,6 +581,17 @@ mod tests {
         expected.extend([0x02, 0xd8, 0x04, 0xd0, 0x0f, 0x3f, 0xf0]);
         expected.extend([0x30]);
         expected.extend([0x08, 3, 1, 0x3f, 0xb9, 0x99, 0x99, 0x99, 0x99, 0x99, 0x9a]);
+        assert_eq!(encoded(&items).bytes(), expected);
+        let items = [
+            Item::Exemplar(258, 3, 0.5f64.to_bits(), vec![10, 0]),
+            Item::Metadata(["t", "up", "Help.", "s"].map(str::to_owned), 2),
+        ];
+        let mut expected = vec![0x0c, 2, 1];
+        expected.extend([0; 14]);
+        expected.extend([3, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([0, 0, 0, 0, 0, 0, 0xe0, 0x3f]);
+        expected.extend([2, 10, 0]);
+        expected.extend(b"\x0b\x02\x01t\x02up\x05Help.\x01s");
         assert_eq!(encoded(&items).bytes(), expected);
     }
 

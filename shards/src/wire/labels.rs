@@ -110,6 +110,22 @@ pub fn parse_labels(label_bytes: &[u8]) -> Result<LabelPairs<'_>, LabelError> {
     Ok(pairs)
 }
 
+/// The labels as they come, in any order and perhaps none: for exemplars, whose rules are others than a series'. The
+/// first error is the last item.
+pub fn label_pairs(label_bytes: &[u8]) -> impl Iterator<Item = Result<(&str, &str), LabelError>> {
+    let mut fields = Some(Reader::new(label_bytes, 0));
+    std::iter::from_fn(move || {
+        let pair = match fields.as_mut()?.field() {
+            Ok(field) => field?.bytes().map_err(LabelError::from).and_then(parse_label),
+            Err(error) => Err(error.into()),
+        };
+        if pair.is_err() {
+            fields = None;
+        }
+        Some(pair)
+    })
+}
+
 fn parse_label(bytes: &[u8]) -> Result<(&str, &str), LabelError> {
     let (mut name, mut value) = (&[][..], &[][..]);
     let mut fields = Reader::new(bytes, 0);

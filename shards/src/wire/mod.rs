@@ -22,7 +22,8 @@ pub use extras::{BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow};
 pub use histogram::{BUCKETS_MAX, HISTOGRAM_BYTES_MAX, HistogramMessageError, parse_histogram};
 pub use key::{SeriesHasher, TenantHasher};
 pub use labels::{
-    LABEL_BYTES_MAX, LabelError, LabelPairs, SERIES_BYTES_MAX, canonical_label_bytes, parse_labels,
+    LABEL_BYTES_MAX, LabelError, LabelPairs, SERIES_BYTES_MAX, canonical_label_bytes, label_pairs,
+    parse_labels,
 };
 pub use proto::WireError;
 pub(crate) use proto::put_varint;

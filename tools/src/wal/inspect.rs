@@ -256,7 +256,7 @@ fn write_text(out: &mut impl Write, report: &Report) -> io::Result<()> {
     } else {
         "not closed in order: a crash, or it runs"
     };
-    let Counts { series, samples, bounds, min_ms, max_ms } = report.records;
+    let Counts { series, samples, bounds, exemplars, metadata, min_ms, max_ms } = report.records;
     writeln!(
         out,
         "  ring           {} of {} used ({percent:.1}%), {closed}",
@@ -270,7 +270,10 @@ fn write_text(out: &mut impl Write, report: &Report) -> io::Result<()> {
         .zip(report.last_seq)
         .map_or(String::new(), |(first, last)| format!(", {first} to {last}"));
     writeln!(out, "  frames         {}{numbers}", report.frame_count)?;
-    writeln!(out, "  records        {series} series, {samples} samples, {bounds} bounds")?;
+    writeln!(
+        out,
+        "  records        {series} series, {samples} samples, {exemplars} exemplars, {metadata} metadata, {bounds} bounds"
+    )?;
     writeln!(out, "  times          {} to {}", time(min_ms), time(max_ms))?;
     if let Some(end) = &report.end {
         writeln!(out, "  end            {}", printable(end))?;
@@ -294,7 +297,7 @@ fn write_frames(out: &mut impl Write, frames: &[Frame]) -> io::Result<()> {
     let mut table =
         Table::new(&["  frame", ">offset", ">bytes", ">series", ">samples", ">bounds", "from", "to", ""]);
     for frame in frames {
-        let Counts { series, samples, bounds, min_ms, max_ms } = frame.records;
+        let Counts { series, samples, bounds, min_ms, max_ms, .. } = frame.records;
         table.row([
             format!("  {}", frame.seq),
             frame.offset.to_string(),

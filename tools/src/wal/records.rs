@@ -6,8 +6,9 @@ use std::io::{self, Write};
 
 use annulus_shards::chunk::AnyHistogram;
 use annulus_shards::head::Head;
-use annulus_shards::wal::{RecordVisitor, frame_bytes};
-use annulus_shards::wire::parse_labels;
+use annulus_shards::metadata::MetricKind;
+use annulus_shards::wal::{ExemplarRecord, MetadataRecord, RecordVisitor, frame_bytes};
+use annulus_shards::wire::{label_pairs, parse_labels};
 use serde::Serialize;
 use serde_json::json;
 
@@ -22,6 +23,10 @@ pub struct Counts {
     pub samples: u64,
     /// Bounds of a tenant's times.
     pub bounds: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+    /// Descriptions of metric families.
+    pub metadata: u64,
     /// Time of the oldest sample.
     pub min_ms: Option<i64>,
     /// Time of the newest sample.
@@ -34,6 +39,8 @@ impl Counts {
         self.series += other.series;
         self.samples += other.samples;
         self.bounds += other.bounds;
+        self.exemplars += other.exemplars;
+        self.metadata += other.metadata;
         self.min_ms = [self.min_ms, other.min_ms].into_iter().flatten().min();
         self.max_ms = self.max_ms.max(other.max_ms);
     }
@@ -173,6 +180,40 @@ impl<W: Write> RecordVisitor for Visit<'_, W> {
             );
         }
     }
+
+    fn exemplar(&mut self, exemplar: ExemplarRecord<'_>) {
+        self.counts.exemplars += 1;
+        if let Some(print) = &mut self.print {
+            let ExemplarRecord { key, timestamp_ms, value, label_bytes } = exemplar;
+            let series = format!("{key:032x}");
+            let labels = match label_pairs(label_bytes).collect::<Result<Vec<_>, _>>() {
+                Ok(pairs) => label_text(pairs.into_iter()),
+                Err(error) => format!("(labels that cannot be read: {error})"),
+            };
+            print.line(
+                &format!("exemplar of {series} {timestamp_ms} {value} {labels}"),
+                json!({
+                    "kind": "exemplar", "seriesKey": series, "timestampMs": timestamp_ms,
+                    "value": value.to_string(), "labels": labels,
+                }),
+            );
+        }
+    }
+
+    fn metadata(&mut self, metadata: MetadataRecord<'_>) {
+        self.counts.metadata += 1;
+        if let Some(print) = &mut self.print {
+            let MetadataRecord { tenant, family, kind, help, unit } = metadata;
+            let kind = MetricKind::of_number(kind).name();
+            print.line(
+                &format!("metadata tenant {tenant} {family} type {kind} help {help:?} unit {unit:?}"),
+                json!({
+                    "kind": "metadata", "tenant": tenant, "family": family, "type": kind, "help": help,
+                    "unit": unit,
+                }),
+            );
+        }
+    }
 }
 
 fn label_text<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
@@ -205,6 +246,9 @@ mod tests {
             60,
             &AnyHistogram::Integer(Histogram { count: 5, sum: 2.5, ..Histogram::default() }),
         );
+        let label_bytes = &canonical_label_bytes(&[("trace_id", "7")]);
+        encoder.exemplar(ExemplarRecord { key: 255, timestamp_ms: 60, value: 0.5, label_bytes });
+        encoder.metadata(MetadataRecord { tenant: "a", family: "up", kind: 2, help: "Is it?", unit: "" });
         let read = |is_json| {
             let (mut out, mut tenants, head) = (Vec::new(), TenantSamples::new(), Head::default());
             let print = Print { out: &mut out, place: (2, 9), is_json, result: Ok(()) };
@@ -216,17 +260,27 @@ mod tests {
             (counts, String::from_utf8(out).unwrap())
         };
         let (counts, text) = read(false);
-        let expected = Counts { series: 2, samples: 3, bounds: 1, min_ms: Some(-3), max_ms: Some(60) };
+        let expected = Counts {
+            series: 2,
+            samples: 3,
+            bounds: 1,
+            exemplars: 1,
+            metadata: 1,
+            min_ms: Some(-3),
+            max_ms: Some(60),
+        };
         assert_eq!(counts, expected);
         assert!(text.contains(r#"       2/9  series 0 tenant a {__name__="up", x="\"\n"}"#), "{text}");
         assert!(text.contains("labels that cannot be read") && text.contains("sample 0 50 NaN"), "{text}");
         assert!(text.contains("histogram 0 60 count 5 sum 2.5"), "{text}");
+        assert!(text.contains(r#"00ff 60 0.5 {trace_id="7"}"#), "{text}");
+        assert!(text.contains(r#"metadata tenant a up type gauge help "Is it?" unit """#), "{text}");
         let (_, lines) = read(true);
         let lines: Vec<serde_json::Value> =
             lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(
             (lines.len(), &lines[2]["value"], &lines[4]["truncatedMs"]),
-            (6, &json!("NaN"), &json!(i64::MIN))
+            (8, &json!("NaN"), &json!(i64::MIN))
         );
         assert_eq!((&lines[0]["shard"], &lines[0]["seq"]), (&json!(2), &json!(9)));
     }

@@ -33,6 +33,7 @@ fn config(directory: &Path) -> NodeConfig {
         inflight_bytes_max: 64 << 20,
         receive_timeout: Duration::from_secs(2),
         head_bytes_max: 1 << 30,
+        extras: ExtraLimits::default(),
         windows: TimeWindows { block_ms: 7_200_000, out_of_order_ms: 0, future_ms: 0 },
         free_bytes_min: 0,
         tenant_header: "THANOS-TENANT".to_owned(),

@@ -87,8 +87,13 @@ fn a_checkpoint_that_is_whole_counts_and_a_damaged_one_gives_its_reason() {
     let temp = shard_with_frames(4);
     let head = survey_shard(temp.path(), SHARD, &hasher(), WINDOW_MS, false).unwrap().head;
     let directory = SimDirectory::new(Random::new(3));
-    let checkpoints =
-        run_to_end(Checkpoints::load(directory.clone(), SHARD, &mut Image::new(Rc::default()))).unwrap().0;
+    let checkpoints = run_to_end(Checkpoints::load(
+        directory.clone(),
+        SHARD,
+        &mut Image::new(Rc::default(), ExtraLimits::default()),
+    ))
+    .unwrap()
+    .0;
     for begin_seq in [3, 5] {
         let mut writer = run_to_end(checkpoints.create(begin_seq)).unwrap();
         let mut page = Vec::new();
@@ -125,8 +130,13 @@ fn whole_shard() -> Vec<(String, Vec<u8>)> {
         log.borrow_mut().append(0, Encoding::Xor, appender.bytes());
     }
     run_to_end(ChunkLogWriter::new(directory.clone()).flush(&log)).unwrap();
-    let checkpoints =
-        run_to_end(Checkpoints::load(directory.clone(), SHARD, &mut Image::new(Rc::default()))).unwrap().0;
+    let checkpoints = run_to_end(Checkpoints::load(
+        directory.clone(),
+        SHARD,
+        &mut Image::new(Rc::default(), ExtraLimits::default()),
+    ))
+    .unwrap()
+    .0;
     for begin_seq in [2, 4] {
         let mut writer = run_to_end(checkpoints.create(begin_seq)).unwrap();
         let mut page = Vec::new();

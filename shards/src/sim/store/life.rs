@@ -18,7 +18,7 @@ use crate::core::parts::{
     Sweeper, close, recover_files,
 };
 use crate::core::{ShardState, SharedState};
-use crate::head::{AppendError, TimeWindows};
+use crate::head::{AppendError, ExtraLimits, TimeWindows};
 use crate::metrics::Metrics;
 use crate::wal::WalError;
 use crate::wire::SeriesHasher;
@@ -142,7 +142,8 @@ async fn recover(world: &World, plan: Plan) -> Option<Rc<Life>> {
     let hasher = SeriesHasher::new([7; 16]);
     let files = Files::new(world.directory.clone(), world.bug != Some(Bug::ChunksNotFlushed));
     let ring = WatchedRing::new(world.disk.clone(), Rc::clone(&world.frames));
-    let recovered = match recover_files(files, ring, SHARD, &hasher, world.windows.block_ms).await {
+    let limits = ExtraLimits::default();
+    let recovered = match recover_files(files, ring, SHARD, &hasher, world.windows.block_ms, limits).await {
         Ok(recovered) => recovered,
         Err(RecoverError::Wal(WalError::Io { .. })) => {
             model.met("failed starts", 1);

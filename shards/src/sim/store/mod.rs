@@ -4,6 +4,7 @@
 //! The code under test is that of a real shard, on simulated files. The checks are outside of it.
 
 mod cutter;
+mod extras;
 mod history;
 mod life;
 mod loss;

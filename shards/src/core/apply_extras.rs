@@ -1,0 +1,210 @@
+//! What the exemplars and the metadata of a write do to a shard. Pure: no clock, no I/O.
+//!
+//! A write is acknowledged only when what it counts as written is durable; that holds for exemplars too. A sender is
+//! not told of those that are refused, nor of metadata that is left out: in both cases the samples are what counts.
+
+use super::outcome::{Failure, Outcome};
+use crate::exemplars::{Exemplar, ExemplarReason, Kept, parse_exemplar_labels};
+use crate::head::Head;
+use crate::metadata::{Described, MetadataReason, MetricKind};
+use crate::wal::{Encoder, ExemplarRecord, MetadataRecord};
+use crate::wire::{ExemplarRow, MetadataRow, canonical_label_bytes};
+
+/// What a record takes beside its texts, at most.
+const RECORD_OVERHEAD_BYTES: usize = 64;
+
+/// Where they are applied.
+pub struct ExtrasTarget<'a> {
+    /// Takes them.
+    pub head: &'a Head,
+    /// Takes the records of what the head took.
+    pub records: &'a mut Encoder,
+    /// Whose they are.
+    pub tenant: &'a str,
+    /// The decoded body that the rows point into.
+    pub body: &'a [u8],
+    /// Whether the WAL ring has room for a payload of so many bytes.
+    pub has_room: &'a dyn Fn(usize) -> bool,
+}
+
+impl ExtrasTarget<'_> {
+    fn has_room(&self, text_bytes: usize) -> bool {
+        (self.has_room)(self.records.len() + text_bytes + RECORD_OVERHEAD_BYTES)
+    }
+}
+
+/// Applies one exemplar. The samples of its request come before it: they make its series.
+///
+/// # Errors
+/// When the ring is full; the exemplar was not applied.
+pub fn apply_exemplar(
+    target: &mut ExtrasTarget<'_>,
+    row: &ExemplarRow,
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    match append(target, row)? {
+        Ok(Kept::Stored | Kept::Repeat) => outcome.exemplars_written += 1,
+        Err(reason) => outcome.exemplars_refused[reason as usize] += 1,
+    }
+    Ok(())
+}
+
+fn append(target: &mut ExtrasTarget<'_>, row: &ExemplarRow) -> Result<Result<Kept, ExemplarReason>, Failure> {
+    let labels = match parse_exemplar_labels(row.labels.of(target.body)) {
+        Ok(labels) => labels,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let Some(series) = target.head.find(row.key) else { return Ok(Err(ExemplarReason::UnknownSeries)) };
+    // The canonical encoding is never longer than another.
+    if !target.has_room(row.labels.len as usize) {
+        return Err(Failure::RingFull);
+    }
+    let ExemplarRow { key, timestamp_ms, value, .. } = *row;
+    let exemplar = Exemplar { labels: labels.clone(), value, timestamp_ms };
+    let kept = target.head.append_exemplar(series, exemplar);
+    if kept == Ok(Kept::Stored) {
+        let pairs: Vec<(&str, &str)> = labels.iter().collect();
+        let label_bytes = &canonical_label_bytes(&pairs);
+        target.records.exemplar(ExemplarRecord { key: key.0, timestamp_ms, value, label_bytes });
+    }
+    Ok(kept)
+}
+
+/// Applies one description of a family.
+///
+/// # Errors
+/// When it is not kept.
+pub fn apply_metadata(target: &mut ExtrasTarget<'_>, row: &MetadataRow) -> Result<(), MetadataReason> {
+    let text = |range: crate::wire::BodyRange| std::str::from_utf8(range.of(target.body));
+    let (Ok(family), Ok(help), Ok(unit)) = (text(row.family), text(row.help), text(row.unit)) else {
+        return Err(MetadataReason::Invalid);
+    };
+    let (tenant, kind) = (target.tenant, MetricKind::of_number(row.kind));
+    let store = &mut target.head.extras_mut().metadata;
+    if store.confirm(tenant, family, kind, help, unit) {
+        return Ok(());
+    }
+    if !target.has_room(tenant.len() + family.len() + help.len() + unit.len()) {
+        return Err(MetadataReason::RingFull);
+    }
+    if store.describe(tenant, family, kind, help, unit)? == Described::Stored {
+        target.records.metadata(MetadataRecord { tenant, family, kind: kind as u8, help, unit });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exemplars::LABEL_RUNES_MAX;
+    use crate::head::SeriesKey;
+    use crate::wire::BodyRange;
+
+    /// A body that grows by what rows point at.
+    #[derive(Default)]
+    struct Body(Vec<u8>);
+
+    impl Body {
+        fn put(&mut self, bytes: &[u8]) -> BodyRange {
+            let range = BodyRange { offset: self.0.len() as u32, len: bytes.len() as u32 };
+            self.0.extend_from_slice(bytes);
+            range
+        }
+
+        fn exemplar(&mut self, key: u128, trace: &str, timestamp_ms: i64) -> ExemplarRow {
+            let labels = self.put(&canonical_label_bytes(&[("trace_id", trace)]));
+            let series_labels = BodyRange::default();
+            ExemplarRow { key: SeriesKey(key), series_labels, labels, timestamp_ms, value: 0.5 }
+        }
+
+        fn metadata(&mut self, family: &[u8], help: &str) -> MetadataRow {
+            let (family, help) = (self.put(family), self.put(help.as_bytes()));
+            MetadataRow { kind: 1, family, help, unit: BodyRange::default() }
+        }
+    }
+
+    fn head() -> Head {
+        let mut head = Head::default();
+        head.create(SeriesKey(7), "t", &[("__name__", "up")]).unwrap();
+        head
+    }
+
+    #[test]
+    fn each_exemplar_is_counted_once_and_recorded_when_it_is_new() {
+        let (head, mut records, mut outcome) = (head(), Encoder::default(), Outcome::default());
+        let mut body = Body::default();
+        let rows = [
+            body.exemplar(7, "a", 10),
+            body.exemplar(7, "a", 10),
+            body.exemplar(7, "b", 9),
+            body.exemplar(8, "a", 10),
+            body.exemplar(7, &"x".repeat(LABEL_RUNES_MAX), 11),
+            ExemplarRow { labels: body.put(&[0x0a, 200]), ..body.exemplar(7, "c", 12) },
+        ];
+        let mut target = ExtrasTarget {
+            head: &head,
+            records: &mut records,
+            tenant: "t",
+            body: &body.0,
+            has_room: &|_| true,
+        };
+        for row in &rows {
+            apply_exemplar(&mut target, row, &mut outcome).unwrap();
+        }
+        assert_eq!(outcome.exemplars_written, 2);
+        let refused = |reason: ExemplarReason| outcome.exemplars_refused[reason as usize];
+        assert_eq!(refused(ExemplarReason::OutOfOrder), 1);
+        assert_eq!(refused(ExemplarReason::UnknownSeries), 1);
+        assert_eq!(refused(ExemplarReason::TooLong), 1);
+        assert_eq!(refused(ExemplarReason::InvalidLabels), 1);
+        assert_eq!(head.extras().exemplars.len(), 1);
+        let mut expected = Encoder::default();
+        let label_bytes = &canonical_label_bytes(&[("trace_id", "a")]);
+        expected.exemplar(ExemplarRecord { key: 7, timestamp_ms: 10, value: 0.5, label_bytes });
+        assert_eq!(records.bytes(), expected.bytes());
+    }
+
+    #[test]
+    fn metadata_is_recorded_when_it_says_something_new() {
+        let (head, mut records) = (head(), Encoder::default());
+        let mut body = Body::default();
+        let rows = [
+            body.metadata(b"up", "Is it?"),
+            body.metadata(b"up", "Is it?"),
+            body.metadata(b"\xff", "no text"),
+            body.metadata(b"", "no name"),
+        ];
+        let mut target = ExtrasTarget {
+            head: &head,
+            records: &mut records,
+            tenant: "t",
+            body: &body.0,
+            has_room: &|_| true,
+        };
+        let applied: Vec<_> = rows.iter().map(|row| apply_metadata(&mut target, row)).collect();
+        let invalid = Err(MetadataReason::Invalid);
+        assert_eq!(applied, [Ok(()), Ok(()), invalid, invalid]);
+        let mut expected = Encoder::default();
+        let record = MetadataRecord { tenant: "t", family: "up", kind: 1, help: "Is it?", unit: "" };
+        expected.metadata(record);
+        assert_eq!(records.bytes(), expected.bytes());
+    }
+
+    #[test]
+    fn a_full_ring_fails_exemplars_and_leaves_out_metadata() {
+        let (head, mut records, mut outcome) = (head(), Encoder::default(), Outcome::default());
+        let mut body = Body::default();
+        let (exemplar, metadata) = (body.exemplar(7, "a", 10), body.metadata(b"up", "Is it?"));
+        let mut target = ExtrasTarget {
+            head: &head,
+            records: &mut records,
+            tenant: "t",
+            body: &body.0,
+            has_room: &|_| false,
+        };
+        assert_eq!(apply_exemplar(&mut target, &exemplar, &mut outcome), Err(Failure::RingFull));
+        assert_eq!(apply_metadata(&mut target, &metadata), Err(MetadataReason::RingFull));
+        assert!(records.is_empty() && head.extras().exemplars.is_empty());
+        assert_eq!(head.extras().metadata.family_count(), 0);
+    }
+}
