@@ -115,16 +115,21 @@ fn parse_label(bytes: &[u8]) -> Result<(&str, &str), LabelError> {
 pub fn canonical_label_bytes(pairs: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::with_capacity(pairs.iter().map(|(name, value)| name.len() + value.len() + 8).sum());
     for (name, value) in pairs {
-        let part_len = |text: &str| 1 + varint_len(text.len() as u64) + text.len();
-        out.push(0x0a);
-        put_varint(&mut out, (part_len(name) + part_len(value)) as u64);
-        for (tag, text) in [(0x0a, name), (0x12, value)] {
-            out.push(tag);
-            put_varint(&mut out, text.len() as u64);
-            out.extend_from_slice(text.as_bytes());
-        }
+        put_label(&mut out, name, value);
     }
     out
+}
+
+/// Appends one label in that encoding.
+pub fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    let part_len = |text: &str| 1 + varint_len(text.len() as u64) + text.len();
+    out.push(0x0a);
+    put_varint(out, (part_len(name) + part_len(value)) as u64);
+    for (tag, text) in [(0x0a, name), (0x12, value)] {
+        out.push(tag);
+        put_varint(out, text.len() as u64);
+        out.extend_from_slice(text.as_bytes());
+    }
 }
 
 fn varint_len(value: u64) -> usize {

@@ -1,13 +1,16 @@
-//! Remote write as it comes in: snappy, the skim of the protobuf, the keys of series.
+//! Remote write and OTLP as they come in: compression, the skim or the translation of the protobuf, the keys of series.
 
 mod extras;
+mod gzip;
 mod key;
 mod labels;
+pub mod otlp;
 mod proto;
 mod skim;
 mod snappy;
 
 pub use extras::{BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow};
+pub use gzip::{Gunzip, GzipError};
 pub use key::{SeriesHasher, TenantHasher};
 pub use labels::{
     LABEL_BYTES_MAX, LabelError, LabelPairs, SERIES_BYTES_MAX, canonical_label_bytes, parse_labels,
