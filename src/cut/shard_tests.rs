@@ -68,6 +68,7 @@ fn start_node(data_dir: &Path) -> Node {
         free_bytes_min: 0,
         tenant_header: "THANOS-TENANT".to_owned(),
         default_tenant: TENANT.to_owned(),
+        otlp: Default::default(),
     };
     let node = Node::start(config, Registry::new()).unwrap();
     wait_until(|| node.handle().readiness() == Readiness::Ready);

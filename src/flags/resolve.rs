@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use annulus_shards::core::{NodeConfig, RING_BYTES_MIN, SHARDS_MAX};
 use annulus_shards::head::TimeWindows;
+use annulus_shards::wire::otlp;
 
 use super::command::{
     AllFlags, Cli, Format, IngestFlags, Level, ProcessFlags, QueryFlags, ReceiveFlags, Role,
@@ -132,6 +133,7 @@ fn node_config(ingest: IngestFlags, listen: Vec<SocketAddr>) -> Result<NodeConfi
     }
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let windows = time_windows(&ingest)?;
+    let promoted = ingest.otlp_promoted.into_iter().filter(|name| !name.is_empty()).collect();
     Ok(NodeConfig {
         windows,
         free_bytes_min: ingest.free_bytes_min,
@@ -148,6 +150,7 @@ fn node_config(ingest: IngestFlags, listen: Vec<SocketAddr>) -> Result<NodeConfi
             .unwrap_or_else(|| host::memory_bytes().map_or(HEAD_BYTES_FALLBACK, |bytes| bytes / 2)),
         tenant_header: ingest.tenant_header,
         default_tenant: ingest.default_tenant,
+        otlp: otlp::Settings { target_info: ingest.otlp_target_info, promoted },
     })
 }
 

@@ -78,8 +78,6 @@ static INERT: &[Inert] = &[
     value("receive.limits-config-reload-timer", Effect::Limits),
     value("receive.relabel-config", Effect::Limits),
     value("receive.relabel-config-file", Effect::Limits),
-    switch("receive.otlp-enable-target-info", Effect::None),
-    value("receive.otlp-promote-resource-attributes", Effect::None),
     value("remote-write.server-tls-cert", Effect::Security),
     value("remote-write.server-tls-key", Effect::Security),
     value("remote-write.server-tls-client-ca", Effect::Security),

@@ -10,6 +10,7 @@ mod bucket;
 mod connections;
 mod durability;
 mod mutation;
+mod otlp;
 mod prometheus;
 mod proxy;
 mod queries;

@@ -46,6 +46,18 @@ impl Held for () {
     }
 }
 
+/// A request whose series have the keys of their canonical labels.
+pub struct Keyed {
+    /// What rows and extras point into.
+    pub body: Vec<u8>,
+    /// One per float sample.
+    pub rows: Vec<Row>,
+    /// Everything else.
+    pub extras: Extras,
+    /// Native histograms, which this version refuses.
+    pub histogram_count: u64,
+}
+
 /// Hands rows to their owners.
 pub struct Dispatcher {
     shard: Rc<Shard>,
@@ -64,6 +76,11 @@ impl Dispatcher {
             spare_bodies: RefCell::default(),
             last_tenant: RefCell::default(),
         }
+    }
+
+    /// The hasher of a tenant's series.
+    pub fn hasher(&self, tenant: &str) -> TenantHasher {
+        self.tenant(tenant).1
     }
 
     /// Memory for a decoded body.
@@ -117,6 +134,24 @@ impl Dispatcher {
         if !extras.is_empty() {
             canonicalize(&mut extras, &mut body, &hasher);
         }
+        let keyed = Keyed { body, rows, extras, histogram_count: skimmed.histogram_count };
+        Ok((skimmed, self.deliver(tenant, hasher, keyed, held).await))
+    }
+
+    /// Writes a request whose series have their keys, by [`Dispatcher::hasher`]. Otherwise as `write`.
+    pub async fn write_keyed(self: &Rc<Self>, tenant: &str, keyed: Keyed, held: impl Held) -> Outcome {
+        let (tenant, hasher) = self.tenant(tenant);
+        self.deliver(tenant, hasher, keyed, held).await
+    }
+
+    async fn deliver(
+        self: &Rc<Self>,
+        tenant: Arc<str>,
+        hasher: TenantHasher,
+        keyed: Keyed,
+        held: impl Held,
+    ) -> Outcome {
+        let Keyed { body, rows, extras, histogram_count } = keyed;
         let (reply, outcome) = oneshot::channel();
         let dispatcher = Rc::clone(self);
         spawn_critical("write", async move {
@@ -126,12 +161,12 @@ impl Dispatcher {
             let _ = reply.send(outcome);
         });
         let mut outcome = outcome.await.unwrap_or_else(|_| Outcome::failed(Failure::Stopping));
-        if skimmed.histogram_count > 0 {
-            let refused = Outcome::refused(Reason::Histogram, skimmed.histogram_count, Refusal::Histogram);
-            self.shard.metrics.refused[Reason::Histogram as usize].inc_by(skimmed.histogram_count);
+        if histogram_count > 0 {
+            let refused = Outcome::refused(Reason::Histogram, histogram_count, Refusal::Histogram);
+            self.shard.metrics.refused[Reason::Histogram as usize].inc_by(histogram_count);
             outcome.merge(&refused);
         }
-        Ok((skimmed, outcome))
+        outcome
     }
 
     async fn write_rows(

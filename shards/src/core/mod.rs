@@ -22,7 +22,7 @@ mod survey;
 pub use batch::{Gather, WriteBatch, split};
 pub use cut::CutError;
 pub use data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
-pub use dispatch::{Dispatcher, Held};
+pub use dispatch::{Dispatcher, Held, Keyed};
 pub(crate) use handle::readiness;
 pub use handle::{
     HeadChunk, HeadSeries, ReadError, ReadRequest, Readiness, SeriesPages, ShardHandle, TenantTexts,

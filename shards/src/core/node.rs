@@ -21,7 +21,7 @@ use crate::head::TimeWindows;
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
 use crate::rt::{BLOCK_BYTES, Executor, PreflightError, allowed_cpus, bind_all, preflight, spawn_shard};
-use crate::wire::SeriesHasher;
+use crate::wire::{SeriesHasher, otlp};
 
 /// Batches that may wait for their owner, per ordered pair of shards.
 const MESH_CAPACITY: usize = 64;
@@ -74,6 +74,8 @@ pub struct NodeConfig {
     pub tenant_header: String,
     /// The tenant of requests without that header (`default-tenant`).
     pub default_tenant: String,
+    /// What metrics of OpenTelemetry become.
+    pub otlp: otlp::Settings,
 }
 
 /// Why the ingest plane cannot start.
@@ -168,6 +170,7 @@ impl Node {
             receive_timeout: config.receive_timeout,
             tenant_header: config.tenant_header.clone(),
             default_tenant: config.default_tenant.clone(),
+            otlp: config.otlp.clone(),
         };
         let (mut executors, mut control, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
         let (stats, stats_requests) = flume::bounded(STATS_QUEUED);

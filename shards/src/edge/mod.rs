@@ -10,6 +10,7 @@ mod activity;
 mod admission;
 mod connection;
 mod head_stats;
+mod otlp;
 mod render;
 mod router;
 mod status;

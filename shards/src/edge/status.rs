@@ -8,7 +8,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::core::{Failure, Outcome, Reason};
-use crate::wire::{SnappyError, WireError};
+use crate::wire::otlp::OtlpError;
+use crate::wire::{GzipError, SnappyError, WireError};
 
 /// Why a write request was not, or not wholly, stored.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,18 @@ pub enum WriteError {
     /// Not a write request.
     #[error("the body is not a prometheus.WriteRequest that this node takes: {0}")]
     Wire(#[from] WireError),
+    /// OTLP in another form than protobuf.
+    #[error("OTLP is taken as protobuf (Content-Type: application/x-protobuf) only")]
+    OtlpMediaType,
+    /// OTLP compressed in a way that this version does not read.
+    #[error("OTLP is taken with Content-Encoding gzip or identity only")]
+    OtlpEncoding,
+    /// Not gzip, or too much of it.
+    #[error(transparent)]
+    Gzip(#[from] GzipError),
+    /// Not an OTLP request, or one that becomes too large.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// Too many bytes of requests are in memory already.
     #[error("{inflight_bytes} bytes of write requests are in progress, as many as are allowed")]
     Busy {
@@ -108,10 +121,13 @@ impl Answer {
             WriteError::BodyBroken(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
             WriteError::Snappy(SnappyError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
             WriteError::Snappy(SnappyError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
-            WriteError::Wire(WireError::TooManySamples) => (StatusCode::PAYLOAD_TOO_LARGE, None),
-            WriteError::Wire(
-                WireError::Truncated { .. } | WireError::Malformed { .. } | WireError::WireType { .. },
-            ) => (StatusCode::BAD_REQUEST, None),
+            WriteError::Wire(error) | WriteError::Otlp(OtlpError::Wire(error)) => (wire_status(error), None),
+            WriteError::OtlpMediaType | WriteError::OtlpEncoding => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, None)
+            }
+            WriteError::Gzip(GzipError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
+            WriteError::Gzip(GzipError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            WriteError::Otlp(OtlpError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             WriteError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
             WriteError::Failed { failure } => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -144,6 +160,15 @@ impl Answer {
             return Answer::of(&WriteError::Refused { outcome: Box::new(outcome) });
         }
         Answer::success()
+    }
+}
+
+fn wire_status(error: &WireError) -> StatusCode {
+    match error {
+        WireError::TooManySamples => StatusCode::PAYLOAD_TOO_LARGE,
+        WireError::Truncated { .. } | WireError::Malformed { .. } | WireError::WireType { .. } => {
+            StatusCode::BAD_REQUEST
+        }
     }
 }
 
@@ -200,6 +225,14 @@ mod tests {
         assert_eq!(status(WriteError::Snappy(bomb)), (413, None));
         assert_eq!(status(WriteError::Wire(WireError::Truncated { offset: 0 })), (400, None));
         assert_eq!(status(WriteError::Wire(WireError::TooManySamples)), (413, None));
+        assert_eq!(status(WriteError::OtlpMediaType), (415, None));
+        assert_eq!(status(WriteError::OtlpEncoding), (415, None));
+        let broken = std::io::Error::other("broken");
+        assert_eq!(status(WriteError::Gzip(GzipError::Invalid(broken))), (400, None));
+        assert_eq!(status(WriteError::Gzip(GzipError::TooLarge { bytes_max: 1 })), (413, None));
+        assert_eq!(status(WriteError::Otlp(WireError::Malformed { offset: 0 }.into())), (400, None));
+        assert_eq!(status(WriteError::Otlp(WireError::TooManySamples.into())), (413, None));
+        assert_eq!(status(WriteError::Otlp(OtlpError::TooLarge { bytes_max: 1 })), (413, None));
         assert_eq!(status(WriteError::Busy { inflight_bytes: 1 }), (503, Some(1)));
         for (failure, seconds) in [
             (Failure::QueueFull, 1),

@@ -37,6 +37,7 @@ fn config(directory: &Path) -> NodeConfig {
         free_bytes_min: 0,
         tenant_header: "THANOS-TENANT".to_owned(),
         default_tenant: "default-tenant".to_owned(),
+        otlp: Default::default(),
     }
 }
 
