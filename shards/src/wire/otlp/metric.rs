@@ -19,9 +19,9 @@ use crate::wire::proto::Reader;
 /// `AGGREGATION_TEMPORALITY_CUMULATIVE`
 const CUMULATIVE: u64 = 2;
 
-/// Types of remote write (`MetricMetadata.MetricType`).
+// Types of families in remote write (`MetricMetadata.MetricType`).
 const COUNTER: u8 = 1;
-/// The type of a gauge.
+/// A family of gauges.
 pub const GAUGE: u8 = 2;
 const HISTOGRAM: u8 = 3;
 const SUMMARY: u8 = 5;
@@ -147,7 +147,7 @@ impl<'a> Metric<'a> {
         match self.describe(kind, out) {
             Ok(()) => {
                 self.stage = Stage::Points(data.fields());
-                Ok(Some(self.description.len()))
+                Ok(Some(0))
             }
             Err(Fault::Point(error)) => {
                 out.translated.refuse(self.point_count, error);
@@ -180,7 +180,10 @@ impl<'a> Metric<'a> {
             Kind::Histogram | Kind::Exponential => HISTOGRAM,
             Kind::Summary => SUMMARY,
         };
-        out.metadata(kind, &self.family, &String::from_utf8_lossy(self.description), &unit_name(unit))?;
+        // Points are not refused for a description that cannot be kept.
+        let is_short = self.description.len() <= LABEL_BYTES_MAX;
+        let help = if is_short { text_of(self.description).unwrap_or_default() } else { "" };
+        out.metadata(kind, &self.family, help, &unit_name(unit))?;
         Ok(())
     }
 
@@ -198,8 +201,8 @@ impl<'a> Metric<'a> {
         let newest_ns = match kind {
             Kind::Gauge | Kind::Sum => {
                 let number = Number::read(message)?;
-                let series = out
-                    .series(&resource.labels_of(&number.point.attributes)?, &[(METRIC_NAME, &self.family)])?;
+                let labels = resource.labels_of(&number.point.attributes)?;
+                let series = out.series(&labels, &[(METRIC_NAME, &self.family)])?;
                 out.sample(series, number.point.time_ms(), number.point.value(number.value));
                 if kind == Kind::Sum {
                     put_exemplars(series, &number.point, out)?;

@@ -7,11 +7,11 @@
 use super::Settings;
 use super::fault::{Fault, OtlpError, PointError};
 use super::label_set::LabelSet;
-use super::metric::{Metric, Spread};
+use super::metric::{GAUGE, Metric, Spread};
 use super::output::{Output, Translated};
 use super::points::time_ms;
 use super::resource::Resource;
-use super::value::Message;
+use super::value::{Attribute, Message};
 use crate::labels::METRIC_NAME;
 use crate::wire::TenantHasher;
 use crate::wire::proto::Reader;
@@ -172,7 +172,7 @@ impl<'a> OpenResource<'a> {
     }
 
     /// The labels of a point of it.
-    pub fn labels_of(&self, attributes: &[super::value::Attribute<'a>]) -> Result<LabelSet<'a>, Fault> {
+    pub fn labels_of(&self, attributes: &[Attribute<'a>]) -> Result<LabelSet<'a>, Fault> {
         match &self.resource {
             Ok(resource) => resource.labels_of(attributes),
             Err(error) => Err(error.clone().into()),
@@ -187,7 +187,7 @@ fn put_target_info(open: &OpenResource<'_>, out: &mut Output<'_>) -> Result<(), 
     let Some(labels) = resource.target_info().filter(|_| open.newest_ns > 0) else { return Ok(()) };
     let series = out.series(&labels, &[(METRIC_NAME, NAME)])?;
     out.sample(series, time_ms(open.newest_ns), 1.0);
-    out.metadata(super::metric::GAUGE, NAME, "Target metadata", "")
+    out.metadata(GAUGE, NAME, "Target metadata", "")
 }
 
 #[cfg(test)]
