@@ -83,6 +83,7 @@ pub struct Metrics {
     chunk_read_failures: IntCounterVec,
     lost_chunks: IntCounterVec,
     extras: ExtraFamilies,
+    otlp_refused: IntCounter,
     /// `annulus_disk_free_bytes`
     pub disk_free_bytes: IntGauge,
     /// Samples decoded and waiting to be durable (`thanos_receive_samples_pending`).
@@ -156,6 +157,13 @@ impl Metrics {
                 "annulus_ingest_samples_refused_total",
                 "Samples refused for good, by reason.",
                 &["reason"],
+            ),
+            otlp_refused: add(
+                registry,
+                IntCounter::new(
+                    "annulus_otlp_points_refused_total",
+                    "Points of OTLP requests that no series could be made of.",
+                ),
             ),
             commit_seconds: histograms(
                 "annulus_wal_fsync_duration_seconds",
@@ -389,10 +397,11 @@ pub struct ShardMetrics {
 /// HTTP families with their handles kept per (handler, method, tenant, code), for one executor.
 pub struct HttpMetrics {
     metrics: Metrics,
+    handler: &'static str,
     tenants: RefCell<HashMap<String, Rc<TenantHttpMetrics>>>,
 }
 
-/// Handles of the receive handler for one tenant.
+/// Handles of one handler for one tenant.
 pub struct TenantHttpMetrics {
     tenant: String,
     by_code: RefCell<HashMap<u16, Rc<CodeMetrics>>>,
@@ -414,9 +423,19 @@ pub struct CodeMetrics {
 }
 
 impl HttpMetrics {
-    /// No handle is resolved yet.
+    /// Those of remote write. No handle is resolved yet.
     pub fn new(metrics: Metrics) -> HttpMetrics {
-        HttpMetrics { metrics, tenants: RefCell::default() }
+        HttpMetrics { metrics, handler: "receive", tenants: RefCell::default() }
+    }
+
+    /// Those of OTLP, in the same families.
+    pub fn for_otlp(&self) -> HttpMetrics {
+        HttpMetrics { metrics: self.metrics.clone(), handler: "otlp", tenants: RefCell::default() }
+    }
+
+    /// `annulus_otlp_points_refused_total`
+    pub fn otlp_refused(&self) -> &IntCounter {
+        &self.metrics.otlp_refused
     }
 
     /// The handles of a tenant; tenants past the bound share one set.
@@ -430,7 +449,7 @@ impl HttpMetrics {
             Rc::new(TenantHttpMetrics {
                 tenant: tenant.to_owned(),
                 by_code: RefCell::default(),
-                inflight: self.metrics.http_inflight.with_label_values(&["receive", "post", tenant]),
+                inflight: self.metrics.http_inflight.with_label_values(&[self.handler, "post", tenant]),
                 head_series: self.metrics.head_series(tenant),
             })
         });
@@ -442,7 +461,7 @@ impl HttpMetrics {
         let mut by_code = tenant.by_code.borrow_mut();
         let entry = by_code.entry(code).or_insert_with(|| {
             let (code, tenant) = (code.to_string(), tenant.tenant.as_str());
-            let http = [code.as_str(), "receive", "post", tenant];
+            let http = [code.as_str(), self.handler, "post", tenant];
             let write = [code.as_str(), tenant];
             let metrics = &self.metrics;
             Rc::new(CodeMetrics {

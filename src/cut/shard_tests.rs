@@ -70,6 +70,7 @@ fn start_node(data_dir: &Path) -> Node {
         tenant_header: "THANOS-TENANT".to_owned(),
         default_tenant: TENANT.to_owned(),
         rules: IngestRules::default(),
+        otlp: Default::default(),
     };
     let node = Node::start(config, Registry::new()).unwrap();
     wait_until(|| node.handle().readiness() == Readiness::Ready);

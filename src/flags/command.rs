@@ -218,6 +218,16 @@ pub struct IngestFlags {
     /// A label whose value is the tenant of its series, before any header; it is not stored
     #[arg(long = "receive.split-tenant-label-name", value_name = "LABEL", default_value = "", help_heading = RECEIVE)]
     pub split_tenant_label: String,
+    /// Whether each resource of an OTLP request becomes a series target_info
+    #[arg(long = "receive.otlp-enable-target-info", value_name = "true|false", num_args = 0..=1,
+        require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set,
+        help_heading = RECEIVE)]
+    pub otlp_target_info: bool,
+    /// A resource attribute of OTLP that becomes a label of all series of its resource; repeatable, or several with
+    /// commas between
+    #[arg(long = "receive.otlp-promote-resource-attributes", value_name = "ATTRIBUTE", value_delimiter = ',',
+        action = ArgAction::Append, help_heading = RECEIVE)]
+    pub otlp_promoted: Vec<String>,
     /// Thanos' hashrings, as JSON; this version stores all that it is sent and forwards nothing
     #[arg(long = "receive.hashrings", value_name = "JSON", conflicts_with = "hashrings_file",
         help_heading = RECEIVE)]

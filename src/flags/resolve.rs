@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use annulus_shards::core::{IngestRules, NodeConfig, RING_BYTES_MIN, SHARDS_MAX};
 use annulus_shards::head::{ExtraLimits, TimeWindows};
+use annulus_shards::wire::otlp;
 
 use super::command::{
     AllFlags, Cli, Format, IngestFlags, Level, ProcessFlags, QueryFlags, ReceiveFlags, Role,
@@ -141,6 +142,7 @@ fn node_config(
     // To Prometheus a negative number is none.
     let exemplars_max = usize::try_from(ingest.exemplars_max.max(0)).unwrap_or(usize::MAX);
     let extras = ExtraLimits { exemplars_max, families_max: ingest.metadata_families_max as usize };
+    let promoted = ingest.otlp_promoted.into_iter().filter(|name| !name.is_empty()).collect();
     Ok(NodeConfig {
         windows,
         extras,
@@ -159,6 +161,7 @@ fn node_config(
         tenant_header: ingest.tenant_header,
         default_tenant: ingest.default_tenant,
         rules,
+        otlp: otlp::Settings { target_info: ingest.otlp_target_info, promoted },
     })
 }
 

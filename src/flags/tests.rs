@@ -148,6 +148,20 @@ fn lists_keep_all_values() {
 }
 
 #[test]
+fn otlp_is_translated_as_the_flags_say() {
+    let otlp = |line: &str| setup(line).node.otlp;
+    let plain = otlp("all");
+    assert!(plain.target_info && plain.promoted.is_empty());
+    assert!(!otlp("receive --receive.otlp-enable-target-info=false").target_info);
+    assert!(!otlp("receive --no-receive.otlp-enable-target-info").target_info);
+    let promoting = otlp(
+        "all --receive.otlp-promote-resource-attributes=host.name,k8s.pod.name \
+         --receive.otlp-promote-resource-attributes= --receive.otlp-promote-resource-attributes=zone",
+    );
+    assert_eq!(promoting.promoted, ["host.name", "k8s.pod.name", "zone"]);
+}
+
+#[test]
 fn mistakes_are_named_in_one_line() {
     for (line, expected) in [
         ("all --htp-address=:1", "unknown flag --htp-address; did you mean --http-address?"),

@@ -71,8 +71,6 @@ static INERT: &[Inert] = &[
     value("receive-forward-max-backoff", Effect::Replication),
     value("receive.lazy-retrieval-max-buffered-responses", Effect::None),
     value("receive.tenant-certificate-field", Effect::Security),
-    switch("receive.otlp-enable-target-info", Effect::None),
-    value("receive.otlp-promote-resource-attributes", Effect::None),
     value("remote-write.server-tls-cert", Effect::Security),
     value("remote-write.server-tls-key", Effect::Security),
     value("remote-write.server-tls-client-ca", Effect::Security),

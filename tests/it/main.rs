@@ -12,6 +12,7 @@ mod durability;
 mod exemplars;
 mod limits;
 mod mutation;
+mod otlp;
 mod prometheus;
 mod proxy;
 mod queries;

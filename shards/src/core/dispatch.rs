@@ -51,6 +51,18 @@ impl Held for () {
     }
 }
 
+/// A request whose series have the keys of their canonical labels.
+pub struct Keyed {
+    /// What rows and extras point into.
+    pub body: Vec<u8>,
+    /// One per float sample.
+    pub rows: Vec<Row>,
+    /// Everything else.
+    pub extras: Extras,
+    /// Counts of all of it.
+    pub skimmed: Skimmed,
+}
+
 /// Hands rows to their owners.
 pub struct Dispatcher {
     shard: Rc<Shard>,
@@ -84,6 +96,11 @@ impl Dispatcher {
     /// The limits of tenants, as this shard sees them.
     pub fn limits(&self) -> &ShardLimits {
         &self.limits
+    }
+
+    /// The hasher of a tenant's series.
+    pub fn hasher(&self, tenant: &str) -> TenantHasher {
+        self.tenant(tenant).1
     }
 
     /// Memory for a decoded body.
@@ -136,7 +153,7 @@ impl Dispatcher {
             }
             pacer.pace().await;
         }
-        let (mut skimmed, mut extras) = decoder.finish(&mut body);
+        let (skimmed, mut extras) = decoder.finish(&mut body);
         if !extras.is_empty() {
             let (mut walk, bytes_before) = (Canonicalizer::default(), body.len());
             while !walk.run(&mut extras, &mut body, &hasher) {
@@ -144,6 +161,30 @@ impl Dispatcher {
             }
             held.grow(body.len() - bytes_before)?;
         }
+        let keyed = Keyed { body, rows, extras, skimmed };
+        self.deliver(tenant, hasher, keyed, held, pacer).await
+    }
+
+    /// Writes a request whose series have their keys, by [`Dispatcher::hasher`]. Otherwise as `write`.
+    pub async fn write_keyed(
+        self: &Rc<Self>,
+        tenant: &str,
+        keyed: Keyed,
+        held: impl Held,
+    ) -> Result<(Skimmed, Outcome), WriteError> {
+        let (tenant, hasher) = self.tenant(tenant);
+        self.deliver(tenant, hasher, keyed, held, Pacer::default()).await
+    }
+
+    async fn deliver(
+        self: &Rc<Self>,
+        tenant: Arc<str>,
+        hasher: TenantHasher,
+        keyed: Keyed,
+        mut held: impl Held,
+        mut pacer: Pacer,
+    ) -> Result<(Skimmed, Outcome), WriteError> {
+        let Keyed { mut body, rows, extras, mut skimmed } = keyed;
         self.check_limits(&tenant, &skimmed)?;
         let rows = TenantRows { tenant, hasher, rows, extras };
         let rows = self.rewrite(rows, &mut body, &mut held, &mut pacer).await?;

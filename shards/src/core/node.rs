@@ -23,7 +23,7 @@ use crate::mesh::mesh;
 use crate::metrics::Metrics;
 use crate::relabel::{RelabelMetrics, Rules};
 use crate::rt::{BLOCK_BYTES, Executor, PreflightError, allowed_cpus, bind_all, preflight, spawn_shard};
-use crate::wire::SeriesHasher;
+use crate::wire::{SeriesHasher, otlp};
 
 /// Batches that may wait for their owner, per ordered pair of shards.
 const MESH_CAPACITY: usize = 64;
@@ -78,6 +78,8 @@ pub struct NodeConfig {
     pub tenant_header: String,
     /// The tenant of requests without that header (`default-tenant`).
     pub default_tenant: String,
+    /// What metrics of OpenTelemetry become.
+    pub otlp: otlp::Settings,
     /// What is done to requests before they are stored.
     pub rules: IngestRules,
 }
@@ -194,6 +196,7 @@ impl Node {
             receive_timeout: config.receive_timeout,
             tenant_header: config.tenant_header.clone(),
             default_tenant: config.default_tenant.clone(),
+            otlp: config.otlp.clone(),
         };
         let (mut executors, mut control, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
         let (stats, stats_requests) = flume::bounded(STATS_QUEUED);

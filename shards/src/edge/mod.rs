@@ -11,6 +11,7 @@ mod admission;
 mod connection;
 mod content;
 mod head_stats;
+mod otlp;
 mod render;
 mod router;
 mod status;

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::body::Body;
 
 use super::head_stats::{StatsAnswer, StatsRequest};
+use super::otlp::OtlpAnswer;
 use super::render::RenderJob;
 use super::status::{Answer, WriteError, Written};
 use super::write::{WriteHandler, discard};
@@ -56,12 +57,19 @@ impl Router {
         match head.uri.path() {
             "/api/v1/receive" | "/api/v1/write" | "/api/v1/push" => {
                 if head.method != Method::POST {
-                    discard(std::pin::pin!(body)).await;
-                    let mut response = respond(Answer::of(&WriteError::Method));
-                    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-                    return response;
+                    return refuse_method(body).await;
                 }
                 respond(self.write.handle(&head.headers, body).await)
+            }
+            // Thanos' path, Prometheus' path, and the one that an exporter takes when its endpoint has none.
+            "/api/v1/otlp" | "/api/v1/otlp/v1/metrics" | "/v1/metrics" => {
+                if head.method != Method::POST {
+                    return refuse_method(body).await;
+                }
+                match self.write.handle_otlp(&head.headers, body).await {
+                    OtlpAnswer::Taken(message) => protobuf(message),
+                    OtlpAnswer::Refused(answer) => respond(answer),
+                }
             }
             "/-/healthy" if reads => text(StatusCode::OK, "OK"),
             "/-/ready" if reads => match readiness(&self.state) {
@@ -111,6 +119,22 @@ impl Router {
             Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "the node is stopping\n"),
         }
     }
+}
+
+async fn refuse_method<B>(body: B) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes>,
+{
+    discard(std::pin::pin!(body)).await;
+    let mut response = respond(Answer::of(&WriteError::Method));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+fn protobuf(message: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(message));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+    response
 }
 
 fn json(answer: StatsAnswer) -> Response<Full<Bytes>> {

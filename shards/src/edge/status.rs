@@ -11,7 +11,8 @@ use http::StatusCode;
 use crate::core::{Failure, Outcome, Reason};
 use crate::limits::{GateError, RequestLimitError};
 use crate::relabel::RewriteError;
-use crate::wire::{Form, SnappyError, WireError, ZstdError};
+use crate::wire::otlp::OtlpError;
+use crate::wire::{Form, GzipError, SnappyError, WireError, ZstdError};
 
 /// Why a write request was not, or not wholly, stored.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,18 @@ pub enum WriteError {
     /// Not a write request.
     #[error("the body is not a write request that this node takes: {0}")]
     Wire(#[from] WireError),
+    /// OTLP in another form than protobuf.
+    #[error("OTLP is taken as protobuf (Content-Type: application/x-protobuf) only")]
+    OtlpMediaType,
+    /// OTLP compressed in a way that this version does not read.
+    #[error("OTLP is taken with Content-Encoding gzip or identity only")]
+    OtlpEncoding,
+    /// Not gzip, or too much of it.
+    #[error(transparent)]
+    Gzip(#[from] GzipError),
+    /// Not an OTLP request, or one that becomes too large.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
     /// Too many bytes of requests are in memory already.
     #[error("{inflight_bytes} bytes of write requests are in progress, as many as are allowed")]
     Busy {
@@ -175,16 +188,13 @@ impl Answer {
             WriteError::Snappy(SnappyError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             WriteError::Zstd(ZstdError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
             WriteError::Zstd(ZstdError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
-            WriteError::Wire(
-                WireError::TooManySamples | WireError::TooManySymbols | WireError::TooLarge { .. },
-            ) => (StatusCode::PAYLOAD_TOO_LARGE, None),
-            WriteError::Wire(
-                WireError::Truncated { .. }
-                | WireError::Malformed { .. }
-                | WireError::WireType { .. }
-                | WireError::FirstSymbol
-                | WireError::OtherVersion { .. },
-            ) => (StatusCode::BAD_REQUEST, None),
+            WriteError::Wire(error) | WriteError::Otlp(OtlpError::Wire(error)) => (wire_status(error), None),
+            WriteError::OtlpMediaType | WriteError::OtlpEncoding => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, None)
+            }
+            WriteError::Gzip(GzipError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
+            WriteError::Gzip(GzipError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            WriteError::Otlp(OtlpError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             WriteError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
             WriteError::Memory { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
             WriteError::Gate(GateError::TooManyWait | GateError::Timeout) => {
@@ -256,6 +266,19 @@ fn refused_status(outcome: &Outcome, form: Form) -> (StatusCode, Option<u32>) {
 fn retry_seconds(wait: Duration) -> u32 {
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
     seconds.saturating_add(u32::from(wait.subsec_nanos() > 0)).clamp(1, RETRY_SECONDS_MAX)
+}
+
+fn wire_status(error: &WireError) -> StatusCode {
+    match error {
+        WireError::TooManySamples | WireError::TooManySymbols | WireError::TooLarge { .. } => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
+        WireError::Truncated { .. }
+        | WireError::Malformed { .. }
+        | WireError::WireType { .. }
+        | WireError::FirstSymbol
+        | WireError::OtherVersion { .. } => StatusCode::BAD_REQUEST,
+    }
 }
 
 fn failure_text(failure: Failure) -> &'static str {
@@ -344,6 +367,16 @@ mod tests {
         ] {
             assert_eq!(status(WriteError::Wire(error)), (code, None), "{error:?}");
         }
+        assert_eq!(status(WriteError::Wire(WireError::Truncated { offset: 0 })), (400, None));
+        assert_eq!(status(WriteError::Wire(WireError::TooManySamples)), (413, None));
+        assert_eq!(status(WriteError::OtlpMediaType), (415, None));
+        assert_eq!(status(WriteError::OtlpEncoding), (415, None));
+        let broken = std::io::Error::other("broken");
+        assert_eq!(status(WriteError::Gzip(GzipError::Invalid(broken))), (400, None));
+        assert_eq!(status(WriteError::Gzip(GzipError::TooLarge { bytes_max: 1 })), (413, None));
+        assert_eq!(status(WriteError::Otlp(WireError::Malformed { offset: 0 }.into())), (400, None));
+        assert_eq!(status(WriteError::Otlp(WireError::TooManySamples.into())), (413, None));
+        assert_eq!(status(WriteError::Otlp(OtlpError::TooLarge { bytes_max: 1 })), (413, None));
         assert_eq!(status(WriteError::Busy { inflight_bytes: 1 }), (503, Some(1)));
         assert_eq!(status(WriteError::Memory { used_bytes: 2, bytes_max: 1 }), (503, Some(5)));
         assert_eq!(status(WriteError::Gate(GateError::Timeout)), (503, Some(1)));

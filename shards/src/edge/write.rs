@@ -17,7 +17,7 @@ use super::head_stats::StatsQuery;
 use super::status::{Answer, TENANT_BYTES_MAX, WriteError};
 use crate::core::{Dispatcher, Held, StatsScope};
 use crate::limits::{GateError, GateTicket, TenantLimits};
-use crate::metrics::HttpMetrics;
+use crate::metrics::{CodeMetrics, HttpMetrics};
 use crate::rt::{Pacer, monotonic_now, timeout};
 use crate::wire::{Decoder, Skimmed, SnappyError, Unzstd, decompress};
 
@@ -40,14 +40,17 @@ pub struct EdgeLimits {
     pub tenant_header: String,
     /// The tenant of requests without that header.
     pub default_tenant: String,
+    /// What metrics of OpenTelemetry become.
+    pub otlp: crate::wire::otlp::Settings,
 }
 
 /// Answers write requests of one shard's connections.
 pub struct WriteHandler {
-    dispatcher: Rc<Dispatcher>,
-    admission: Rc<Admission>,
-    limits: EdgeLimits,
+    pub(super) dispatcher: Rc<Dispatcher>,
+    pub(super) admission: Rc<Admission>,
+    pub(super) limits: EdgeLimits,
     metrics: HttpMetrics,
+    pub(super) otlp_metrics: HttpMetrics,
 }
 
 impl WriteHandler {
@@ -58,7 +61,8 @@ impl WriteHandler {
         limits: EdgeLimits,
         metrics: HttpMetrics,
     ) -> WriteHandler {
-        WriteHandler { dispatcher, admission, limits, metrics }
+        let otlp_metrics = metrics.for_otlp();
+        WriteHandler { dispatcher, admission, limits, metrics, otlp_metrics }
     }
 
     /// Reads, writes, answers, and counts.
@@ -87,14 +91,8 @@ impl WriteHandler {
         let (skimmed, answer) = result.unwrap_or_else(|error| (Skimmed::default(), Answer::of(&error)));
         let metrics = self.metrics.code(&metrics, answer.status.as_u16());
         let seconds = (monotonic_now() - began).as_secs_f64();
-        metrics.requests.inc();
-        metrics.seconds.observe(seconds);
         metrics.seed_seconds.observe(seconds);
-        metrics.request_bytes.observe(body_bytes as f64);
-        metrics.timeseries.observe(skimmed.series_count as f64);
-        metrics
-            .samples
-            .observe((skimmed.sample_count + skimmed.histogram_count + skimmed.refused_count) as f64);
+        observe(&metrics, seconds, body_bytes, &skimmed);
         answer
     }
 
@@ -166,7 +164,7 @@ impl WriteHandler {
     }
 
     /// Waits for the write gate, if there is one.
-    async fn gate_ticket(&self) -> Result<Option<GateTicket>, WriteError> {
+    pub(super) async fn gate_ticket(&self) -> Result<Option<GateTicket>, WriteError> {
         let limits = self.dispatcher.limits();
         let Some(gate) = limits.gate() else { return Ok(None) };
         let began = monotonic_now();
@@ -176,7 +174,7 @@ impl WriteHandler {
     }
 
     /// The whole body. Its bytes are counted as they come: what a sender only announces takes no memory yet.
-    async fn read<B>(
+    pub(super) async fn read<B>(
         &self,
         headers: &HeaderMap,
         mut body: Pin<&mut B>,
@@ -224,7 +222,7 @@ impl WriteHandler {
         StatsQuery::new(tenant, otherwise, parameters)
     }
 
-    fn tenant<'a>(&'a self, headers: &'a HeaderMap) -> Result<&'a str, WriteError> {
+    pub(super) fn tenant<'a>(&'a self, headers: &'a HeaderMap) -> Result<&'a str, WriteError> {
         Ok(self.named_tenant(headers)?.unwrap_or(&self.limits.default_tenant))
     }
 
@@ -238,15 +236,24 @@ impl WriteHandler {
 }
 
 /// What a request says of its size.
-fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
+pub(super) fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Counts a request that was answered.
+pub(super) fn observe(metrics: &CodeMetrics, seconds: f64, body_bytes: usize, skimmed: &Skimmed) {
+    metrics.requests.inc();
+    metrics.seconds.observe(seconds);
+    metrics.request_bytes.observe(body_bytes as f64);
+    metrics.timeseries.observe(skimmed.series_count as f64);
+    metrics.samples.observe((skimmed.sample_count + skimmed.histogram_count + skimmed.refused_count) as f64);
+}
+
 /// Counts a request until it is dropped, also when its sender goes away.
-struct InFlight(IntGauge);
+pub(super) struct InFlight(IntGauge);
 
 impl InFlight {
-    fn new(gauge: IntGauge) -> InFlight {
+    pub(super) fn new(gauge: IntGauge) -> InFlight {
         gauge.inc();
         InFlight(gauge)
     }

@@ -1,12 +1,14 @@
-//! Remote write as it comes in: decompression, the skim of the protobuf, the keys of series.
+//! Remote write and OTLP as they come in: decompression, the skim or the translation of the protobuf, the keys of series.
 
 mod aegis;
 mod decoder;
 mod extras;
 mod found;
+mod gzip;
 mod histogram;
 mod key;
 mod labels;
+pub mod otlp;
 mod proto;
 mod skim;
 mod skim2;
@@ -19,6 +21,7 @@ mod zstd;
 
 pub use decoder::{Decoder, Form};
 pub use extras::{BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow};
+pub use gzip::{Gunzip, GzipError};
 pub use histogram::{BUCKETS_MAX, HISTOGRAM_BYTES_MAX, HistogramMessageError, parse_histogram};
 pub use key::{SeriesHasher, TenantHasher};
 pub use labels::{

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod metrics;
+pub mod otlp;
 pub mod process;
 pub mod query;
 pub mod random;

@@ -39,6 +39,7 @@ fn config(directory: &Path) -> NodeConfig {
         tenant_header: "THANOS-TENANT".to_owned(),
         default_tenant: "default-tenant".to_owned(),
         rules: IngestRules::default(),
+        otlp: Default::default(),
     }
 }
 
