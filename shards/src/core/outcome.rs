@@ -159,7 +159,7 @@ pub struct Outcome {
     pub first_refusal: Option<Refusal>,
     /// Exemplars refused, by [`ExemplarReason`]. They fail no request.
     pub exemplars_refused: [u64; ExemplarReason::ALL.len()],
-    /// Samples and exemplars that were not looked at because of `failure`.
+    /// Samples, histograms and exemplars that were not looked at because of `failure`.
     pub failed: u64,
     /// Why.
     pub failure: Option<Failure>,

@@ -304,7 +304,10 @@ fn refused_text(outcome: &Outcome) -> String {
     let reasons = Reason::ALL.iter().map(|reason| (outcome.refused[*reason as usize], reason));
     let counts: Vec<String> = reasons
         .filter(|(count, _)| *count > 0)
-        .map(|(count, reason)| format!("{count} samples: {}", reason.text()))
+        .map(|(count, reason)| match reason {
+            Reason::InvalidHistogram => format!("{count} histograms: {}", reason.text()),
+            _ => format!("{count} samples: {}", reason.text()),
+        })
         .collect();
     let first =
         outcome.first_refusal.as_ref().map(|refusal| format!("; first: {refusal}")).unwrap_or_default();
