@@ -252,6 +252,48 @@ fn chunks(head: &Head) -> Vec<(Encoding, i64, i64)> {
     read.chunks.iter().map(|chunk| (chunk.encoding, chunk.min_ms, chunk.max_ms)).collect()
 }
 
+/// A histogram of so many buckets whose counts alternate, which takes the most bits.
+fn large_histogram(bucket_count: u32) -> Sample {
+    let wide = 1 << 40;
+    let values = (0..bucket_count).map(|at| if at % 2 == 0 { wide } else { -wide }).collect();
+    Sample::Histogram(AnyHistogram::Integer(Histogram {
+        reset_hint: ResetHint::Gauge,
+        count: u64::MAX,
+        positive: Buckets { spans: vec![Span { offset: 0, length: bucket_count }], values },
+        ..Histogram::default()
+    }))
+}
+
+#[test]
+fn a_large_late_histogram_before_a_small_one_is_loaded() {
+    let mut head = empty_head();
+    let small = Sample::Histogram(AnyHistogram::Integer(histogram(7)));
+    append(&mut head, 0, 1000, &small).unwrap();
+    append(&mut head, 0, 500, &small).unwrap();
+    append(&mut head, 0, 400, &large_histogram(15_000)).unwrap();
+    let late = head.series[0].late().unwrap();
+    assert!(late.histograms()[0].bytes.len() > 64 << 10 && late.histograms().len() == 2);
+    assert_eq!(content(&loaded(&head)), content(&head));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn late_histograms_of_any_size_are_loaded(
+        steps in proptest::collection::vec((0i64..100, prop_oneof![3 => 1u32..100, 1 => 2000u32..9000]), 1..50),
+    ) {
+        let mut head = empty_head();
+        append(&mut head, 0, 1000, &large_histogram(1)).unwrap();
+        for (at, (time_ms, bucket_count)) in steps.into_iter().enumerate() {
+            let _ = append(&mut head, 0, time_ms, &large_histogram(bucket_count));
+            if at % 8 == 7 {
+                prop_assert_eq!(content(&loaded(&head)), content(&head));
+            }
+        }
+        prop_assert_eq!(content(&loaded(&head)), content(&head));
+    }
+}
+
 #[test]
 fn a_chunk_ends_where_the_kind_changes() {
     let mut head = empty_head();

@@ -81,9 +81,10 @@ impl LateHistograms {
         &self.all
     }
 
-    /// Whether one that a checkpoint holds may follow.
+    /// Whether one that a checkpoint holds may follow. Only their number is bounded: they came in another order than that
+    /// of time, and a large one may have been the last to come.
     pub fn may_follow(&self, timestamp_ms: i64) -> bool {
-        !self.is_full() && self.all.last().is_none_or(|last| last.timestamp_ms < timestamp_ms)
+        self.all.len() < HISTOGRAMS_MAX && self.all.last().is_none_or(|last| last.timestamp_ms < timestamp_ms)
     }
 
     /// They as chunks, each in one window.
