@@ -130,7 +130,7 @@ fn encode<K: Kind>(samples: &[(i64, Sample<K>)]) -> (Vec<Box<[u8]>>, Appender<K>
         assert!(appender.repeats(sample) && appender.last_ms() == *timestamp_ms);
         match (appended, fit) {
             (Appended::Cut(chunk), Fit::Cut) => finished.push(chunk),
-            (Appended::AsIs, Fit::AsIs) | (Appended::Recoded, Fit::Recode) => {}
+            (Appended::AsIs, Fit::AsIs) | (Appended::Recoded, Fit::Recode { .. }) => {}
             other => panic!("what was foretold is not what happened: {other:?}"),
         }
     }

@@ -358,6 +358,19 @@ fn a_chunk_stays_below_its_bound_however_its_buckets_grow() {
 }
 
 #[test]
+fn buckets_that_no_other_sample_has_do_not_pile_up_in_one_chunk() {
+    let (mut head, count) = (empty_head(), 16_000);
+    for step in 0..10 {
+        let spans = vec![Span { offset: step * 20_000, length: count }];
+        let positive = Buckets { spans, values: vec![0; count as usize] };
+        let sample = Sample::Histogram(AnyHistogram::Integer(Histogram { positive, ..Histogram::default() }));
+        assert_eq!(append(&mut head, 0, i64::from(step), &sample), Ok(Appended::Stored));
+    }
+    assert_eq!(chunks(&head).len(), 10);
+    assert!(head.sample_bytes() < 400_000, "{} bytes", head.sample_bytes());
+}
+
+#[test]
 fn pages_with_histograms_and_changed_bytes_end_in_a_result() {
     let mut head = empty_head();
     for step in 0..40 {
