@@ -144,6 +144,7 @@ fn decoded<K: Kind>(bytes: &[u8]) -> (Samples<K>, Result<(), ChunkError>) {
     let mut samples = Vec::new();
     let result = histogram_decoder::decode::<K>(Encoding::Histogram, bytes, |timestamp_ms, sample| {
         samples.push((timestamp_ms, sample.clone()));
+        true
     });
     (samples, result)
 }

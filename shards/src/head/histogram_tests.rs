@@ -371,6 +371,25 @@ fn buckets_that_no_other_sample_has_do_not_pile_up_in_one_chunk() {
 }
 
 #[test]
+fn the_work_for_an_old_sample_is_told_and_ends_at_its_time() {
+    let mut head = empty_head();
+    for step in 0..10 {
+        append(&mut head, 0, step * 100, &large_histogram(1000)).unwrap();
+    }
+    head.take_work();
+    assert_eq!(append(&mut head, 0, 100, &Sample::Float(1.0)).map_err(drop), Err(()));
+    assert_eq!(head.take_work(), 2 * 1001);
+    assert_eq!(append(&mut head, 0, 250, &large_histogram(1)), Ok(Appended::Late));
+    assert_eq!(head.take_work(), 4 * 1001);
+    // Two more buckets: both samples of the chunk are decoded and encoded with six.
+    let mut head = empty_head();
+    append(&mut head, 0, 0, &large_histogram(4)).unwrap();
+    head.take_work();
+    append(&mut head, 0, 1, &large_histogram(6)).unwrap();
+    assert_eq!(head.take_work(), 2 * 2 * 6);
+}
+
+#[test]
 fn pages_with_histograms_and_changed_bytes_end_in_a_result() {
     let mut head = empty_head();
     for step in 0..40 {
