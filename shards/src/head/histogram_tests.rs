@@ -390,6 +390,22 @@ fn the_work_for_an_old_sample_is_told_and_ends_at_its_time() {
 }
 
 #[test]
+fn an_old_sample_is_not_looked_for_in_more_than_a_bounded_part_of_the_late_chunks() {
+    let mut head = empty_head();
+    append(&mut head, 0, 10_000, &large_histogram(1)).unwrap();
+    // Two of these fill the memory for late histograms: all chunks have both, and so the time between.
+    for step in 0..33 {
+        append(&mut head, 0, step, &large_histogram(5000)).unwrap();
+        append(&mut head, 0, 1000 - step, &large_histogram(5000)).unwrap();
+    }
+    assert_eq!(head.series[0].late().unwrap().closed().len(), 32);
+    head.take_work();
+    assert_eq!(append(&mut head, 0, 500, &Sample::Float(1.0)), Ok(Appended::Late));
+    let work = head.take_work();
+    assert!((250_000..280_000).contains(&work), "{work} numbers");
+}
+
+#[test]
 fn pages_with_histograms_and_changed_bytes_end_in_a_result() {
     let mut head = empty_head();
     for step in 0..40 {

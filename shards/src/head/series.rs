@@ -18,6 +18,10 @@ pub const CHUNK_SAMPLES_MAX: u16 = 120;
 /// overlap; what repeats in older ones is stored once more, and readers take one of the two.
 const LATE_CHUNKS_READ_MAX: usize = 32;
 
+/// Numbers of closed chunks after which no further one is read for a late sample: a few milliseconds of work. A chunk of
+/// histograms may have 100,000.
+const CLOSED_WORK_MAX: Work = 256 << 10;
+
 /// What became of a sample that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
@@ -330,7 +334,11 @@ impl Series {
         }
         if repeats.is_none() {
             let log = log.borrow();
+            let work_before = *work;
             for place in self.closed_at(timestamp_ms) {
+                if *work - work_before > CLOSED_WORK_MAX {
+                    break;
+                }
                 let Some(bytes) = log.pending(place).or_else(|| read.get(place)) else {
                     return Ok((Appended::Unread(place), 0));
                 };
