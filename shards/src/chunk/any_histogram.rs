@@ -119,6 +119,15 @@ impl AnyHistogram {
 }
 
 impl Value<'_> {
+    /// How many numbers it has that are coded one by one.
+    pub fn number_count(self) -> usize {
+        1 + match self {
+            Value::Float(_) => 0,
+            Value::Histogram(histogram) => bucket_count(histogram),
+            Value::FloatHistogram(histogram) => bucket_count(histogram),
+        }
+    }
+
     /// Whether a sample that came is what is stored for its time already. A stale marker that came as a float is stored
     /// as a histogram in a series of histograms.
     pub fn is_repeated_by(self, sample: Value<'_>) -> bool {

@@ -204,7 +204,9 @@ fn assert_writes_as_prometheus<K: Kind>(
                     assert!(appender.repeats(&sample), "{name} at {timestamp_ms}");
                     let (expected_fit, expected) = match what {
                         "append" => (Fit::AsIs, Appended::AsIs),
-                        "recode" => (Fit::Recode, Appended::Recoded),
+                        "recode" => {
+                            (Fit::Recode { bucket_count: appender.bucket_count() }, Appended::Recoded)
+                        }
                         _ => {
                             let (bytes, _) = finished.take().expect("a chunk was cut");
                             (Fit::Cut, Appended::Cut(bytes.into()))

@@ -26,7 +26,10 @@ pub enum Fit {
     /// It can be appended.
     AsIs,
     /// It has buckets that the chunk has not: the chunk must be recoded.
-    Recode,
+    Recode {
+        /// How many buckets each of its samples has then, on both sides.
+        bucket_count: usize,
+    },
     /// It must begin a new chunk.
     Cut,
 }
@@ -93,7 +96,7 @@ impl<K: Kind> Appender<K> {
                 Plan::AsIs => Fit::AsIs,
                 Plan::Cut(_) => Fit::Cut,
                 Plan::Merge { positive, negative } if positive.grows_chunk() || negative.grows_chunk() => {
-                    Fit::Recode
+                    Fit::Recode { bucket_count: positive.number + negative.number }
                 }
                 Plan::Merge { .. } => Fit::AsIs,
             },
@@ -142,6 +145,11 @@ impl<K: Kind> Appender<K> {
         let Sample::<K> { positive, negative, custom_values, .. } = &self.track.last;
         let values = 2 * (positive.values.len() + negative.values.len()) + custom_values.len();
         size_of::<Self>() + 8 * (values + positive.spans.len() + negative.spans.len())
+    }
+
+    /// How many buckets each sample of the chunk has, on both sides.
+    pub fn bucket_count(&self) -> usize {
+        self.track.last.positive.values.len() + self.track.last.negative.values.len()
     }
 
     /// Samples so far.

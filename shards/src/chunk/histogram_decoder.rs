@@ -18,9 +18,12 @@ const COUNT_MASK_WITH_START_TIMES: u16 = 0x3fff;
 pub fn decode_histogram(
     encoding: Encoding,
     bytes: &[u8],
-    each: impl FnMut(i64, &Histogram),
+    mut each: impl FnMut(i64, &Histogram),
 ) -> Result<(), ChunkError> {
-    decode::<Integer>(encoding, bytes, each)
+    decode::<Integer>(encoding, bytes, |timestamp_ms, sample| {
+        each(timestamp_ms, sample);
+        true
+    })
 }
 
 /// Decodes a chunk of float histograms; see [`super::decode_values`].
@@ -30,16 +33,19 @@ pub fn decode_histogram(
 pub fn decode_float_histogram(
     encoding: Encoding,
     bytes: &[u8],
-    each: impl FnMut(i64, &FloatHistogram),
+    mut each: impl FnMut(i64, &FloatHistogram),
 ) -> Result<(), ChunkError> {
-    decode::<Float>(encoding, bytes, each)
+    decode::<Float>(encoding, bytes, |timestamp_ms, sample| {
+        each(timestamp_ms, sample);
+        true
+    })
 }
 
-/// Decodes a chunk of either kind.
+/// Decodes a chunk of either kind, until `each` answers that it needs no more.
 pub fn decode<K: Kind>(
     encoding: Encoding,
     bytes: &[u8],
-    mut each: impl FnMut(i64, &Sample<K>),
+    mut each: impl FnMut(i64, &Sample<K>) -> bool,
 ) -> Result<(), ChunkError> {
     let has_start_times = matches!(encoding, Encoding::HistogramSt | Encoding::FloatHistogramSt);
     let mut decoder = Decoder::<K>::new(bytes, has_start_times)?;
@@ -48,14 +54,17 @@ pub fn decode<K: Kind>(
         let reset_hint = decoder.reset_hint();
         let sample = &mut decoder.track.last;
         sample.reset_hint = reset_hint;
-        if sample.is_stale() {
-            each(decoder.track.time_ms, &stale);
+        let goes_on = if sample.is_stale() {
+            each(decoder.track.time_ms, &stale)
         } else if sample.schema > SCHEMA_MAX {
             let mut coarser = sample.clone();
             reduce::<K>(&mut coarser);
-            each(decoder.track.time_ms, &coarser);
+            each(decoder.track.time_ms, &coarser)
         } else {
-            each(decoder.track.time_ms, sample);
+            each(decoder.track.time_ms, sample)
+        };
+        if !goes_on {
+            break;
         }
     }
     Ok(())

@@ -28,6 +28,7 @@ pub use histogram::{SCHEMA_CUSTOM, SCHEMA_MAX, SCHEMA_MAX_RESERVED, SCHEMA_MIN, 
 pub use histogram_appender::{Appended, Fit, FloatHistogramAppender, HistogramAppender};
 pub use histogram_check::{HistogramError, Side};
 pub use histogram_decoder::{decode_float_histogram, decode_histogram};
+use histogram_track::{Float, Integer};
 pub use xor::{XorAppender, decode_xor};
 pub use xor2::decode_xor2;
 
@@ -152,6 +153,34 @@ pub fn decode_values(
         Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
             decode_float_histogram(encoding, bytes, |timestamp_ms, value| {
                 each(timestamp_ms, Value::FloatHistogram(value))
+            })
+        }
+    }
+}
+
+/// Calls `each` with the time and value of the samples of a chunk of any kind, in order of time, up to the first one that
+/// is not before `until_ms`. Of floats, which are few and small, some later ones may come as well.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_values_until(
+    encoding: Encoding,
+    bytes: &[u8],
+    until_ms: i64,
+    mut each: impl FnMut(i64, Value<'_>),
+) -> Result<(), ChunkError> {
+    match encoding {
+        Encoding::Xor | Encoding::Xor2 => decode_values(encoding, bytes, each),
+        Encoding::Histogram | Encoding::HistogramSt => {
+            histogram_decoder::decode::<Integer>(encoding, bytes, |timestamp_ms, value| {
+                each(timestamp_ms, Value::Histogram(value));
+                timestamp_ms < until_ms
+            })
+        }
+        Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
+            histogram_decoder::decode::<Float>(encoding, bytes, |timestamp_ms, value| {
+                each(timestamp_ms, Value::FloatHistogram(value));
+                timestamp_ms < until_ms
             })
         }
     }

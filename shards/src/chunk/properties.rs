@@ -130,7 +130,7 @@ fn encode<K: Kind>(samples: &[(i64, Sample<K>)]) -> (Vec<Box<[u8]>>, Appender<K>
         assert!(appender.repeats(sample) && appender.last_ms() == *timestamp_ms);
         match (appended, fit) {
             (Appended::Cut(chunk), Fit::Cut) => finished.push(chunk),
-            (Appended::AsIs, Fit::AsIs) | (Appended::Recoded, Fit::Recode) => {}
+            (Appended::AsIs, Fit::AsIs) | (Appended::Recoded, Fit::Recode { .. }) => {}
             other => panic!("what was foretold is not what happened: {other:?}"),
         }
     }
@@ -144,6 +144,7 @@ fn decoded<K: Kind>(bytes: &[u8]) -> (Samples<K>, Result<(), ChunkError>) {
     let mut samples = Vec::new();
     let result = histogram_decoder::decode::<K>(Encoding::Histogram, bytes, |timestamp_ms, sample| {
         samples.push((timestamp_ms, sample.clone()));
+        true
     });
     (samples, result)
 }

@@ -57,6 +57,9 @@ const LABEL_BYTES_PER_COST: usize = 16;
 /// What it costs to look for an old sample in its chunk.
 const OLD_SAMPLE_COST: usize = 8;
 
+/// Numbers of chunks that cost as much to decode or to encode.
+pub const NUMBERS_PER_COST: usize = 16;
+
 /// Rows whose series are looked up before any of them is appended to. Each look-up, and each first touch of a
 /// chunk, waits for main memory; side by side the waits overlap.
 const GROUP_ROWS: usize = 32;
@@ -90,7 +93,7 @@ pub fn apply(
             let failure = match found {
                 Found::Series(series, _) if target.has_room(SAMPLE_RECORD_BYTES_MAX) => {
                     if !append(target, *series, row, outcome) {
-                        cost += OLD_SAMPLE_COST;
+                        cost += OLD_SAMPLE_COST + target.head.take_work() / NUMBERS_PER_COST;
                     }
                     None
                 }
@@ -343,6 +346,46 @@ mod tests {
         run(&mut head, &batches[0].rows[1..]);
         assert!(!head.overlaps(other.0, i64::MIN, i64::MAX), "another tenant's series got the sample");
         assert_eq!(head.live_series_count(), 2);
+    }
+
+    #[test]
+    fn a_run_of_old_samples_in_a_large_chunk_ends_early() {
+        use crate::chunk::{AnyHistogram, Buckets, Histogram, Span};
+        let hasher = SeriesHasher::new([3; 16]).tenant("t");
+        let body = canonical_label_bytes(&[("__name__", "latency")]);
+        let row = |timestamp_ms| Row {
+            key: hasher.key(&body),
+            label_offset: 0,
+            label_len: body.len() as u32,
+            timestamp_ms,
+            value: 1.0,
+        };
+        let rows = (0..100).map(|at| row(at * 10 + 5)).collect();
+        let (_gather, batches) = split("t".into(), Arc::new(body.clone()), vec![(rows, None)]);
+        let (mut head, mut records, mut outcome) = (Head::default(), Encoder::default(), Outcome::default());
+        let series = head.create(hasher.key(&body), "t", &[("__name__", "latency")]).unwrap();
+        let spans = vec![Span { offset: 0, length: 16_000 }];
+        let positive = Buckets { spans, values: vec![0; 16_000] };
+        let histogram = AnyHistogram::Integer(Histogram { positive, ..Histogram::default() });
+        let rules = Rules::replay(7_200_000);
+        for timestamp_ms in [0, 1000] {
+            head.append_histogram(series, timestamp_ms, &histogram, &rules, &()).unwrap();
+        }
+        head.take_work();
+        let mut target = Target {
+            head: &mut head,
+            records: &mut records,
+            hasher: &hasher,
+            shard: 0,
+            shard_count: 1,
+            rules,
+            read: &(),
+            taken_ms: (i64::MAX, i64::MIN),
+            has_room: None,
+        };
+        let last = &mut LastSeries::default();
+        let done = apply(&mut target, &batches[0], &batches[0].rows, last, &mut outcome);
+        assert_eq!((done, outcome.written), (Ok(1), 1));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the native histograms of a write do to a shard, as `apply` for floats. Pure: no clock, no I/O.
 
-use super::apply::{Found, LastSeries, Target, describe};
+use super::apply::{Found, LastSeries, NUMBERS_PER_COST, Target, describe};
 use super::batch::WriteBatch;
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use crate::chunk::AnyHistogram;
@@ -70,6 +70,7 @@ fn apply_one(
                 return Err(Failure::RingFull);
             }
             append(target, series, row, histogram, outcome);
+            *cost += target.head.take_work() / NUMBERS_PER_COST;
         }
         // Labels are made canonical before they are dispatched, but for want of room in a body of 4 GiB.
         Found::Elsewhere => {
@@ -185,6 +186,50 @@ mod tests {
             first,
             r#"series {__name__="latency"}: the buckets hold 0 observations, but the count is 2"#
         );
+    }
+
+    #[test]
+    fn a_run_of_old_histograms_in_a_large_chunk_ends_early() {
+        use crate::chunk::{Buckets, Histogram, Span};
+        let hasher = SeriesHasher::new([3; 16]).tenant("t");
+        let labels = canonical_label_bytes(&[("__name__", "latency")]);
+        let mut body = labels.clone();
+        let message = BodyRange { offset: body.len() as u32, len: 4 };
+        body.extend_from_slice(&[0x08, 2, 0x30, 2]);
+        let row = |timestamp_ms| HistogramRow {
+            key: hasher.key(&labels),
+            labels: BodyRange { offset: 0, len: labels.len() as u32 },
+            timestamp_ms,
+            message,
+        };
+        let rows: Vec<_> = (0..100).map(|at| row(at * 10 + 5)).collect();
+        let extras = Extras { histograms: rows.clone(), ..Extras::default() };
+        let parts = vec![(Vec::new(), Some(Box::new(extras)))];
+        let (_gather, batches) = split("t".into(), Arc::new(body), parts);
+        let (mut head, mut records, mut outcome) = (Head::default(), Encoder::default(), Outcome::default());
+        let series = head.create(hasher.key(&labels), "t", &[("__name__", "latency")]).unwrap();
+        let spans = vec![Span { offset: 0, length: 16_000 }];
+        let positive = Buckets { spans, values: vec![0; 16_000] };
+        let histogram = AnyHistogram::Integer(Histogram { positive, ..Histogram::default() });
+        let rules = Rules::replay(7_200_000);
+        for timestamp_ms in [0, 1000] {
+            head.append_histogram(series, timestamp_ms, &histogram, &rules, &()).unwrap();
+        }
+        head.take_work();
+        let mut target = Target {
+            head: &mut head,
+            records: &mut records,
+            hasher: &hasher,
+            shard: 0,
+            shard_count: 1,
+            rules,
+            read: &(),
+            taken_ms: (i64::MAX, i64::MIN),
+            has_room: None,
+        };
+        let last = &mut LastSeries::default();
+        let done = apply_histograms(&mut target, &batches[0], &rows, last, &mut outcome);
+        assert_eq!((done, outcome.histograms_written), (Ok(1), 1));
     }
 
     #[test]

@@ -252,6 +252,48 @@ fn chunks(head: &Head) -> Vec<(Encoding, i64, i64)> {
     read.chunks.iter().map(|chunk| (chunk.encoding, chunk.min_ms, chunk.max_ms)).collect()
 }
 
+/// A histogram of so many buckets whose counts alternate, which takes the most bits.
+fn large_histogram(bucket_count: u32) -> Sample {
+    let wide = 1 << 40;
+    let values = (0..bucket_count).map(|at| if at % 2 == 0 { wide } else { -wide }).collect();
+    Sample::Histogram(AnyHistogram::Integer(Histogram {
+        reset_hint: ResetHint::Gauge,
+        count: u64::MAX,
+        positive: Buckets { spans: vec![Span { offset: 0, length: bucket_count }], values },
+        ..Histogram::default()
+    }))
+}
+
+#[test]
+fn a_large_late_histogram_before_a_small_one_is_loaded() {
+    let mut head = empty_head();
+    let small = Sample::Histogram(AnyHistogram::Integer(histogram(7)));
+    append(&mut head, 0, 1000, &small).unwrap();
+    append(&mut head, 0, 500, &small).unwrap();
+    append(&mut head, 0, 400, &large_histogram(15_000)).unwrap();
+    let late = head.series[0].late().unwrap();
+    assert!(late.histograms()[0].bytes.len() > 64 << 10 && late.histograms().len() == 2);
+    assert_eq!(content(&loaded(&head)), content(&head));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn late_histograms_of_any_size_are_loaded(
+        steps in proptest::collection::vec((0i64..100, prop_oneof![3 => 1u32..100, 1 => 2000u32..9000]), 1..50),
+    ) {
+        let mut head = empty_head();
+        append(&mut head, 0, 1000, &large_histogram(1)).unwrap();
+        for (at, (time_ms, bucket_count)) in steps.into_iter().enumerate() {
+            let _ = append(&mut head, 0, time_ms, &large_histogram(bucket_count));
+            if at % 8 == 7 {
+                prop_assert_eq!(content(&loaded(&head)), content(&head));
+            }
+        }
+        prop_assert_eq!(content(&loaded(&head)), content(&head));
+    }
+}
+
 #[test]
 fn a_chunk_ends_where_the_kind_changes() {
     let mut head = empty_head();
@@ -313,6 +355,54 @@ fn a_chunk_stays_below_its_bound_however_its_buckets_grow() {
     let read = head.read(&Arc::from(TENANT), 0, 0, 100, false).unwrap();
     let longest = read.chunks.iter().map(|chunk| chunk.bytes.len()).max().unwrap();
     assert!(longest < 4 << 20 && read.chunks.len() >= 3, "{longest} bytes, {} chunks", read.chunks.len());
+}
+
+#[test]
+fn buckets_that_no_other_sample_has_do_not_pile_up_in_one_chunk() {
+    let (mut head, count) = (empty_head(), 16_000);
+    for step in 0..10 {
+        let spans = vec![Span { offset: step * 20_000, length: count }];
+        let positive = Buckets { spans, values: vec![0; count as usize] };
+        let sample = Sample::Histogram(AnyHistogram::Integer(Histogram { positive, ..Histogram::default() }));
+        assert_eq!(append(&mut head, 0, i64::from(step), &sample), Ok(Appended::Stored));
+    }
+    assert_eq!(chunks(&head).len(), 10);
+    assert!(head.sample_bytes() < 400_000, "{} bytes", head.sample_bytes());
+}
+
+#[test]
+fn the_work_for_an_old_sample_is_told_and_ends_at_its_time() {
+    let mut head = empty_head();
+    for step in 0..10 {
+        append(&mut head, 0, step * 100, &large_histogram(1000)).unwrap();
+    }
+    head.take_work();
+    assert_eq!(append(&mut head, 0, 100, &Sample::Float(1.0)).map_err(drop), Err(()));
+    assert_eq!(head.take_work(), 2 * 1001);
+    assert_eq!(append(&mut head, 0, 250, &large_histogram(1)), Ok(Appended::Late));
+    assert_eq!(head.take_work(), 4 * 1001);
+    // Two more buckets: both samples of the chunk are decoded and encoded with six.
+    let mut head = empty_head();
+    append(&mut head, 0, 0, &large_histogram(4)).unwrap();
+    head.take_work();
+    append(&mut head, 0, 1, &large_histogram(6)).unwrap();
+    assert_eq!(head.take_work(), 2 * 2 * 6);
+}
+
+#[test]
+fn an_old_sample_is_not_looked_for_in_more_than_a_bounded_part_of_the_late_chunks() {
+    let mut head = empty_head();
+    append(&mut head, 0, 10_000, &large_histogram(1)).unwrap();
+    // Two of these fill the memory for late histograms: all chunks have both, and so the time between.
+    for step in 0..33 {
+        append(&mut head, 0, step, &large_histogram(5000)).unwrap();
+        append(&mut head, 0, 1000 - step, &large_histogram(5000)).unwrap();
+    }
+    assert_eq!(head.series[0].late().unwrap().closed().len(), 32);
+    head.take_work();
+    assert_eq!(append(&mut head, 0, 500, &Sample::Float(1.0)), Ok(Appended::Late));
+    let work = head.take_work();
+    assert!((250_000..280_000).contains(&work), "{work} numbers");
 }
 
 #[test]

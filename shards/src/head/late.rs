@@ -3,7 +3,7 @@
 
 use super::late_histograms::{LateHistogram, LateHistograms};
 use super::rules::window_of;
-use super::series::ClosedChunk;
+use super::series::{ClosedChunk, Work};
 use crate::chunk::{AnyHistogram, Encoding, Value, XorAppender};
 use crate::chunklog::ChunkLog;
 
@@ -30,16 +30,18 @@ impl Late {
         }
     }
 
-    /// Adds a histogram, as [`Late::insert`] does.
+    /// Adds a histogram, as [`Late::insert`] does, and returns how much work it was.
     pub fn insert_histogram(
         &mut self,
         timestamp_ms: i64,
         histogram: &AnyHistogram,
         log: &mut ChunkLog,
         window_ms: i64,
-    ) {
+    ) -> Work {
+        let mut work = 0;
         let histograms = self.histograms.get_or_insert_default();
         if histograms.is_full() {
+            work = histograms.encode_work();
             for chunk in histograms.chunks(window_ms) {
                 let span_ms = chunk.max_ms.wrapping_sub(chunk.min_ms) as u32;
                 let window_ms = window_of(chunk.min_ms, window_ms).start;
@@ -49,6 +51,7 @@ impl Late {
             histograms.clear();
         }
         histograms.insert(LateHistogram::new(timestamp_ms, histogram));
+        work
     }
 
     /// Makes chunks of the float samples, one per window.
@@ -62,11 +65,12 @@ impl Late {
     }
 
     /// Whether a sample repeats the one that is stored for its time; `None` if there is none in memory.
-    pub fn is_repeated_by(&self, timestamp_ms: i64, value: Value<'_>) -> Option<bool> {
+    pub fn is_repeated_by(&self, timestamp_ms: i64, value: Value<'_>, work: &mut Work) -> Option<bool> {
         if let Ok(at) = self.samples.binary_search_by_key(&timestamp_ms, |sample| sample.0) {
             return Some(Value::Float(f64::from_bits(self.samples[at].1)).is_repeated_by(value));
         }
         let stored = self.histograms.as_ref()?.at(timestamp_ms)?;
+        *work += stored.value().number_count();
         Some(stored.value().is_repeated_by(value))
     }
 

@@ -2,6 +2,7 @@
 
 use super::open::OpenHistograms;
 use super::rules::window_of;
+use super::series::Work;
 use crate::chunk::{AnyHistogram, Appended, Encoding};
 
 /// Histograms in memory before they become chunks, as for floats.
@@ -81,9 +82,15 @@ impl LateHistograms {
         &self.all
     }
 
-    /// Whether one that a checkpoint holds may follow.
+    /// Whether one that a checkpoint holds may follow. Only their number is bounded: they came in another order than that
+    /// of time, and a large one may have been the last to come.
     pub fn may_follow(&self, timestamp_ms: i64) -> bool {
-        !self.is_full() && self.all.last().is_none_or(|last| last.timestamp_ms < timestamp_ms)
+        self.all.len() < HISTOGRAMS_MAX && self.all.last().is_none_or(|last| last.timestamp_ms < timestamp_ms)
+    }
+
+    /// At most how much work it is to make chunks of them: a number takes a bit or more, and is read once and written once.
+    pub fn encode_work(&self) -> Work {
+        2 * 8 * self.bytes
     }
 
     /// They as chunks, each in one window.

@@ -3,6 +3,7 @@
 use crate::chunk::{
     AnyHistogram, Appended, ChunkError, Encoding, Fit, FloatHistogramAppender, HistogramAppender, XorAppender,
 };
+use crate::wire::BUCKETS_MAX;
 
 /// Samples that a chunk of histograms has at least, unless its window ends or its buckets change (as in Prometheus).
 const HISTOGRAMS_MIN: u16 = 10;
@@ -14,7 +15,8 @@ const HISTOGRAM_CHUNK_BYTES: usize = 1024;
 const HISTOGRAM_CHUNK_BYTES_MAX: usize = 256 << 10;
 
 /// Values of buckets that are written anew at most when a sample brings a chunk more buckets: a few milliseconds of work.
-/// Where it would be more, the sample begins a new chunk.
+/// Where it would be more, or where a sample would have more buckets than one that is sent may have, the sample begins a
+/// new chunk.
 const RECODED_BUCKETS_MAX: usize = 256 << 10;
 
 /// The chunk that takes samples. Histograms are behind a pointer, so that a series of floats does not pay for them.
@@ -120,10 +122,23 @@ impl OpenHistograms {
     /// Whether the next sample, which is of the chunk's kind, begins a new chunk because of this one's size.
     pub fn is_full_for(&self, histogram: &AnyHistogram) -> bool {
         let (count, bytes) = (self.count(), self.bytes().len());
-        count >= HISTOGRAMS_MIN && bytes >= HISTOGRAM_CHUNK_BYTES
-            || bytes >= HISTOGRAM_CHUNK_BYTES_MAX
-            || usize::from(count) * histogram.bucket_count() > RECODED_BUCKETS_MAX
-                && self.fit(histogram) == Fit::Recode
+        if count >= HISTOGRAMS_MIN && bytes >= HISTOGRAM_CHUNK_BYTES || bytes >= HISTOGRAM_CHUNK_BYTES_MAX {
+            return true;
+        }
+        let are_too_many = |bucket_count: usize| {
+            bucket_count > BUCKETS_MAX || usize::from(count) * bucket_count > RECODED_BUCKETS_MAX
+        };
+        // Few samples are near the bounds: the others need not be looked at twice.
+        are_too_many(self.bucket_count() + histogram.bucket_count())
+            && matches!(self.fit(histogram), Fit::Recode { bucket_count } if are_too_many(bucket_count))
+    }
+
+    /// How many buckets each sample of the chunk has.
+    pub fn bucket_count(&self) -> usize {
+        match self {
+            OpenHistograms::Integer(open) => open.bucket_count(),
+            OpenHistograms::Float(open) => open.bucket_count(),
+        }
     }
 
     fn fit(&self, histogram: &AnyHistogram) -> Fit {

@@ -6,7 +6,7 @@ use super::late::Late;
 use super::open::{Open, OpenHistograms};
 use super::rules::{Rules, window_of};
 use crate::chunk::{
-    AnyHistogram, Appended as ChunkAppended, Encoding, FloatHistogram, Histogram, Value, decode_values,
+    AnyHistogram, Appended as ChunkAppended, Encoding, FloatHistogram, Histogram, Value, decode_values_until,
 };
 use crate::chunklog::{ChunkLog, ChunkPlace};
 use crate::is_stale;
@@ -17,6 +17,10 @@ pub const CHUNK_SAMPLES_MAX: u16 = 120;
 /// Chunks of late samples that are read to tell a late sample from a repeated one. A sender may make thousands that all
 /// overlap; what repeats in older ones is stored once more, and readers take one of the two.
 const LATE_CHUNKS_READ_MAX: usize = 32;
+
+/// Numbers of closed chunks after which no further one is read for a late sample: a few milliseconds of work. A chunk of
+/// histograms may have 100,000.
+const CLOSED_WORK_MAX: Work = 256 << 10;
 
 /// What became of a sample that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,10 @@ pub enum Appended {
     /// Nothing yet: whether it was stored before is in a closed chunk, which has to be read first.
     Unread(ChunkPlace),
 }
+
+/// How many numbers of chunks were decoded and encoded for samples, beside those of the samples themselves: some 5 ns
+/// each.
+pub type Work = usize;
 
 /// A chunk that takes no more samples; its bytes are in the chunk log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,13 +195,14 @@ impl Series {
         rules: &Rules,
         log: &std::cell::RefCell<ChunkLog>,
         read: &impl ReadChunks,
+        work: &mut Work,
     ) -> Result<(Appended, i64), AppendError> {
         let Open::Floats(open) = &mut self.open else {
-            return self.append_after_histograms(timestamp_ms, value, rules, log, read);
+            return self.append_after_histograms(timestamp_ms, value, rules, log, read, work);
         };
         let count = open.count();
         if count > 0 && timestamp_ms <= open.last().0 {
-            return self.append_old(timestamp_ms, Sample::Float(value), rules, log, read);
+            return self.append_old(timestamp_ms, Sample::Float(value), rules, log, read, work);
         }
         if timestamp_ms < rules.floor_ms || timestamp_ms > rules.ceiling_ms {
             return Err(rules.out_of_bounds(timestamp_ms));
@@ -222,16 +231,17 @@ impl Series {
         rules: &Rules,
         log: &std::cell::RefCell<ChunkLog>,
         read: &impl ReadChunks,
+        work: &mut Work,
     ) -> Result<(Appended, i64), AppendError> {
         if timestamp_ms <= self.open.last_ms() {
-            return self.append_old(timestamp_ms, Sample::Float(value), rules, log, read);
+            return self.append_old(timestamp_ms, Sample::Float(value), rules, log, read, work);
         }
         if is_stale(value) {
             let stale = match self.open.encoding() {
                 Encoding::FloatHistogram => AnyHistogram::Float(FloatHistogram::stale()),
                 _ => AnyHistogram::Integer(Histogram::stale()),
             };
-            return self.append_histogram(timestamp_ms, &stale, rules, log, read);
+            return self.append_histogram(timestamp_ms, &stale, rules, log, read, work);
         }
         if timestamp_ms < rules.floor_ms || timestamp_ms > rules.ceiling_ms {
             return Err(rules.out_of_bounds(timestamp_ms));
@@ -241,7 +251,7 @@ impl Series {
         let (encoding, bytes) = (self.open.encoding(), self.open.bytes());
         close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, encoding, bytes);
         self.open = Open::default();
-        let (appended, bytes) = self.append(timestamp_ms, value, rules, log, read)?;
+        let (appended, bytes) = self.append(timestamp_ms, value, rules, log, read, work)?;
         Ok((appended, bytes - before))
     }
 
@@ -253,10 +263,11 @@ impl Series {
         rules: &Rules,
         log: &std::cell::RefCell<ChunkLog>,
         read: &impl ReadChunks,
+        work: &mut Work,
     ) -> Result<(Appended, i64), AppendError> {
         histogram.check_shape().map_err(|_| AppendError::Shape { timestamp_ms })?;
         if self.open.count() > 0 && timestamp_ms <= self.open.last_ms() {
-            return self.append_old(timestamp_ms, Sample::Histogram(histogram), rules, log, read);
+            return self.append_old(timestamp_ms, Sample::Histogram(histogram), rules, log, read, work);
         }
         if timestamp_ms < rules.floor_ms || timestamp_ms > rules.ceiling_ms {
             return Err(rules.out_of_bounds(timestamp_ms));
@@ -279,9 +290,14 @@ impl Series {
         if open.count() == 0 {
             times_ms.0 = timestamp_ms;
         }
-        if let ChunkAppended::Cut(finished) = open.append(timestamp_ms, histogram) {
-            close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, encoding, &finished);
-            times_ms.0 = timestamp_ms;
+        match open.append(timestamp_ms, histogram) {
+            ChunkAppended::AsIs => *work += open.bucket_count(),
+            // All samples are decoded, and encoded again.
+            ChunkAppended::Recoded => *work += 2 * usize::from(open.count()) * open.bucket_count(),
+            ChunkAppended::Cut(finished) => {
+                close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, encoding, &finished);
+                times_ms.0 = timestamp_ms;
+            }
         }
         if times_ms.0 == timestamp_ms {
             self.open_min_ms = timestamp_ms;
@@ -300,6 +316,7 @@ impl Series {
         rules: &Rules,
         log: &std::cell::RefCell<ChunkLog>,
         read: &impl ReadChunks,
+        work: &mut Work,
     ) -> Result<(Appended, i64), AppendError> {
         let value = sample.value();
         let mut repeats = match &self.open {
@@ -307,21 +324,25 @@ impl Series {
                 Some(Value::Float(f64::from_bits(open.last().1)).is_repeated_by(value))
             }
             open if timestamp_ms >= self.open_min_ms => {
-                repeats_in(open.encoding(), open.bytes(), timestamp_ms, value)
+                repeats_in(open.encoding(), open.bytes(), timestamp_ms, value, work)
             }
             _ => None,
         };
-        repeats = repeats.or_else(|| self.late.as_ref()?.is_repeated_by(timestamp_ms, value));
+        repeats = repeats.or_else(|| self.late.as_ref()?.is_repeated_by(timestamp_ms, value, work));
         if repeats.is_none() && timestamp_ms < rules.floor_ms {
             return Err(rules.out_of_bounds(timestamp_ms));
         }
         if repeats.is_none() {
             let log = log.borrow();
+            let work_before = *work;
             for place in self.closed_at(timestamp_ms) {
+                if *work - work_before > CLOSED_WORK_MAX {
+                    break;
+                }
                 let Some(bytes) = log.pending(place).or_else(|| read.get(place)) else {
                     return Ok((Appended::Unread(place), 0));
                 };
-                repeats = repeats_in(place.encoding(), bytes, timestamp_ms, value);
+                repeats = repeats_in(place.encoding(), bytes, timestamp_ms, value, work);
                 if repeats.is_some() {
                     break;
                 }
@@ -330,7 +351,7 @@ impl Series {
         match repeats {
             Some(true) => Ok((Appended::Repeat, 0)),
             Some(false) => Err(AppendError::Conflict { timestamp_ms }),
-            None => self.append_late(timestamp_ms, sample, rules, log),
+            None => self.append_late(timestamp_ms, sample, rules, log, work),
         }
     }
 
@@ -340,6 +361,7 @@ impl Series {
         sample: Sample<'_>,
         rules: &Rules,
         log: &std::cell::RefCell<ChunkLog>,
+        work: &mut Work,
     ) -> Result<(Appended, i64), AppendError> {
         let Some(late_floor_ms) = rules.late_floor_ms else {
             return Err(AppendError::OutOfOrder { timestamp_ms, last_ms: self.open.last_ms() });
@@ -355,7 +377,8 @@ impl Series {
                 late.insert(timestamp_ms, value, &mut log.borrow_mut(), rules.window_ms);
             }
             Sample::Histogram(histogram) => {
-                late.insert_histogram(timestamp_ms, histogram, &mut log.borrow_mut(), rules.window_ms);
+                *work +=
+                    late.insert_histogram(timestamp_ms, histogram, &mut log.borrow_mut(), rules.window_ms);
             }
         }
         Ok((Appended::Late, late.memory_bytes() - before))
@@ -371,8 +394,10 @@ impl Series {
         log: &std::cell::RefCell<ChunkLog>,
     ) -> Result<(Appended, i64), AppendError> {
         let rules = Rules::replay(window_ms);
-        match self.append(timestamp_ms, value, &rules, log, &())? {
-            (Appended::Unread(_), _) => self.append_late(timestamp_ms, Sample::Float(value), &rules, log),
+        match self.append(timestamp_ms, value, &rules, log, &(), &mut 0)? {
+            (Appended::Unread(_), _) => {
+                self.append_late(timestamp_ms, Sample::Float(value), &rules, log, &mut 0)
+            }
             done => Ok(done),
         }
     }
@@ -386,9 +411,9 @@ impl Series {
         log: &std::cell::RefCell<ChunkLog>,
     ) -> Result<(Appended, i64), AppendError> {
         let rules = Rules::replay(window_ms);
-        match self.append_histogram(timestamp_ms, histogram, &rules, log, &())? {
+        match self.append_histogram(timestamp_ms, histogram, &rules, log, &(), &mut 0)? {
             (Appended::Unread(_), _) => {
-                self.append_late(timestamp_ms, Sample::Histogram(histogram), &rules, log)
+                self.append_late(timestamp_ms, Sample::Histogram(histogram), &rules, log, &mut 0)
             }
             done => Ok(done),
         }
@@ -524,9 +549,16 @@ fn close(
 
 /// Whether a sample repeats the one that a chunk has for its time; `None` if it has none. A chunk that cannot be decoded
 /// holds nothing that is known.
-fn repeats_in(encoding: Encoding, chunk: &[u8], timestamp_ms: i64, value: Value<'_>) -> Option<bool> {
+fn repeats_in(
+    encoding: Encoding,
+    chunk: &[u8],
+    timestamp_ms: i64,
+    value: Value<'_>,
+    work: &mut Work,
+) -> Option<bool> {
     let mut repeats = None;
-    let decoded = decode_values(encoding, chunk, |at_ms, stored| {
+    let decoded = decode_values_until(encoding, chunk, timestamp_ms, |at_ms, stored| {
+        *work += stored.number_count();
         if at_ms == timestamp_ms {
             repeats = Some(stored.is_repeated_by(value));
         }

@@ -14,7 +14,7 @@ use super::key::SeriesKey;
 use super::key_table::KeyTable;
 use super::pages::Pages;
 use super::rules::{Rules, TimeWindows};
-use super::series::{Appended, ClosedChunk, ReadChunks, Series};
+use super::series::{Appended, ClosedChunk, ReadChunks, Series, Work};
 use super::symbols::Symbols;
 use crate::Labels;
 use crate::chunk::{AnyHistogram, Encoding};
@@ -57,6 +57,8 @@ pub struct Head {
     /// Pairs of series whose numbers the WAL gave to others during replay.
     pub(super) replaced: Vec<u32>,
     sample_bytes: i64,
+    /// Since it was taken.
+    work: Work,
     log: Rc<RefCell<ChunkLog>>,
     pub(super) extras: RefCell<HeadExtras>,
 }
@@ -324,9 +326,15 @@ impl Head {
         rules: &Rules,
         read: &impl ReadChunks,
     ) -> Result<Appended, AppendError> {
-        let (appended, bytes) = self.series[series.0].append(timestamp_ms, value, rules, &self.log, read)?;
+        let (appended, bytes) =
+            self.series[series.0].append(timestamp_ms, value, rules, &self.log, read, &mut self.work)?;
         self.sample_bytes += bytes;
         Ok(appended)
+    }
+
+    /// How many numbers of chunks were decoded and encoded for samples, beside their own, since the last call.
+    pub fn take_work(&mut self) -> usize {
+        std::mem::take(&mut self.work)
     }
 
     /// Appends one sample that was accepted once, from the WAL.
@@ -352,7 +360,8 @@ impl Head {
         read: &impl ReadChunks,
     ) -> Result<Appended, AppendError> {
         let series = &mut self.series[series.0];
-        let (appended, bytes) = series.append_histogram(timestamp_ms, histogram, rules, &self.log, read)?;
+        let (appended, bytes) =
+            series.append_histogram(timestamp_ms, histogram, rules, &self.log, read, &mut self.work)?;
         self.sample_bytes += bytes;
         Ok(appended)
     }

@@ -29,7 +29,8 @@ impl Fixture {
 
     fn append(&mut self, timestamp_ms: i64, value: f64) -> Result<Appended, AppendError> {
         let before = self.series.memory_bytes();
-        let (appended, bytes) = self.series.append(timestamp_ms, value, &self.rules, &self.log, &())?;
+        let (appended, bytes) =
+            self.series.append(timestamp_ms, value, &self.rules, &self.log, &(), &mut 0)?;
         assert_eq!(
             self.series.memory_bytes(),
             before + bytes,
