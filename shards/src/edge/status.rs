@@ -187,6 +187,7 @@ impl Answer {
             WriteError::Snappy(SnappyError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
             WriteError::Snappy(SnappyError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             WriteError::Zstd(ZstdError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
+            WriteError::Zstd(ZstdError::NoMemory) => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
             WriteError::Zstd(ZstdError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             WriteError::Wire(error) | WriteError::Otlp(OtlpError::Wire(error)) => (wire_status(error), None),
             WriteError::OtlpMediaType | WriteError::OtlpEncoding => {
@@ -357,6 +358,7 @@ mod tests {
         let bomb = SnappyError::TooLarge { declared_bytes: 9, bytes_max: 1 };
         assert_eq!(status(WriteError::Snappy(bomb)), (413, None));
         assert_eq!(status(WriteError::Zstd(ZstdError::Invalid("damaged"))), (400, None));
+        assert_eq!(status(WriteError::Zstd(ZstdError::NoMemory)), (503, Some(5)));
         assert_eq!(status(WriteError::Zstd(ZstdError::TooLarge { bytes_max: 1 })), (413, None));
         for (error, code) in [
             (WireError::Truncated { offset: 0 }, 400),

@@ -20,7 +20,7 @@ pub enum Decoder {
     /// Of remote write 1.0.
     RemoteWrite1(Skimmer),
     /// Of remote write 2.0.
-    RemoteWrite2(Skimmer2),
+    RemoteWrite2(Box<Skimmer2>),
 }
 
 impl Decoder {
@@ -28,7 +28,7 @@ impl Decoder {
     pub fn new(form: Form, decoded_bytes_max: usize) -> Decoder {
         match form {
             Form::RemoteWrite1 => Decoder::RemoteWrite1(Skimmer::default()),
-            Form::RemoteWrite2 => Decoder::RemoteWrite2(Skimmer2::new(decoded_bytes_max)),
+            Form::RemoteWrite2 => Decoder::RemoteWrite2(Box::new(Skimmer2::new(decoded_bytes_max))),
         }
     }
 

@@ -121,12 +121,12 @@ impl Found {
         Ok(())
     }
 
-    /// Counts samples, histograms or exemplars that are refused because of their labels.
-    pub fn refuse(&mut self, count: u64, error: impl FnOnce() -> LabelError) {
-        if count > 0 {
-            self.skimmed.refused_count += count;
-            self.skimmed.first_refusal.get_or_insert_with(error);
-        }
+    /// Counts a sample, histogram or exemplar that is refused because of its labels.
+    pub fn refuse(&mut self, error: impl FnOnce() -> LabelError) -> Result<(), WireError> {
+        bound(self.skimmed.refused_count as usize)?;
+        self.skimmed.refused_count += 1;
+        self.skimmed.first_refusal.get_or_insert_with(error);
+        Ok(())
     }
 
     /// Memory that this takes, and will take when the gathered bytes join the body and the rows go to their owners.

@@ -1,11 +1,17 @@
 //! The gzip around a request, inflated piece by piece: unlike a snappy block it does not say how large it gets.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 /// What is asked of the decoder at once.
 const PIECE_BYTES: usize = 32 << 10;
+
+/// Input of one run, which may hold many blocks without any text.
+const RUN_INPUT_BYTES: usize = 64 << 10;
+
+/// What a member costs besides its bytes, of which it need not have more than twenty: the decoder starts anew.
+const MEMBER_COST_BYTES: usize = 2 << 10;
 
 /// Why a body could not be inflated.
 #[derive(Debug, thiserror::Error)]
@@ -21,24 +27,57 @@ pub enum GzipError {
     },
 }
 
-/// Inflates one body.
+/// Inflates one body, which may be several members one after another.
 pub struct Gunzip<'a> {
-    decoder: MultiGzDecoder<&'a [u8]>,
+    decoder: GzDecoder<Input<'a>>,
     bytes_max: usize,
+}
+
+/// What is left of a body, of which the decoder gets so much in this run.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    rest: &'a [u8],
+    room_bytes: usize,
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(out)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Input<'_> {
+    /// The decoder keeps its place when there is no more for now, wherever it is.
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.room_bytes == 0 && !self.rest.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(&self.rest[..self.rest.len().min(self.room_bytes)])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.rest = &self.rest[bytes..];
+        self.room_bytes -= bytes;
+    }
 }
 
 impl<'a> Gunzip<'a> {
     /// Nothing is inflated yet.
     pub fn new(body: &'a [u8], bytes_max: usize) -> Gunzip<'a> {
-        Gunzip { decoder: MultiGzDecoder::new(body), bytes_max }
+        let input = Input { rest: body, room_bytes: RUN_INPUT_BYTES };
+        Gunzip { decoder: GzDecoder::new(input), bytes_max }
     }
 
-    /// Appends up to about `bytes` to `out`. Answers whether the end was reached.
+    /// Appends up to about `bytes` to `out`, and reads a bounded part of the body for it. Answers whether the end was
+    /// reached.
     ///
     /// # Errors
     /// When the body is damaged or inflates to too much; `out` then holds what came before.
     pub fn run(&mut self, out: &mut Vec<u8>, bytes: usize) -> Result<bool, GzipError> {
         let end = out.len().saturating_add(bytes);
+        self.decoder.get_mut().room_bytes = RUN_INPUT_BYTES;
         while out.len() < end {
             let start = out.len();
             // One byte past the limit tells too much from just enough.
@@ -46,14 +85,27 @@ impl<'a> Gunzip<'a> {
             out.resize(start + piece, 0);
             let read = self.decoder.read(&mut out[start..]);
             out.truncate(start + *read.as_ref().unwrap_or(&0));
-            if read? == 0 {
-                return Ok(true);
+            match read {
+                Ok(0) if !self.next_member() => return Ok(true),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error.into()),
             }
             if out.len() > self.bytes_max {
                 return Err(GzipError::TooLarge { bytes_max: self.bytes_max });
             }
         }
         Ok(false)
+    }
+
+    /// Goes on behind a member; `false` at the end of the body.
+    fn next_member(&mut self) -> bool {
+        let Input { rest, room_bytes } = *self.decoder.get_mut();
+        if rest.is_empty() {
+            return false;
+        }
+        self.decoder.reset(Input { rest, room_bytes: room_bytes.saturating_sub(MEMBER_COST_BYTES) });
+        true
     }
 }
 
@@ -102,6 +154,23 @@ mod tests {
             assert!(matches!(gunzip(body, 1000), Err(GzipError::Invalid(_))), "{body:?}");
         }
         assert_eq!(gunzip(&[&whole[..], &whole].concat(), 1000).unwrap(), b"hello worldhello world");
+    }
+
+    #[test]
+    fn members_and_blocks_without_text_are_read_step_by_step() {
+        let members = gzip(b"").repeat(20_000);
+        let mut blocks = gzip(b"")[..10].to_vec();
+        blocks.extend([0, 0, 0, 0xff, 0xff].repeat(200_000));
+        blocks.extend([1, 0, 0, 0xff, 0xff]);
+        blocks.extend([0; 8]);
+        for (body, run_count_min) in [(members, 500), (blocks, 15)] {
+            let (mut out, mut inflater) = (Vec::new(), Gunzip::new(&body, 1000));
+            let mut run_count = 1;
+            while !inflater.run(&mut out, 1000).unwrap() {
+                run_count += 1;
+            }
+            assert!(out.is_empty() && run_count >= run_count_min, "{run_count}");
+        }
     }
 
     proptest! {

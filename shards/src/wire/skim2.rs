@@ -15,7 +15,7 @@ use super::extras::{BodyRange, Extras, MetadataRow};
 use super::found::{Found, SeriesPlace, histogram_timestamp, kind};
 use super::key::TenantHasher;
 use super::labels::{LABELS_MAX, LabelError, SERIES_BYTES_MAX, put_label};
-use super::proto::{Field, Reader, Value, WireError};
+use super::proto::{Field, Reader, Value, WireError, varint_len};
 use super::skim::{Row, Skimmed};
 use crate::labels::METRIC_NAME;
 
@@ -25,8 +25,11 @@ pub const SYMBOLS_MAX: usize = 1 << 20;
 /// The most references that the labels of one series are made of.
 const REFERENCES_MAX: usize = 2 * LABELS_MAX;
 
-/// What a field costs at least, in bytes of a larger one.
+/// What a field of the request costs at least, in bytes of a larger one.
 const FIELD_COST_BYTES: usize = 64;
+
+/// What a field of a series costs at least.
+const CONTENT_COST_BYTES: usize = 16;
 
 /// Numbers of metric types whose series have names of their own, with a suffix each (`Metadata.MetricType`).
 const HISTOGRAM: u8 = 3;
@@ -44,8 +47,28 @@ pub struct Skimmer2 {
     /// For each symbol that names a metric: one more than the index of the last metadata row of that name. Senders repeat
     /// the metadata with each series.
     described: Vec<u32>,
+    /// The series that the last run stopped in.
+    open: Option<OpenSeries>,
+    /// What the run has cost so far: bytes read, and bytes of labels that references name, written out or not.
+    cost_bytes: usize,
     found: Found,
     decoded_bytes_max: usize,
+}
+
+/// A series that is read piece by piece. Its labels may stand anywhere in it, so that it is read twice.
+struct OpenSeries {
+    start: usize,
+    end: usize,
+    position: usize,
+    metadata: Metadata,
+    /// Known once the first reading is done; an error refuses all that the series holds.
+    place: Option<Result<SeriesPlace, LabelError>>,
+}
+
+impl OpenSeries {
+    fn fields<'a>(&self, body: &'a [u8]) -> Reader<'a> {
+        Reader::new(&body[self.position..self.end], self.position)
+    }
 }
 
 impl Skimmer2 {
@@ -57,12 +80,15 @@ impl Skimmer2 {
             symbols: Symbols::default(),
             references: References::default(),
             described: Vec::new(),
+            open: None,
+            cost_bytes: 0,
             found: Found::default(),
             decoded_bytes_max,
         }
     }
 
-    /// Goes on for about `bytes` bytes of the body and of labels written out. Answers whether the end was reached.
+    /// Goes on for about `bytes` bytes of the body and of labels that are referred to, and stops inside a series if need be.
+    /// Answers whether the end was reached.
     pub fn run(
         &mut self,
         body: &[u8],
@@ -70,28 +96,30 @@ impl Skimmer2 {
         rows: &mut Vec<Row>,
         bytes: usize,
     ) -> Result<bool, WireError> {
+        self.cost_bytes = 0;
+        if let Some(series) = self.open.take() {
+            self.series(body, series, hasher, rows, bytes)?;
+        }
         let mut request = Reader::new(&body[self.position..], self.position);
-        let mut cost_bytes = 0;
-        while let Some(field) = request.field()? {
-            let gathered_before = self.found.gathered.len();
+        while self.open.is_none() && self.cost_bytes < bytes {
+            let Some(field) = request.field()? else { break };
+            self.position = field.end;
+            self.cost_bytes += FIELD_COST_BYTES;
             match (field.number, self.has_all_symbols) {
                 // 1.0 has its series and metadata there; 2.0 reserves the numbers so that the two can be told apart.
                 (1..=3, _) => return Err(WireError::OtherVersion { field: field.number }),
                 (4, false) => self.symbols.push(field.range()?)?,
                 (5, true) => {
-                    let bytes = field.bytes()?;
-                    self.series(body, bytes, field.end - bytes.len(), hasher, rows)?;
+                    self.found.skimmed.series_count += 1;
+                    let (start, metadata) = (field.end - field.bytes()?.len(), Metadata::default());
+                    let series = OpenSeries { start, end: field.end, position: start, metadata, place: None };
+                    self.references.clear();
+                    self.series(body, series, hasher, rows, bytes)?;
                 }
                 _ => {}
             }
-            self.position = field.end;
-            cost_bytes += (field.end - field.start).max(FIELD_COST_BYTES);
-            cost_bytes += self.found.gathered.len() - gathered_before;
-            if cost_bytes >= bytes {
-                break;
-            }
         }
-        if self.position < body.len() {
+        if self.open.is_some() || self.position < body.len() {
             return Ok(false);
         }
         if !self.has_all_symbols {
@@ -115,77 +143,96 @@ impl Skimmer2 {
         self.found.finish(body)
     }
 
+    /// Goes on with a series; it stays open if the run has cost enough before its end.
     fn series(
         &mut self,
         body: &[u8],
-        series: &[u8],
-        base: usize,
+        mut series: OpenSeries,
         hasher: &TenantHasher,
         rows: &mut Vec<Row>,
+        bytes: usize,
     ) -> Result<(), WireError> {
-        self.found.skimmed.series_count += 1;
-        let metadata = self.read_labels(series, base)?;
-        let start = self.found.gathered.len();
-        let labels = self.write_labels(body)?;
-        match labels.and_then(|labels| Ok((labels, self.describe(body, metadata)?))) {
-            Ok((labels, metadata)) => {
-                let place = SeriesPlace { key: hasher.key(&self.found.gathered[start..]), labels };
-                if let Some((row, named_by)) = metadata {
-                    self.metadata(row, named_by)?;
-                }
-                self.content(body, series, base, place, rows)
+        if series.place.is_none() {
+            if !self.read_labels(body, &mut series, bytes)? {
+                self.open = Some(series);
+                return Ok(());
             }
-            Err(error) => {
-                self.found.gathered.truncate(start);
-                let count = count_content(series, base)?;
-                self.found.refuse(count, || error);
-                Ok(())
-            }
+            series.place = Some(self.place(body, series.metadata, hasher)?);
+            series.position = series.start;
         }
+        if !self.content(body, &mut series, rows, bytes)? {
+            self.open = Some(series);
+        }
+        Ok(())
     }
 
     /// What has to be known before the samples are looked at: the labels, of which the references are kept, and the
-    /// metadata.
-    fn read_labels(&mut self, series: &[u8], base: usize) -> Result<Metadata, WireError> {
-        self.references.clear();
-        let mut metadata = Metadata::default();
-        let mut fields = Reader::new(series, base);
+    /// metadata. Answers whether the end of the series was reached.
+    fn read_labels(&mut self, body: &[u8], series: &mut OpenSeries, bytes: usize) -> Result<bool, WireError> {
+        let mut fields = series.fields(body);
         while let Some(field) = fields.field()? {
             match field.number {
                 1 => self.references.read(&field)?,
-                5 => metadata = Metadata::parse(&field)?,
+                5 => series.metadata = Metadata::parse(&field)?,
                 _ => {}
             }
+            // What is only passed over costs the same whatever its length.
+            let read_bytes = if matches!(field.number, 1 | 5) { field.end - field.start } else { 0 };
+            self.cost_bytes += read_bytes.max(CONTENT_COST_BYTES);
+            series.position = field.end;
+            if self.cost_bytes >= bytes {
+                return Ok(series.position == series.end);
+            }
         }
-        Ok(metadata)
+        Ok(true)
     }
 
-    /// Writes the labels out that the references name. What is written before an error, the caller takes back.
-    fn write_labels(&mut self, body: &[u8]) -> Result<Result<BodyRange, LabelError>, WireError> {
-        let Found { gathered, .. } = &mut self.found;
-        let start = gathered.len();
-        if let Err(error) = self.references.write(&self.symbols, body, gathered) {
-            return Ok(Err(error));
+    /// Writes the labels of the series at hand, and keeps its metadata.
+    fn place(
+        &mut self,
+        body: &[u8],
+        metadata: Metadata,
+        hasher: &TenantHasher,
+    ) -> Result<Result<SeriesPlace, LabelError>, WireError> {
+        let start = self.found.gathered.len();
+        let labels = match self.write_labels(body)? {
+            Ok(labels) => labels,
+            Err(error) => return Ok(Err(error)),
+        };
+        if let Some((row, named_by)) = self.describe(body, metadata) {
+            self.metadata(row, named_by)?;
         }
-        if body.len() + gathered.len() > self.decoded_bytes_max {
+        Ok(Ok(SeriesPlace { key: hasher.key(&self.found.gathered[start..]), labels }))
+    }
+
+    /// Writes the labels out that the references name, or nothing if they make none. Either is paid for.
+    fn write_labels(&mut self, body: &[u8]) -> Result<Result<BodyRange, LabelError>, WireError> {
+        let labels_len = match self.references.labels_len(&self.symbols) {
+            Ok(labels_len) => labels_len,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.cost_bytes += labels_len;
+        let Found { gathered, .. } = &mut self.found;
+        if body.len() + gathered.len() + labels_len > self.decoded_bytes_max {
             return Err(WireError::TooLarge { bytes_max: self.decoded_bytes_max });
         }
-        Ok(Ok(self.found.gathered_from(start, body.len())))
+        let start = gathered.len();
+        let written = self.references.write(&self.symbols, body, gathered);
+        Ok(written.map(|()| self.found.gathered_from(start, body.len())))
     }
 
-    /// The metadata row of the series at hand, and the symbol that names its metric; `None` if it says nothing.
-    fn describe(&self, body: &[u8], metadata: Metadata) -> Result<Option<(MetadataRow, u32)>, LabelError> {
+    /// The metadata row of the series at hand, and the symbol that names its metric; `None` if it says nothing, or refers
+    /// to what is not there: the samples are good without it.
+    fn describe(&self, body: &[u8], metadata: Metadata) -> Option<(MetadataRow, u32)> {
         let Metadata { kind, help, unit } = metadata;
-        let (help, unit) = (self.symbols.optional(help)?, self.symbols.optional(unit)?);
+        let (help, unit) = (self.symbols.optional(help).ok()?, self.symbols.optional(unit).ok()?);
         if kind == 0 && help.len == 0 && unit.len == 0 {
-            return Ok(None);
+            return None;
         }
-        let Some(named_by) = self.references.value_of(METRIC_NAME.as_bytes(), &self.symbols, body) else {
-            return Ok(None);
-        };
-        let mut family = self.symbols.get(named_by)?;
+        let named_by = self.references.value_of(METRIC_NAME.as_bytes(), &self.symbols, body)?;
+        let mut family = self.symbols.get(named_by).ok()?;
         family.len = family_len(family.of(body), kind) as u32;
-        Ok((family.len > 0).then_some((MetadataRow { kind, family, help, unit }, named_by)))
+        (family.len > 0).then_some((MetadataRow { kind, family, help, unit }, named_by))
     }
 
     /// Keeps a metadata row unless the last one of the same name is its equal.
@@ -202,37 +249,64 @@ impl Skimmer2 {
         self.found.metadata(row)
     }
 
+    /// Reads what the series holds besides its labels. Answers whether its end was reached.
     fn content(
         &mut self,
         body: &[u8],
-        series: &[u8],
-        base: usize,
+        series: &mut OpenSeries,
+        rows: &mut Vec<Row>,
+        bytes: usize,
+    ) -> Result<bool, WireError> {
+        let mut fields = series.fields(body);
+        while let Some(field) = fields.field()? {
+            match &series.place {
+                Some(Ok(place)) => self.item(body, &field, *place, rows)?,
+                Some(Err(error)) => self.refuse(&field, error)?,
+                None => {}
+            }
+            self.cost_bytes += (field.end - field.start).max(CONTENT_COST_BYTES);
+            series.position = field.end;
+            if self.cost_bytes >= bytes {
+                return Ok(series.position == series.end);
+            }
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    fn item(
+        &mut self,
+        body: &[u8],
+        field: &Field<'_>,
         place: SeriesPlace,
         rows: &mut Vec<Row>,
     ) -> Result<(), WireError> {
-        let mut fields = Reader::new(series, base);
-        while let Some(field) = fields.field()? {
-            match field.number {
-                2 => self.found.sample(place, parse_sample(&field)?, rows)?,
-                3 => self.found.histogram(place, &field)?,
-                4 => self.exemplar(body, &field, place)?,
-                6 => drop(field.varint()?),
-                _ => {}
-            }
+        match field.number {
+            2 => self.found.sample(place, parse_sample(field)?, rows),
+            3 => self.found.histogram(place, field),
+            4 => self.exemplar(body, field, place),
+            6 => field.varint().map(drop),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// A field of a series whose labels are wrong. It must be well-formed all the same.
+    fn refuse(&mut self, field: &Field<'_>, error: &LabelError) -> Result<(), WireError> {
+        match field.number {
+            2 => drop(parse_sample(field)?),
+            3 => drop(histogram_timestamp(field)?),
+            4 => drop(parse_exemplar(field, &mut self.references)?),
+            6 => return field.varint().map(drop),
+            _ => return Ok(()),
+        }
+        self.found.refuse(|| error.clone())
     }
 
     fn exemplar(&mut self, body: &[u8], field: &Field<'_>, series: SeriesPlace) -> Result<(), WireError> {
         let time_and_value = parse_exemplar(field, &mut self.references)?;
-        let start = self.found.gathered.len();
         match self.write_labels(body)? {
             Ok(labels) => self.found.exemplar(series, labels, time_and_value),
-            Err(error) => {
-                self.found.gathered.truncate(start);
-                self.found.refuse(1, || error);
-                Ok(())
-            }
+            Err(error) => self.found.refuse(|| error),
         }
     }
 }
@@ -283,7 +357,8 @@ impl References {
         self.count = 0;
     }
 
-    /// Reads a field of them: packed, as every encoder of proto3 writes it, or a single one, which all decoders take.
+    /// Reads a field of them: packed, as every encoder of proto3 writes it, or a single one, which all decoders take. Of
+    /// references beyond the limit, which make no labels, the rest is not looked at.
     fn read(&mut self, field: &Field<'_>) -> Result<(), WireError> {
         if let Value::Varint(reference) = field.value {
             self.push(reference);
@@ -291,7 +366,9 @@ impl References {
         }
         let bytes = field.bytes()?;
         let mut references = Reader::new(bytes, field.end - bytes.len());
-        while let Some(reference) = references.packed()? {
+        while self.count <= REFERENCES_MAX
+            && let Some(reference) = references.packed()?
+        {
             self.push(reference);
         }
         Ok(())
@@ -306,21 +383,31 @@ impl References {
         }
     }
 
-    /// Appends the labels to `out`. After an error some of them are there.
+    /// How many bytes the labels take; an error if the references make none. Nothing is copied to learn that.
     #[inline]
-    fn write(&self, symbols: &Symbols, body: &[u8], out: &mut Vec<u8>) -> Result<(), LabelError> {
-        if !self.count.is_multiple_of(2) {
-            return Err(LabelError::OddReferences { count: self.count });
-        }
+    fn labels_len(&self, symbols: &Symbols) -> Result<usize, LabelError> {
         if self.count > REFERENCES_MAX {
             return Err(LabelError::TooLarge);
         }
-        let start = out.len();
+        if !self.count.is_multiple_of(2) {
+            return Err(LabelError::OddReferences { count: self.count });
+        }
+        let mut labels_len = 0;
         for pair in self.list.chunks_exact(2) {
-            let (name, value) = (symbols.get(pair[0])?, symbols.get(pair[1])?);
-            if out.len() - start + name.len as usize + value.len as usize > SERIES_BYTES_MAX {
+            let (name, value) = (symbols.get(pair[0])?.len as usize, symbols.get(pair[1])?.len as usize);
+            if labels_len + name + value > SERIES_BYTES_MAX {
                 return Err(LabelError::TooLarge);
             }
+            labels_len += label_len(name, value);
+        }
+        Ok(labels_len)
+    }
+
+    /// Appends the labels to `out`. Where `labels_len` finds no error, there is none.
+    #[inline]
+    fn write(&self, symbols: &Symbols, body: &[u8], out: &mut Vec<u8>) -> Result<(), LabelError> {
+        for pair in self.list.chunks_exact(2) {
+            let (name, value) = (symbols.get(pair[0])?, symbols.get(pair[1])?);
             put_label(out, name.of(body), value.of(body));
         }
         Ok(())
@@ -331,6 +418,13 @@ impl References {
         let mut pairs = self.list.chunks_exact(2);
         pairs.find(|pair| symbols.get(pair[0]).is_ok_and(|found| found.of(body) == name)).map(|pair| pair[1])
     }
+}
+
+/// Bytes that `put_label` appends for a name and a value of these lengths.
+#[inline]
+fn label_len(name_len: usize, value_len: usize) -> usize {
+    let field_len = |len: usize| 1 + varint_len(len as u64) + len;
+    field_len(field_len(name_len) + field_len(value_len))
 }
 
 /// What a series says of its metric, the texts as references.
@@ -403,21 +497,4 @@ fn parse_exemplar(field: &Field<'_>, references: &mut References) -> Result<(i64
         }
     }
     Ok((timestamp_ms, value))
-}
-
-/// How many samples, histograms and exemplars a series has whose labels are wrong. They must be well-formed all the same.
-fn count_content(series: &[u8], base: usize) -> Result<u64, WireError> {
-    let (mut count, mut references) = (0, References::default());
-    let mut fields = Reader::new(series, base);
-    while let Some(field) = fields.field()? {
-        match field.number {
-            2 => drop(parse_sample(&field)?),
-            3 => drop(histogram_timestamp(&field)?),
-            4 => drop(parse_exemplar(&field, &mut references)?),
-            6 => drop(field.varint()?),
-            _ => {}
-        }
-        count += u64::from(matches!(field.number, 2..=4));
-    }
-    Ok(count)
 }

@@ -316,6 +316,65 @@ fn symbols_cannot_be_referred_to_without_bound() {
     assert!(rows.len() < 20);
 }
 
+/// How often a decoder of 2.0 has to go on for 1000 bytes, what was found, and the memory that it took beside the rows.
+fn runs(request: &v2::Request) -> (usize, Skimmed, usize) {
+    let mut body = request.encode_to_vec();
+    let (mut decoder, mut rows) = (Decoder::new(Form::RemoteWrite2, 64 << 20), Vec::new());
+    let mut count = 1;
+    while !decoder.run(&body, &hasher(), &mut rows, 1000).unwrap() {
+        count += 1;
+    }
+    let memory_bytes = decoder.memory_bytes();
+    (count, decoder.finish(&mut body).0, memory_bytes)
+}
+
+#[test]
+fn labels_that_become_too_large_are_not_copied_first() {
+    let text = "x".repeat(120_000);
+    let mut request = one(&["", "a", &text], &[1, 2, 1, 2, 1, 2]);
+    let series = request.timeseries[0].clone();
+    request.timeseries = vec![series; 10];
+    let (_, skimmed, memory_bytes) = runs(&request);
+    assert_eq!((skimmed.refused_count, skimmed.first_refusal), (10, Some(LabelError::TooLarge)));
+    assert!(memory_bytes < 10_000, "{memory_bytes}");
+}
+
+#[test]
+fn a_run_stops_inside_a_series() {
+    let text = "x".repeat(120_000);
+    let exemplar = |refs: &[u32]| v2::Exemplar { labels_refs: refs.to_vec(), ..Default::default() };
+    for refs in [&[1, 2, 1, 2, 1, 2][..], &[1, 9], &[]] {
+        let mut request = one(&["", "a", &text], &[1, 1]);
+        request.timeseries[0].exemplars = vec![exemplar(refs); 20_000];
+        let (count, skimmed, _) = runs(&request);
+        assert!(count > 300, "{count}");
+        assert_eq!(skimmed.refused_count + skimmed.exemplar_count, 20_000);
+    }
+    // What is written out is paid for as well.
+    let mut request = one(&["", "a", &text], &[1, 1]);
+    request.timeseries[0].exemplars = vec![exemplar(&[1, 2]); 100];
+    assert!(runs(&request).0 > 100);
+}
+
+#[test]
+fn refused_samples_are_bounded_as_others_are() {
+    let content = [&[0x08, 9][..], &[0x12, 0].repeat(skim::SAMPLES_MAX + 1)].concat();
+    let mut body = vec![0x22, 0, 0x2a];
+    put_varint(&mut body, content.len() as u64);
+    body.extend(content);
+    assert_eq!(decode_within(Form::RemoteWrite2, body, 8 << 20, 4096), Err(WireError::TooManySamples));
+}
+
+#[test]
+fn metadata_with_wrong_references_is_left_out_and_the_samples_are_kept() {
+    for (help_ref, unit_ref) in [(9, 0), (0, 9)] {
+        let mut request = one(&["", "__name__", "up"], &[1, 2]);
+        request.timeseries[0].metadata = Some(v2::Metadata { kind: 1, help_ref, unit_ref });
+        let (skimmed, seen) = decode_v2(&request).unwrap();
+        assert_eq!((skimmed.refused_count, seen.samples.len(), seen.metadata.len()), (0, 1, 0));
+    }
+}
+
 #[test]
 fn samples_of_one_series_are_bounded_while_they_are_read() {
     for (form, head) in [(Form::RemoteWrite1, &[0x0a][..]), (Form::RemoteWrite2, &[0x22, 0, 0x2a])] {

@@ -2,6 +2,7 @@
 //!
 //! Decompressed in small steps, because a small body can hold much work; memory for the text is taken as it appears.
 
+use zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 /// The largest window: what RFC 9659 asks of every decoder of `Content-Encoding: zstd`, and no more.
@@ -19,6 +20,9 @@ pub enum ZstdError {
     /// Not zstd, damaged, or with a window over the limit.
     #[error("the body is not valid zstd: {0}")]
     Invalid(&'static str),
+    /// Nothing is wrong with the body.
+    #[error("there is no memory for a zstd decoder")]
+    NoMemory,
     /// More text than is allowed.
     #[error("the body decompresses to more than {bytes_max} bytes")]
     TooLarge {
@@ -45,8 +49,8 @@ impl Unzstd {
         if declared.is_some_and(|bytes| bytes > bytes_max as u64) {
             return Err(ZstdError::TooLarge { bytes_max });
         }
-        let mut context = DCtx::try_create().ok_or(ZstdError::Invalid("no memory for a decoder"))?;
-        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(invalid)?;
+        let mut context = DCtx::try_create().ok_or(ZstdError::NoMemory)?;
+        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(failed)?;
         Ok(Unzstd { context, consumed: 0, bytes_max })
     }
 
@@ -68,7 +72,7 @@ impl Unzstd {
         let is_stuck = written == 0 && input.pos() == self.consumed;
         self.consumed = input.pos();
         out.truncate(text_before + written);
-        let is_frame_end = result.map_err(invalid)? == 0;
+        let is_frame_end = result.map_err(failed)? == 0;
         if out.len() > self.bytes_max {
             return Err(ZstdError::TooLarge { bytes_max: self.bytes_max });
         }
@@ -87,7 +91,11 @@ impl Unzstd {
     }
 }
 
-fn invalid(code: usize) -> ZstdError {
+/// What an error of the library means. It takes memory for the window once it knows how large that is.
+fn failed(code: usize) -> ZstdError {
+    if zstd_safe::is_error_kind(code, ZSTD_ErrorCode::ZSTD_error_memory_allocation) {
+        return ZstdError::NoMemory;
+    }
     ZstdError::Invalid(zstd_safe::get_error_name(code))
 }
 
@@ -160,6 +168,14 @@ mod tests {
         for body in [&[][..], b"hello world", &[0xff; 20], &whole[..whole.len() - 1], &whole[..5]] {
             assert!(matches!(decompress(body, 1 << 20), Err(ZstdError::Invalid(_))), "{body:?}");
         }
+    }
+
+    #[test]
+    fn a_lack_of_memory_is_no_fault_of_the_body() {
+        let code = |kind: ZSTD_ErrorCode| (kind as usize).wrapping_neg();
+        assert_eq!(failed(code(ZSTD_ErrorCode::ZSTD_error_memory_allocation)), ZstdError::NoMemory);
+        let damaged = failed(code(ZSTD_ErrorCode::ZSTD_error_corruption_detected));
+        assert!(matches!(damaged, ZstdError::Invalid(_)), "{damaged:?}");
     }
 
     proptest! {
