@@ -51,6 +51,13 @@ impl Held for () {
     }
 }
 
+/// What is to live as long as the memory, such as a ticket of the write gate.
+impl<H: Held, T: 'static> Held for (H, T) {
+    fn grow(&mut self, bytes: usize) -> Result<(), WriteError> {
+        self.0.grow(bytes)
+    }
+}
+
 /// A request whose series have the keys of their canonical labels.
 pub struct Keyed {
     /// What rows and extras point into.
