@@ -192,13 +192,17 @@ impl Dispatcher {
         mut pacer: Pacer,
     ) -> Result<(Skimmed, Outcome), WriteError> {
         let Keyed { mut body, rows, extras, mut skimmed } = keyed;
-        self.check_limits(&tenant, &skimmed)?;
+        let limits = self.limits.tenant(&tenant);
+        limits.check_counts(skimmed.series_count, skimmed.sample_count)?;
         let rows = TenantRows { tenant, hasher, rows, extras };
         let rows = self.rewrite(rows, &mut body, &mut held, &mut pacer).await?;
+        let taken = skimmed.sample_count + skimmed.histogram_count + skimmed.exemplar_count;
+        limits.take_samples(taken, || self.limits.now())?;
         let (reply, outcome) = oneshot::channel();
         let dispatcher = Rc::clone(self);
         spawn_critical("write", async move {
             let outcome = dispatcher.write_rows(rows, body).await;
+            limits.give_back_samples(outcome.failed.min(taken));
             drop(held);
             // An error in sending means that the sender of the request has gone.
             let _ = reply.send(outcome);
@@ -211,14 +215,6 @@ impl Dispatcher {
             outcome.merge(&refused);
         }
         Ok((skimmed, outcome))
-    }
-
-    fn check_limits(&self, tenant: &str, skimmed: &Skimmed) -> Result<(), WriteError> {
-        let limits = self.limits.tenant(tenant);
-        limits.check_counts(skimmed.series_count, skimmed.sample_count)?;
-        let samples = skimmed.sample_count + skimmed.histogram_count;
-        limits.take_samples(samples, || self.limits.now())?;
-        Ok(())
     }
 
     /// Relabels the rows and parts them by tenant, if the node does that; what labels grow by is counted.
@@ -439,6 +435,56 @@ mod tests {
         }
     }
 
+    /// That of a shard which recovers: it takes nothing.
+    fn dispatcher(limits: LimitsConfig) -> Rc<Dispatcher> {
+        let metrics = Metrics::register(&prometheus::Registry::new());
+        let budget =
+            HeadBudget { bytes_max: 1 << 20, used_bytes: Arc::default(), disk_is_low: Arc::default() };
+        let hasher = SeriesHasher::new([1; 16]);
+        let shard = Rc::new(Shard::new(
+            Native,
+            ShardPlace { index: 0, count: 1 },
+            hasher,
+            metrics.shard(0),
+            SharedState::new(1),
+            budget,
+            TimeWindows::default(),
+        ));
+        let (outbox, _) = crate::mesh::mesh(1, 1).remove(0);
+        let limits_metrics = LimitsMetrics::register(&prometheus::Registry::new());
+        let limits = ShardLimits::new(NodeLimits::new(limits, 0, limits_metrics, 1), 0);
+        Rc::new(Dispatcher::new(shard, outbox, limits, None))
+    }
+
+    /// A request of one sample.
+    fn body() -> Vec<u8> {
+        let mut body = vec![0x0a, 0];
+        body.extend(canonical_label_bytes(&[("__name__", "up")]));
+        body.extend([0x12, 0]);
+        body[1] = body.len() as u8 - 2;
+        body
+    }
+
+    #[test]
+    fn samples_that_failed_do_not_count_towards_the_rate() {
+        if let Err(error) = preflight(1) {
+            eprintln!("left out: {error}");
+            return;
+        }
+        let run = || async {
+            let limits = "write: {default: {annulus: {samples_per_second: 1, samples_burst: 1}}}";
+            let dispatcher = dispatcher(LimitsConfig::parse(limits).unwrap());
+            let shard = Rc::clone(&dispatcher.shard);
+            spawn("commit", async move { shard.commit_loop().await });
+            for _ in 0..5 {
+                let decoder = Decoder::new(Form::RemoteWrite1, 100);
+                let (_, outcome) = dispatcher.write("t", body(), decoder, ()).await.unwrap();
+                assert_eq!((outcome.failed, outcome.failure), (1, Some(Failure::Recovering)));
+            }
+        };
+        spawn_shard("test", allowed_cpus()[0], run).unwrap().join().unwrap();
+    }
+
     #[test]
     fn a_request_whose_sender_has_gone_is_counted_until_it_is_done() {
         if let Err(error) = preflight(1) {
@@ -446,29 +492,10 @@ mod tests {
             return;
         }
         let run = || async {
-            let metrics = Metrics::register(&prometheus::Registry::new());
-            let budget =
-                HeadBudget { bytes_max: 1 << 20, used_bytes: Arc::default(), disk_is_low: Arc::default() };
-            let hasher = SeriesHasher::new([1; 16]);
-            let shard = Rc::new(Shard::new(
-                Native,
-                ShardPlace { index: 0, count: 1 },
-                hasher,
-                metrics.shard(0),
-                SharedState::new(1),
-                budget,
-                TimeWindows::default(),
-            ));
-            let (outbox, _) = crate::mesh::mesh(1, 1).remove(0);
-            let limits = LimitsMetrics::register(&prometheus::Registry::new());
-            let limits = NodeLimits::new(LimitsConfig::default(), 0, limits, 1);
-            let limits = ShardLimits::new(limits, 0);
-            let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), outbox, limits, None));
-            let pending = metrics.samples_pending.clone();
-            let mut body = vec![0x0a, 0];
-            body.extend(canonical_label_bytes(&[("__name__", "up")]));
-            body.extend([0x12, 0]);
-            body[1] = body.len() as u8 - 2;
+            let dispatcher = dispatcher(LimitsConfig::default());
+            let shard = Rc::clone(&dispatcher.shard);
+            let pending = shard.metrics.samples_pending.clone();
+            let body = body();
             let held = Rc::new(());
             let decoder = Decoder::new(Form::RemoteWrite1, body.len());
             let write = dispatcher.write("t", body, decoder, Counted(Rc::clone(&held)));
