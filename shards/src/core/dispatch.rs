@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::channel::oneshot;
 
 use super::batch::{Part, WriteBatch, split_limited};
-use super::extras::{Canonicalizer, split_extras};
+use super::extras::{Canonicalizer, Splitter};
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use super::shard::Shard;
 use crate::edge::WriteError;
@@ -31,6 +31,9 @@ const UNIT_BODY_BYTES: usize = 512 << 10;
 
 /// Memory of a row, which exists twice while rows are sorted by their owners.
 const ROW_BYTES: usize = 2 * size_of::<Row>();
+
+/// Rows that are handed to their owners between two looks at the clock: some 100 µs.
+const UNIT_ROWS: usize = 8 << 10;
 
 /// Tenants of one request that are written for at once: a queue between shards has room for more batches than that.
 const TENANTS_AT_ONCE: usize = 16;
@@ -294,19 +297,27 @@ impl Dispatcher {
         if rows.is_empty() && extras.is_empty() {
             return Outcome::default();
         }
-        let count = self.shard.count;
+        let (count, mut pacer) = (self.shard.count, Pacer::default());
         let mut parts: Vec<Vec<Row>> = Vec::with_capacity(count);
         if count == 1 {
             parts.push(rows);
         } else {
             parts.resize_with(count, || Vec::with_capacity(rows.len() / count + rows.len() / 8 + 8));
-            for row in rows {
-                parts[row.key.owner(count)].push(row);
+            for rows in rows.chunks(UNIT_ROWS) {
+                for row in rows {
+                    parts[row.key.owner(count)].push(*row);
+                }
+                pacer.pace().await;
             }
+            drop(rows);
         }
         let mut extra_parts = Vec::new();
         if !extras.is_empty() {
-            extra_parts = split_extras(extras, &body, to.hasher, count);
+            let mut split = Splitter::new(extras, count);
+            while !split.run(&body, to.hasher) {
+                pacer.pace().await;
+            }
+            extra_parts = split.finish();
         }
         extra_parts.resize_with(count, Extras::default);
         let extra_parts = extra_parts.into_iter().map(|part| (!part.is_empty()).then(|| Box::new(part)));

@@ -1,13 +1,22 @@
 //! Histograms, exemplars and metadata of a request on their way to the shards that own them.
 
+use std::vec::IntoIter;
+
 use crate::head::SeriesKey;
-use crate::wire::{BodyRange, Extras, TenantHasher, canonical_label_bytes, parse_labels};
+use crate::metadata::TEXT_BYTES_MAX;
+use crate::wire::{
+    BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow, TenantHasher, canonical_label_bytes,
+    parse_labels,
+};
 
 /// Bytes of labels that are looked at in one step: some 100 µs.
 const STEP_LABEL_BYTES: usize = 64 << 10;
 
 /// What a row costs at least, in bytes of labels.
 const ROW_COST_BYTES: usize = 64;
+
+/// What it costs to hand a row to its owner, in bytes of labels.
+const SPLIT_COST_BYTES: usize = 8;
 
 /// Gives every label set its canonical encoding and the key of that, so that each row goes straight to its owner. What
 /// has labels that are none keeps them, and is refused by whoever gets it.
@@ -77,19 +86,57 @@ fn make_canonical(
     Some((BodyRange { offset, len }, hasher.key(&canonical)))
 }
 
-/// One part for each shard; metadata is owned by its family's name.
-pub fn split_extras(extras: Extras, body: &[u8], hasher: &TenantHasher, count: usize) -> Vec<Extras> {
-    let mut parts = vec![Extras::default(); count];
-    for row in extras.histograms {
-        parts[row.key.owner(count)].histograms.push(row);
+/// Makes one part for each shard; metadata is owned by its family's name.
+pub struct Splitter {
+    histograms: IntoIter<HistogramRow>,
+    exemplars: IntoIter<ExemplarRow>,
+    metadata: IntoIter<MetadataRow>,
+    parts: Vec<Extras>,
+}
+
+impl Splitter {
+    /// Nothing is done yet.
+    pub fn new(extras: Extras, count: usize) -> Splitter {
+        let Extras { histograms, exemplars, metadata } = extras;
+        Splitter {
+            histograms: histograms.into_iter(),
+            exemplars: exemplars.into_iter(),
+            metadata: metadata.into_iter(),
+            parts: vec![Extras::default(); count],
+        }
     }
-    for row in extras.exemplars {
-        parts[row.key.owner(count)].exemplars.push(row);
+
+    /// Goes on for one step. Answers whether all rows are done.
+    pub fn run(&mut self, body: &[u8], hasher: &TenantHasher) -> bool {
+        let count = self.parts.len();
+        let mut cost_bytes = 0;
+        while cost_bytes < STEP_LABEL_BYTES {
+            cost_bytes += SPLIT_COST_BYTES;
+            if let Some(row) = self.histograms.next() {
+                self.parts[row.key.owner(count)].histograms.push(row);
+            } else if let Some(row) = self.exemplars.next() {
+                self.parts[row.key.owner(count)].exemplars.push(row);
+            } else if let Some(row) = self.metadata.next() {
+                // A name that is too long is refused by whoever gets it.
+                let name_bytes = row.family.len as usize;
+                let owner = if name_bytes <= TEXT_BYTES_MAX {
+                    hasher.key(row.family.of(body)).owner(count)
+                } else {
+                    0
+                };
+                cost_bytes += name_bytes.min(TEXT_BYTES_MAX);
+                self.parts[owner].metadata.push(row);
+            } else {
+                return true;
+            }
+        }
+        false
     }
-    for row in extras.metadata {
-        parts[hasher.key(row.family.of(body)).owner(count)].metadata.push(row);
+
+    /// The parts, when all rows are done.
+    pub fn finish(self) -> Vec<Extras> {
+        self.parts
     }
-    parts
 }
 
 #[cfg(test)]
@@ -115,7 +162,9 @@ mod tests {
             assert_eq!((row.labels.of(&body), row.key), (&canonical[..], hasher.key(&canonical)));
         }
         assert_eq!(body.len(), labels.len as usize + canonical.len(), "once for both rows");
-        let parts = split_extras(extras, &body, &hasher, 4);
+        let mut split = Splitter::new(extras, 4);
+        assert!(split.run(&body, &hasher));
+        let parts = split.finish();
         assert_eq!(parts[hasher.key(&canonical).owner(4)].histograms.len(), 2);
         assert_eq!(parts[hasher.key(family.of(&body)).owner(4)].metadata.len(), 1);
         assert_eq!(parts.iter().map(|part| part.histograms.len() + part.metadata.len()).sum::<usize>(), 3);
@@ -137,6 +186,13 @@ mod tests {
             steps += 1;
         }
         assert!(steps > 1);
+        let many = Extras { histograms: extras.histograms.repeat(10), ..Extras::default() };
+        let (mut split, mut steps) = (Splitter::new(many, 4), 1);
+        while !split.run(&body, &hasher) {
+            steps += 1;
+        }
+        assert!(steps > 1);
+        assert_eq!(split.finish().iter().map(|part| part.histograms.len()).sum::<usize>(), 50_000);
         assert_eq!(body, [odd.repeat(5000), canonical.repeat(5000)].concat());
         assert!(extras.histograms.iter().all(|row| row.labels.of(&body) == canonical));
     }
