@@ -166,10 +166,10 @@ impl Dispatcher {
         let (skimmed, mut extras) = decoder.finish(&mut body);
         if !extras.is_empty() {
             let (mut walk, bytes_before) = (Canonicalizer::default(), body.len());
-            while !walk.run(&mut extras, &mut body, &hasher) {
+            while !walk.run(&mut rows, &mut extras, &mut body, &hasher) {
                 pacer.pace().await;
             }
-            held.grow(body.len() - bytes_before)?;
+            held.grow(body.len() - bytes_before + walk.memory_bytes())?;
         }
         let keyed = Keyed { body, rows, extras, skimmed };
         self.deliver(tenant, hasher, keyed, held, pacer).await

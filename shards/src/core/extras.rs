@@ -1,11 +1,12 @@
 //! Histograms, exemplars and metadata of a request on their way to the shards that own them.
 
+use std::collections::HashMap;
 use std::vec::IntoIter;
 
 use crate::head::SeriesKey;
 use crate::metadata::TEXT_BYTES_MAX;
 use crate::wire::{
-    BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow, TenantHasher, canonical_label_bytes,
+    BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow, Row, TenantHasher, canonical_label_bytes,
     parse_labels,
 };
 
@@ -20,17 +21,29 @@ const SPLIT_COST_BYTES: usize = 8;
 
 /// Gives every label set its canonical encoding and the key of that, so that each row goes straight to its owner. What
 /// has labels that are none keeps them, and is refused by whoever gets it.
+///
+/// Float samples mostly go to the owner of the labels as they came. Those of a series with exemplars do not: an exemplar
+/// that is there before the samples that make its series is lost.
 #[derive(Default)]
 pub struct Canonicalizer {
     histograms_done: usize,
     exemplars_done: usize,
+    rows_done: usize,
+    /// What became of labels of exemplars that came in another encoding, by where they were.
+    changed: HashMap<(u32, u32), (BodyRange, SeriesKey), ahash::RandomState>,
     /// The labels that were looked at last, and what came of them: the rows of a series follow each other.
     last: Option<(BodyRange, (BodyRange, SeriesKey))>,
 }
 
 impl Canonicalizer {
     /// Goes on for one step. Answers whether all rows are done.
-    pub fn run(&mut self, extras: &mut Extras, body: &mut Vec<u8>, hasher: &TenantHasher) -> bool {
+    pub fn run(
+        &mut self,
+        rows: &mut [Row],
+        extras: &mut Extras,
+        body: &mut Vec<u8>,
+        hasher: &TenantHasher,
+    ) -> bool {
         let mut cost_bytes = 0;
         for row in &mut extras.histograms[self.histograms_done..] {
             if cost_bytes >= STEP_LABEL_BYTES {
@@ -43,11 +56,32 @@ impl Canonicalizer {
             if cost_bytes >= STEP_LABEL_BYTES {
                 return false;
             }
-            (row.series_labels, row.key) =
-                self.of((row.series_labels, row.key), body, hasher, &mut cost_bytes);
+            let given = row.series_labels;
+            (row.series_labels, row.key) = self.of((given, row.key), body, hasher, &mut cost_bytes);
+            if row.series_labels != given {
+                self.changed.insert((given.offset, given.len), (row.series_labels, row.key));
+            }
             self.exemplars_done += 1;
         }
+        if self.changed.is_empty() {
+            return true;
+        }
+        for row in &mut rows[self.rows_done..] {
+            if cost_bytes >= STEP_LABEL_BYTES {
+                return false;
+            }
+            cost_bytes += ROW_COST_BYTES;
+            if let Some((labels, key)) = self.changed.get(&(row.label_offset, row.label_len)) {
+                *row = Row { key: *key, label_offset: labels.offset, label_len: labels.len, ..*row };
+            }
+            self.rows_done += 1;
+        }
         true
+    }
+
+    /// What it takes beside rows and body.
+    pub fn memory_bytes(&self) -> usize {
+        self.changed.capacity() * size_of::<((u32, u32), (BodyRange, SeriesKey))>()
     }
 
     fn of(
@@ -157,7 +191,7 @@ mod tests {
         let family = BodyRange { offset: 2, len: 3 };
         let metadata = MetadataRow { kind: 1, family, help: family, unit: family };
         let mut extras = Extras { histograms: vec![row, row], metadata: vec![metadata], ..Extras::default() };
-        assert!(Canonicalizer::default().run(&mut extras, &mut body, &hasher));
+        assert!(Canonicalizer::default().run(&mut [], &mut extras, &mut body, &hasher));
         for row in &extras.histograms {
             assert_eq!((row.labels.of(&body), row.key), (&canonical[..], hasher.key(&canonical)));
         }
@@ -168,6 +202,47 @@ mod tests {
         assert_eq!(parts[hasher.key(&canonical).owner(4)].histograms.len(), 2);
         assert_eq!(parts[hasher.key(family.of(&body)).owner(4)].metadata.len(), 1);
         assert_eq!(parts.iter().map(|part| part.histograms.len() + part.metadata.len()).sum::<usize>(), 3);
+    }
+
+    #[test]
+    fn samples_go_to_the_owner_of_their_exemplars() {
+        let hasher = SeriesHasher::new([1; 16]).tenant("t");
+        let canonical = canonical_label_bytes(&[("__name__", "up")]);
+        let odd = [&[0x0a, canonical[1] + 2], &canonical[2..], &[0x18, 1]].concat();
+        let mut body = odd.repeat(3000);
+        let range = |at: usize| BodyRange { offset: (at * odd.len()) as u32, len: odd.len() as u32 };
+        let row = |at: usize| {
+            let BodyRange { offset: label_offset, len: label_len } = range(at);
+            Row { key: hasher.key(&odd), label_offset, label_len, timestamp_ms: at as i64, value: 0.5 }
+        };
+        let exemplar = |at: usize| {
+            let labels = BodyRange::default();
+            ExemplarRow {
+                key: hasher.key(&odd),
+                series_labels: range(at),
+                labels,
+                timestamp_ms: 1,
+                value: 0.5,
+            }
+        };
+        let mut rows: Vec<Row> = (0..3000).map(row).collect();
+        let mut extras =
+            Extras { exemplars: (0..3000).step_by(2).map(exemplar).collect(), ..Extras::default() };
+        let (mut walk, mut steps) = (Canonicalizer::default(), 1);
+        while !walk.run(&mut rows, &mut extras, &mut body, &hasher) {
+            steps += 1;
+        }
+        assert!(steps > 3 && walk.memory_bytes() > 1500 * size_of::<BodyRange>());
+        let exemplar_of = |row: &Row| extras.exemplars[row.timestamp_ms as usize / 2];
+        for (at, row) in rows.iter().enumerate() {
+            let labels = BodyRange { offset: row.label_offset, len: row.label_len };
+            if at % 2 == 0 {
+                assert_eq!((labels.of(&body), row.key), (&canonical[..], hasher.key(&canonical)));
+                assert_eq!((exemplar_of(row).key, row.timestamp_ms), (row.key, at as i64));
+            } else {
+                assert_eq!(labels, range(at), "nothing is lost if it goes by its labels as they are");
+            }
+        }
     }
 
     #[test]
@@ -182,7 +257,7 @@ mod tests {
         };
         let mut extras = Extras { histograms: (0..5000).map(row).collect(), ..Extras::default() };
         let (mut walk, mut steps) = (Canonicalizer::default(), 1);
-        while !walk.run(&mut extras, &mut body, &hasher) {
+        while !walk.run(&mut [], &mut extras, &mut body, &hasher) {
             steps += 1;
         }
         assert!(steps > 1);
