@@ -3,15 +3,20 @@
 //! A write is acknowledged only when what it counts as written is durable; that holds for exemplars too. A sender is
 //! not told of those that are refused, nor of metadata that is left out: in both cases the samples are what counts.
 
+use std::collections::HashSet;
+
 use super::outcome::{Failure, Outcome};
 use crate::exemplars::{Exemplar, ExemplarReason, Kept, parse_exemplar_labels};
 use crate::head::Head;
-use crate::metadata::{Described, MetadataReason, MetricKind};
+use crate::metadata::{Described, MetadataReason, MetricKind, TEXT_BYTES_MAX};
 use crate::wal::{Encoder, ExemplarRecord, MetadataRecord};
 use crate::wire::{ExemplarRow, MetadataRow, canonical_label_bytes};
 
 /// What a record takes beside its texts, at most.
 const RECORD_OVERHEAD_BYTES: usize = 64;
+
+/// The most bytes of records of metadata that one request makes on a shard, however large it is.
+const METADATA_BYTES_MAX: usize = 1 << 20;
 
 /// Where they are applied.
 pub struct ExtrasTarget<'a> {
@@ -25,6 +30,23 @@ pub struct ExtrasTarget<'a> {
     pub body: &'a [u8],
     /// Whether the WAL ring has room for a payload of so many bytes.
     pub has_room: &'a dyn Fn(usize) -> bool,
+    /// Whether the ring is so full that its room is kept for samples.
+    pub is_ring_scarce: bool,
+}
+
+/// What the metadata of one request may still write to a shard's WAL. A text that stands once in a request may describe
+/// any number of families, and texts that take turns replace each other: without a bound a small request fills the ring.
+pub struct MetadataAllowance {
+    bytes: usize,
+    /// Families of which one description took another's place.
+    replaced: HashSet<Box<str>>,
+}
+
+impl MetadataAllowance {
+    /// That of a request with a decoded body of so many bytes: no more than would be there if no text was used twice.
+    pub fn of_body(body_bytes: usize) -> MetadataAllowance {
+        MetadataAllowance { bytes: body_bytes.min(METADATA_BYTES_MAX), replaced: HashSet::new() }
+    }
 }
 
 impl ExtrasTarget<'_> {
@@ -74,7 +96,16 @@ fn append(target: &mut ExtrasTarget<'_>, row: &ExemplarRow) -> Result<Result<Kep
 ///
 /// # Errors
 /// When it is not kept.
-pub fn apply_metadata(target: &mut ExtrasTarget<'_>, row: &MetadataRow) -> Result<(), MetadataReason> {
+pub fn apply_metadata(
+    target: &mut ExtrasTarget<'_>,
+    row: &MetadataRow,
+    allowance: &mut MetadataAllowance,
+) -> Result<(), MetadataReason> {
+    // Before the texts are looked at: a long one may be that of many rows.
+    let text_bytes = [row.family, row.help, row.unit].iter().map(|range| range.len as usize).sum::<usize>();
+    if text_bytes > TEXT_BYTES_MAX {
+        return Err(MetadataReason::TooLong);
+    }
     let text = |range: crate::wire::BodyRange| std::str::from_utf8(range.of(target.body));
     let (Ok(family), Ok(help), Ok(unit)) = (text(row.family), text(row.help), text(row.unit)) else {
         return Err(MetadataReason::Invalid);
@@ -84,10 +115,18 @@ pub fn apply_metadata(target: &mut ExtrasTarget<'_>, row: &MetadataRow) -> Resul
     if store.confirm(tenant, family, kind, help, unit) {
         return Ok(());
     }
-    if !target.has_room(tenant.len() + family.len() + help.len() + unit.len()) {
+    let would_replace = store.would_replace(tenant, family);
+    if text_bytes > allowance.bytes || (would_replace && allowance.replaced.contains(family)) {
+        return Err(MetadataReason::RequestLimit);
+    }
+    if target.is_ring_scarce || !target.has_room(tenant.len() + text_bytes) {
         return Err(MetadataReason::RingFull);
     }
     if store.describe(tenant, family, kind, help, unit)? == Described::Stored {
+        allowance.bytes -= text_bytes;
+        if would_replace {
+            allowance.replaced.insert(family.into());
+        }
         target.records.metadata(MetadataRecord { tenant, family, kind: kind as u8, help, unit });
     }
     Ok(())
@@ -147,6 +186,7 @@ mod tests {
             tenant: "t",
             body: &body.0,
             has_room: &|_| true,
+            is_ring_scarce: false,
         };
         for row in &rows {
             apply_exemplar(&mut target, row, &mut outcome).unwrap();
@@ -180,8 +220,11 @@ mod tests {
             tenant: "t",
             body: &body.0,
             has_room: &|_| true,
+            is_ring_scarce: false,
         };
-        let applied: Vec<_> = rows.iter().map(|row| apply_metadata(&mut target, row)).collect();
+        let mut allowance = MetadataAllowance::of_body(body.0.len());
+        let applied: Vec<_> =
+            rows.iter().map(|row| apply_metadata(&mut target, row, &mut allowance)).collect();
         let invalid = Err(MetadataReason::Invalid);
         assert_eq!(applied, [Ok(()), Ok(()), invalid, invalid]);
         let mut expected = Encoder::default();
@@ -201,10 +244,75 @@ mod tests {
             tenant: "t",
             body: &body.0,
             has_room: &|_| false,
+            is_ring_scarce: false,
         };
         assert_eq!(apply_exemplar(&mut target, &exemplar, &mut outcome), Err(Failure::RingFull));
-        assert_eq!(apply_metadata(&mut target, &metadata), Err(MetadataReason::RingFull));
+        let mut allowance = MetadataAllowance::of_body(body.0.len());
+        let applied = apply_metadata(&mut target, &metadata, &mut allowance);
+        assert_eq!(applied, Err(MetadataReason::RingFull));
         assert!(records.is_empty() && head.extras().exemplars.is_empty());
         assert_eq!(head.extras().metadata.family_count(), 0);
+    }
+
+    #[test]
+    fn metadata_that_is_used_again_and_again_writes_no_more_than_its_request_has() {
+        let (head, mut records) = (head(), Encoder::default());
+        let mut body = Body::default();
+        let helps: Vec<_> = (0..9).map(|number| body.put(format!("{number:08000}").as_bytes())).collect();
+        let family = body.put(b"up");
+        // Nine texts of one family that take turns: each would take the place of the one that comes next.
+        let rows: Vec<_> = (0..1000)
+            .map(|at| MetadataRow { kind: 1, family, help: helps[at % 9], unit: BodyRange::default() })
+            .collect();
+        let mut target = ExtrasTarget {
+            head: &head,
+            records: &mut records,
+            tenant: "t",
+            body: &body.0,
+            has_room: &|_| true,
+            is_ring_scarce: false,
+        };
+        let mut allowance = MetadataAllowance::of_body(METADATA_BYTES_MAX);
+        let refused = rows.iter().filter_map(|row| apply_metadata(&mut target, row, &mut allowance).err());
+        assert!(refused.into_iter().all(|reason| reason == MetadataReason::RequestLimit));
+        assert!(records.len() < 10 * 8100, "{} bytes for one replacement", records.len());
+
+        // One text of many families.
+        let (head, mut records) = (self::head(), Encoder::default());
+        let families: Vec<_> = (0..100).map(|number| body.put(format!("f{number}").as_bytes())).collect();
+        let mut target = ExtrasTarget {
+            head: &head,
+            records: &mut records,
+            tenant: "t",
+            body: &body.0,
+            has_room: &|_| true,
+            is_ring_scarce: false,
+        };
+        let mut allowance = MetadataAllowance::of_body(20_000);
+        let mut applied = |family: &BodyRange| {
+            let row = MetadataRow { kind: 1, family: *family, help: helps[0], unit: BodyRange::default() };
+            apply_metadata(&mut target, &row, &mut allowance).is_ok()
+        };
+        assert_eq!(families.iter().filter(|family| applied(family)).count(), 2);
+        assert!(records.len() < 20_000);
+    }
+
+    #[test]
+    fn metadata_leaves_the_last_of_the_ring_to_samples() {
+        let (head, mut records, mut outcome) = (head(), Encoder::default(), Outcome::default());
+        let mut body = Body::default();
+        let (exemplar, metadata) = (body.exemplar(7, "a", 10), body.metadata(b"up", "Is it?"));
+        let mut target = ExtrasTarget {
+            head: &head,
+            records: &mut records,
+            tenant: "t",
+            body: &body.0,
+            has_room: &|_| true,
+            is_ring_scarce: true,
+        };
+        assert_eq!(apply_exemplar(&mut target, &exemplar, &mut outcome), Ok(()));
+        let mut allowance = MetadataAllowance::of_body(body.0.len());
+        let applied = apply_metadata(&mut target, &metadata, &mut allowance);
+        assert_eq!((applied, outcome.exemplars_written), (Err(MetadataReason::RingFull), 1));
     }
 }

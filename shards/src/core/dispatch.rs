@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::channel::oneshot;
 
 use super::batch::{Part, WriteBatch, split_limited};
-use super::extras::{Canonicalizer, split_extras};
+use super::extras::{Canonicalizer, Splitter};
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use super::shard::Shard;
 use crate::edge::WriteError;
@@ -32,6 +32,9 @@ const UNIT_BODY_BYTES: usize = 512 << 10;
 /// Memory of a row, which exists twice while rows are sorted by their owners.
 const ROW_BYTES: usize = 2 * size_of::<Row>();
 
+/// Rows that are handed to their owners between two looks at the clock: some 100 µs.
+const UNIT_ROWS: usize = 8 << 10;
+
 /// Tenants of one request that are written for at once: a queue between shards has room for more batches than that.
 const TENANTS_AT_ONCE: usize = 16;
 
@@ -48,6 +51,13 @@ pub trait Held: 'static {
 impl Held for () {
     fn grow(&mut self, _: usize) -> Result<(), WriteError> {
         Ok(())
+    }
+}
+
+/// What is to live as long as the memory, such as a ticket of the write gate.
+impl<H: Held, T: 'static> Held for (H, T) {
+    fn grow(&mut self, bytes: usize) -> Result<(), WriteError> {
+        self.0.grow(bytes)
     }
 }
 
@@ -156,10 +166,10 @@ impl Dispatcher {
         let (skimmed, mut extras) = decoder.finish(&mut body);
         if !extras.is_empty() {
             let (mut walk, bytes_before) = (Canonicalizer::default(), body.len());
-            while !walk.run(&mut extras, &mut body, &hasher) {
+            while !walk.run(&mut rows, &mut extras, &mut body, &hasher) {
                 pacer.pace().await;
             }
-            held.grow(body.len() - bytes_before)?;
+            held.grow(body.len() - bytes_before + walk.memory_bytes())?;
         }
         let keyed = Keyed { body, rows, extras, skimmed };
         self.deliver(tenant, hasher, keyed, held, pacer).await
@@ -185,13 +195,17 @@ impl Dispatcher {
         mut pacer: Pacer,
     ) -> Result<(Skimmed, Outcome), WriteError> {
         let Keyed { mut body, rows, extras, mut skimmed } = keyed;
-        self.check_limits(&tenant, &skimmed)?;
+        let limits = self.limits.tenant(&tenant);
+        limits.check_counts(skimmed.series_count, skimmed.sample_count)?;
         let rows = TenantRows { tenant, hasher, rows, extras };
         let rows = self.rewrite(rows, &mut body, &mut held, &mut pacer).await?;
+        let taken = skimmed.sample_count + skimmed.histogram_count + skimmed.exemplar_count;
+        limits.take_samples(taken, || self.limits.now())?;
         let (reply, outcome) = oneshot::channel();
         let dispatcher = Rc::clone(self);
         spawn_critical("write", async move {
             let outcome = dispatcher.write_rows(rows, body).await;
+            limits.give_back_samples(outcome.failed.min(taken));
             drop(held);
             // An error in sending means that the sender of the request has gone.
             let _ = reply.send(outcome);
@@ -204,14 +218,6 @@ impl Dispatcher {
             outcome.merge(&refused);
         }
         Ok((skimmed, outcome))
-    }
-
-    fn check_limits(&self, tenant: &str, skimmed: &Skimmed) -> Result<(), WriteError> {
-        let limits = self.limits.tenant(tenant);
-        limits.check_counts(skimmed.series_count, skimmed.sample_count)?;
-        let samples = skimmed.sample_count + skimmed.histogram_count;
-        limits.take_samples(samples, || self.limits.now())?;
-        Ok(())
     }
 
     /// Relabels the rows and parts them by tenant, if the node does that; what labels grow by is counted.
@@ -291,19 +297,27 @@ impl Dispatcher {
         if rows.is_empty() && extras.is_empty() {
             return Outcome::default();
         }
-        let count = self.shard.count;
+        let (count, mut pacer) = (self.shard.count, Pacer::default());
         let mut parts: Vec<Vec<Row>> = Vec::with_capacity(count);
         if count == 1 {
             parts.push(rows);
         } else {
             parts.resize_with(count, || Vec::with_capacity(rows.len() / count + rows.len() / 8 + 8));
-            for row in rows {
-                parts[row.key.owner(count)].push(row);
+            for rows in rows.chunks(UNIT_ROWS) {
+                for row in rows {
+                    parts[row.key.owner(count)].push(*row);
+                }
+                pacer.pace().await;
             }
+            drop(rows);
         }
         let mut extra_parts = Vec::new();
         if !extras.is_empty() {
-            extra_parts = split_extras(extras, &body, to.hasher, count);
+            let mut split = Splitter::new(extras, count);
+            while !split.run(&body, to.hasher) {
+                pacer.pace().await;
+            }
+            extra_parts = split.finish();
         }
         extra_parts.resize_with(count, Extras::default);
         let extra_parts = extra_parts.into_iter().map(|part| (!part.is_empty()).then(|| Box::new(part)));
@@ -432,6 +446,56 @@ mod tests {
         }
     }
 
+    /// That of a shard which recovers: it takes nothing.
+    fn dispatcher(limits: LimitsConfig) -> Rc<Dispatcher> {
+        let metrics = Metrics::register(&prometheus::Registry::new());
+        let budget =
+            HeadBudget { bytes_max: 1 << 20, used_bytes: Arc::default(), disk_is_low: Arc::default() };
+        let hasher = SeriesHasher::new([1; 16]);
+        let shard = Rc::new(Shard::new(
+            Native,
+            ShardPlace { index: 0, count: 1 },
+            hasher,
+            metrics.shard(0),
+            SharedState::new(1),
+            budget,
+            TimeWindows::default(),
+        ));
+        let (outbox, _) = crate::mesh::mesh(1, 1).remove(0);
+        let limits_metrics = LimitsMetrics::register(&prometheus::Registry::new());
+        let limits = ShardLimits::new(NodeLimits::new(limits, 0, limits_metrics, 1), 0);
+        Rc::new(Dispatcher::new(shard, outbox, limits, None))
+    }
+
+    /// A request of one sample.
+    fn body() -> Vec<u8> {
+        let mut body = vec![0x0a, 0];
+        body.extend(canonical_label_bytes(&[("__name__", "up")]));
+        body.extend([0x12, 0]);
+        body[1] = body.len() as u8 - 2;
+        body
+    }
+
+    #[test]
+    fn samples_that_failed_do_not_count_towards_the_rate() {
+        if let Err(error) = preflight(1) {
+            eprintln!("left out: {error}");
+            return;
+        }
+        let run = || async {
+            let limits = "write: {default: {annulus: {samples_per_second: 1, samples_burst: 1}}}";
+            let dispatcher = dispatcher(LimitsConfig::parse(limits).unwrap());
+            let shard = Rc::clone(&dispatcher.shard);
+            spawn("commit", async move { shard.commit_loop().await });
+            for _ in 0..5 {
+                let decoder = Decoder::new(Form::RemoteWrite1, 100);
+                let (_, outcome) = dispatcher.write("t", body(), decoder, ()).await.unwrap();
+                assert_eq!((outcome.failed, outcome.failure), (1, Some(Failure::Recovering)));
+            }
+        };
+        spawn_shard("test", allowed_cpus()[0], run).unwrap().join().unwrap();
+    }
+
     #[test]
     fn a_request_whose_sender_has_gone_is_counted_until_it_is_done() {
         if let Err(error) = preflight(1) {
@@ -439,29 +503,10 @@ mod tests {
             return;
         }
         let run = || async {
-            let metrics = Metrics::register(&prometheus::Registry::new());
-            let budget =
-                HeadBudget { bytes_max: 1 << 20, used_bytes: Arc::default(), disk_is_low: Arc::default() };
-            let hasher = SeriesHasher::new([1; 16]);
-            let shard = Rc::new(Shard::new(
-                Native,
-                ShardPlace { index: 0, count: 1 },
-                hasher,
-                metrics.shard(0),
-                SharedState::new(1),
-                budget,
-                TimeWindows::default(),
-            ));
-            let (outbox, _) = crate::mesh::mesh(1, 1).remove(0);
-            let limits = LimitsMetrics::register(&prometheus::Registry::new());
-            let limits = NodeLimits::new(LimitsConfig::default(), 0, limits, 1);
-            let limits = ShardLimits::new(limits, 0);
-            let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), outbox, limits, None));
-            let pending = metrics.samples_pending.clone();
-            let mut body = vec![0x0a, 0];
-            body.extend(canonical_label_bytes(&[("__name__", "up")]));
-            body.extend([0x12, 0]);
-            body[1] = body.len() as u8 - 2;
+            let dispatcher = dispatcher(LimitsConfig::default());
+            let shard = Rc::clone(&dispatcher.shard);
+            let pending = shard.metrics.samples_pending.clone();
+            let body = body();
             let held = Rc::new(());
             let decoder = Decoder::new(Form::RemoteWrite1, body.len());
             let write = dispatcher.write("t", body, decoder, Counted(Rc::clone(&held)));

@@ -1,7 +1,14 @@
 //! Histograms, exemplars and metadata of a request on their way to the shards that own them.
 
+use std::collections::HashMap;
+use std::vec::IntoIter;
+
 use crate::head::SeriesKey;
-use crate::wire::{BodyRange, Extras, TenantHasher, canonical_label_bytes, parse_labels};
+use crate::metadata::TEXT_BYTES_MAX;
+use crate::wire::{
+    BodyRange, ExemplarRow, Extras, HistogramRow, MetadataRow, Row, TenantHasher, canonical_label_bytes,
+    parse_labels,
+};
 
 /// Bytes of labels that are looked at in one step: some 100 µs.
 const STEP_LABEL_BYTES: usize = 64 << 10;
@@ -9,19 +16,34 @@ const STEP_LABEL_BYTES: usize = 64 << 10;
 /// What a row costs at least, in bytes of labels.
 const ROW_COST_BYTES: usize = 64;
 
+/// What it costs to hand a row to its owner, in bytes of labels.
+const SPLIT_COST_BYTES: usize = 8;
+
 /// Gives every label set its canonical encoding and the key of that, so that each row goes straight to its owner. What
 /// has labels that are none keeps them, and is refused by whoever gets it.
+///
+/// Float samples mostly go to the owner of the labels as they came. Those of a series with exemplars do not: an exemplar
+/// that is there before the samples that make its series is lost.
 #[derive(Default)]
 pub struct Canonicalizer {
     histograms_done: usize,
     exemplars_done: usize,
+    rows_done: usize,
+    /// What became of labels of exemplars that came in another encoding, by where they were.
+    changed: HashMap<(u32, u32), (BodyRange, SeriesKey), ahash::RandomState>,
     /// The labels that were looked at last, and what came of them: the rows of a series follow each other.
     last: Option<(BodyRange, (BodyRange, SeriesKey))>,
 }
 
 impl Canonicalizer {
     /// Goes on for one step. Answers whether all rows are done.
-    pub fn run(&mut self, extras: &mut Extras, body: &mut Vec<u8>, hasher: &TenantHasher) -> bool {
+    pub fn run(
+        &mut self,
+        rows: &mut [Row],
+        extras: &mut Extras,
+        body: &mut Vec<u8>,
+        hasher: &TenantHasher,
+    ) -> bool {
         let mut cost_bytes = 0;
         for row in &mut extras.histograms[self.histograms_done..] {
             if cost_bytes >= STEP_LABEL_BYTES {
@@ -34,11 +56,32 @@ impl Canonicalizer {
             if cost_bytes >= STEP_LABEL_BYTES {
                 return false;
             }
-            (row.series_labels, row.key) =
-                self.of((row.series_labels, row.key), body, hasher, &mut cost_bytes);
+            let given = row.series_labels;
+            (row.series_labels, row.key) = self.of((given, row.key), body, hasher, &mut cost_bytes);
+            if row.series_labels != given {
+                self.changed.insert((given.offset, given.len), (row.series_labels, row.key));
+            }
             self.exemplars_done += 1;
         }
+        if self.changed.is_empty() {
+            return true;
+        }
+        for row in &mut rows[self.rows_done..] {
+            if cost_bytes >= STEP_LABEL_BYTES {
+                return false;
+            }
+            cost_bytes += ROW_COST_BYTES;
+            if let Some((labels, key)) = self.changed.get(&(row.label_offset, row.label_len)) {
+                *row = Row { key: *key, label_offset: labels.offset, label_len: labels.len, ..*row };
+            }
+            self.rows_done += 1;
+        }
         true
+    }
+
+    /// What it takes beside rows and body.
+    pub fn memory_bytes(&self) -> usize {
+        self.changed.capacity() * size_of::<((u32, u32), (BodyRange, SeriesKey))>()
     }
 
     fn of(
@@ -77,19 +120,57 @@ fn make_canonical(
     Some((BodyRange { offset, len }, hasher.key(&canonical)))
 }
 
-/// One part for each shard; metadata is owned by its family's name.
-pub fn split_extras(extras: Extras, body: &[u8], hasher: &TenantHasher, count: usize) -> Vec<Extras> {
-    let mut parts = vec![Extras::default(); count];
-    for row in extras.histograms {
-        parts[row.key.owner(count)].histograms.push(row);
+/// Makes one part for each shard; metadata is owned by its family's name.
+pub struct Splitter {
+    histograms: IntoIter<HistogramRow>,
+    exemplars: IntoIter<ExemplarRow>,
+    metadata: IntoIter<MetadataRow>,
+    parts: Vec<Extras>,
+}
+
+impl Splitter {
+    /// Nothing is done yet.
+    pub fn new(extras: Extras, count: usize) -> Splitter {
+        let Extras { histograms, exemplars, metadata } = extras;
+        Splitter {
+            histograms: histograms.into_iter(),
+            exemplars: exemplars.into_iter(),
+            metadata: metadata.into_iter(),
+            parts: vec![Extras::default(); count],
+        }
     }
-    for row in extras.exemplars {
-        parts[row.key.owner(count)].exemplars.push(row);
+
+    /// Goes on for one step. Answers whether all rows are done.
+    pub fn run(&mut self, body: &[u8], hasher: &TenantHasher) -> bool {
+        let count = self.parts.len();
+        let mut cost_bytes = 0;
+        while cost_bytes < STEP_LABEL_BYTES {
+            cost_bytes += SPLIT_COST_BYTES;
+            if let Some(row) = self.histograms.next() {
+                self.parts[row.key.owner(count)].histograms.push(row);
+            } else if let Some(row) = self.exemplars.next() {
+                self.parts[row.key.owner(count)].exemplars.push(row);
+            } else if let Some(row) = self.metadata.next() {
+                // A name that is too long is refused by whoever gets it.
+                let name_bytes = row.family.len as usize;
+                let owner = if name_bytes <= TEXT_BYTES_MAX {
+                    hasher.key(row.family.of(body)).owner(count)
+                } else {
+                    0
+                };
+                cost_bytes += name_bytes.min(TEXT_BYTES_MAX);
+                self.parts[owner].metadata.push(row);
+            } else {
+                return true;
+            }
+        }
+        false
     }
-    for row in extras.metadata {
-        parts[hasher.key(row.family.of(body)).owner(count)].metadata.push(row);
+
+    /// The parts, when all rows are done.
+    pub fn finish(self) -> Vec<Extras> {
+        self.parts
     }
-    parts
 }
 
 #[cfg(test)]
@@ -110,15 +191,58 @@ mod tests {
         let family = BodyRange { offset: 2, len: 3 };
         let metadata = MetadataRow { kind: 1, family, help: family, unit: family };
         let mut extras = Extras { histograms: vec![row, row], metadata: vec![metadata], ..Extras::default() };
-        assert!(Canonicalizer::default().run(&mut extras, &mut body, &hasher));
+        assert!(Canonicalizer::default().run(&mut [], &mut extras, &mut body, &hasher));
         for row in &extras.histograms {
             assert_eq!((row.labels.of(&body), row.key), (&canonical[..], hasher.key(&canonical)));
         }
         assert_eq!(body.len(), labels.len as usize + canonical.len(), "once for both rows");
-        let parts = split_extras(extras, &body, &hasher, 4);
+        let mut split = Splitter::new(extras, 4);
+        assert!(split.run(&body, &hasher));
+        let parts = split.finish();
         assert_eq!(parts[hasher.key(&canonical).owner(4)].histograms.len(), 2);
         assert_eq!(parts[hasher.key(family.of(&body)).owner(4)].metadata.len(), 1);
         assert_eq!(parts.iter().map(|part| part.histograms.len() + part.metadata.len()).sum::<usize>(), 3);
+    }
+
+    #[test]
+    fn samples_go_to_the_owner_of_their_exemplars() {
+        let hasher = SeriesHasher::new([1; 16]).tenant("t");
+        let canonical = canonical_label_bytes(&[("__name__", "up")]);
+        let odd = [&[0x0a, canonical[1] + 2], &canonical[2..], &[0x18, 1]].concat();
+        let mut body = odd.repeat(3000);
+        let range = |at: usize| BodyRange { offset: (at * odd.len()) as u32, len: odd.len() as u32 };
+        let row = |at: usize| {
+            let BodyRange { offset: label_offset, len: label_len } = range(at);
+            Row { key: hasher.key(&odd), label_offset, label_len, timestamp_ms: at as i64, value: 0.5 }
+        };
+        let exemplar = |at: usize| {
+            let labels = BodyRange::default();
+            ExemplarRow {
+                key: hasher.key(&odd),
+                series_labels: range(at),
+                labels,
+                timestamp_ms: 1,
+                value: 0.5,
+            }
+        };
+        let mut rows: Vec<Row> = (0..3000).map(row).collect();
+        let mut extras =
+            Extras { exemplars: (0..3000).step_by(2).map(exemplar).collect(), ..Extras::default() };
+        let (mut walk, mut steps) = (Canonicalizer::default(), 1);
+        while !walk.run(&mut rows, &mut extras, &mut body, &hasher) {
+            steps += 1;
+        }
+        assert!(steps > 3 && walk.memory_bytes() > 1500 * size_of::<BodyRange>());
+        let exemplar_of = |row: &Row| extras.exemplars[row.timestamp_ms as usize / 2];
+        for (at, row) in rows.iter().enumerate() {
+            let labels = BodyRange { offset: row.label_offset, len: row.label_len };
+            if at % 2 == 0 {
+                assert_eq!((labels.of(&body), row.key), (&canonical[..], hasher.key(&canonical)));
+                assert_eq!((exemplar_of(row).key, row.timestamp_ms), (row.key, at as i64));
+            } else {
+                assert_eq!(labels, range(at), "nothing is lost if it goes by its labels as they are");
+            }
+        }
     }
 
     #[test]
@@ -133,10 +257,17 @@ mod tests {
         };
         let mut extras = Extras { histograms: (0..5000).map(row).collect(), ..Extras::default() };
         let (mut walk, mut steps) = (Canonicalizer::default(), 1);
-        while !walk.run(&mut extras, &mut body, &hasher) {
+        while !walk.run(&mut [], &mut extras, &mut body, &hasher) {
             steps += 1;
         }
         assert!(steps > 1);
+        let many = Extras { histograms: extras.histograms.repeat(10), ..Extras::default() };
+        let (mut split, mut steps) = (Splitter::new(many, 4), 1);
+        while !split.run(&body, &hasher) {
+            steps += 1;
+        }
+        assert!(steps > 1);
+        assert_eq!(split.finish().iter().map(|part| part.histograms.len()).sum::<usize>(), 50_000);
         assert_eq!(body, [odd.repeat(5000), canonical.repeat(5000)].concat());
         assert!(extras.histograms.iter().all(|row| row.labels.of(&body) == canonical));
     }

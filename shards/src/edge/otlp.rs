@@ -95,7 +95,7 @@ impl WriteHandler {
     {
         let is_gzip = check_form(headers)?;
         let limit = self.limits.receive_timeout;
-        let _ticket = self.gate_ticket().await?;
+        let ticket = self.gate_ticket().await?;
         let tenant_limits = self.dispatcher.limits().tenant(tenant);
         if let Some(announced_bytes) = announced_bytes(headers) {
             tenant_limits.check_bytes(announced_bytes as u64)?;
@@ -119,7 +119,9 @@ impl WriteHandler {
         let Translated { body, rows, extras, skimmed, point_count, refused_count, first_refusal } =
             translated;
         let keyed = Keyed { body, rows, extras, skimmed };
-        let (skimmed, outcome) = self.dispatcher.write_keyed(tenant, keyed, permit).await?;
+        // A sender that hangs up does not end the work: the ticket goes with it.
+        let held = (permit, ticket);
+        let (skimmed, outcome) = self.dispatcher.write_keyed(tenant, keyed, held).await?;
         Ok(Written { outcome, skimmed, point_count, refused_count, first_refusal })
     }
 

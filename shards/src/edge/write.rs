@@ -109,7 +109,7 @@ impl WriteHandler {
     {
         let (form, encoding) = negotiate(headers)?;
         let limit = self.limits.receive_timeout;
-        let _ticket = self.gate_ticket().await?;
+        let ticket = self.gate_ticket().await?;
         let tenant_limits = self.dispatcher.limits().tenant(tenant);
         if let Some(announced_bytes) = announced_bytes(headers) {
             tenant_limits.check_bytes(announced_bytes as u64)?;
@@ -126,7 +126,9 @@ impl WriteHandler {
         tenant_limits.check_bytes(decoded.len() as u64)?;
         drop(compressed);
         let decoder = Decoder::new(form, self.limits.decoded_bytes_max);
-        let (skimmed, outcome) = self.dispatcher.write(tenant, decoded, decoder, permit).await?;
+        // A sender that hangs up does not end the work: the ticket goes with it.
+        let held = (permit, ticket);
+        let (skimmed, outcome) = self.dispatcher.write(tenant, decoded, decoder, held).await?;
         Ok((skimmed, Answer::of_outcome(outcome, form)))
     }
 
@@ -280,7 +282,73 @@ pub(crate) fn is_tenant_name(tenant: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use http::HeaderValue;
+    use http_body_util::Full;
+
     use super::*;
+    use crate::core::SharedState;
+    use crate::core::parts::{HeadBudget, Shard, ShardPlace};
+    use crate::head::TimeWindows;
+    use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits, ShardLimits};
+    use crate::metrics::Metrics;
+    use crate::rt::{Native, allowed_cpus, preflight, sleep, spawn, spawn_shard};
+    use crate::wire::{SeriesHasher, canonical_label_bytes};
+
+    #[test]
+    fn a_request_whose_sender_has_gone_keeps_its_ticket_until_it_is_done() {
+        if let Err(error) = preflight(1) {
+            eprintln!("left out: {error}");
+            return;
+        }
+        let run = || async {
+            let metrics = Metrics::register(&prometheus::Registry::new());
+            let shard = Rc::new(Shard::new(
+                Native,
+                ShardPlace { index: 0, count: 1 },
+                SeriesHasher::new([1; 16]),
+                metrics.shard(0),
+                SharedState::new(1),
+                HeadBudget { bytes_max: 1 << 20, used_bytes: Arc::default(), disk_is_low: Arc::default() },
+                TimeWindows::default(),
+            ));
+            let (outbox, _) = crate::mesh::mesh(1, 1).remove(0);
+            let config = LimitsConfig::parse("write: {global: {max_concurrency: 1}}").unwrap();
+            let limits_metrics = LimitsMetrics::register(&prometheus::Registry::new());
+            let node = NodeLimits::new(config, 0, limits_metrics.clone(), 1);
+            let memory = Arc::clone(node.memory());
+            let limits = ShardLimits::new(node, 0);
+            let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), outbox, limits, None));
+            let gauge = IntGauge::new("bytes", "in progress").unwrap();
+            let limits = EdgeLimits {
+                body_bytes_max: 1 << 20,
+                decoded_bytes_max: 1 << 20,
+                receive_timeout: Duration::from_secs(1),
+                tenant_header: "tenant".to_owned(),
+                default_tenant: "t".to_owned(),
+                otlp: crate::wire::otlp::Settings::default(),
+            };
+            let admission = Admission::new(1 << 20, gauge, memory);
+            let handler = WriteHandler::new(dispatcher, admission, limits, HttpMetrics::new(metrics));
+            let mut body = vec![0x0a, 0];
+            body.extend(canonical_label_bytes(&[("__name__", "up")]));
+            body.extend([0x12, 0]);
+            body[1] = body.len() as u8 - 2;
+            let body = Bytes::from(snap::raw::Encoder::new().compress_vec(&body).unwrap());
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+            headers.insert(http::header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+            // Nothing commits yet, so the request waits until its sender loses patience.
+            let write = handler.handle(&headers, Full::new(body));
+            assert!(timeout(Duration::from_millis(20), write).await.is_none());
+            assert_eq!(limits_metrics.gate_in_flight.get(), 1);
+            spawn("commit", async move { shard.commit_loop().await });
+            sleep(Duration::from_millis(200)).await;
+            assert_eq!(limits_metrics.gate_in_flight.get(), 0);
+        };
+        spawn_shard("test", allowed_cpus()[0], run).unwrap().join().unwrap();
+    }
 
     #[test]
     fn tenants_are_base_names() {

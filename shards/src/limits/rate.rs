@@ -33,6 +33,15 @@ impl Bucket {
             }
         }
     }
+
+    /// Puts back what was taken for samples that were not stored. The bucket never has more than its burst: a time that
+    /// has passed is as good as now.
+    pub fn give_back(&self, samples: u64, rate: SampleRate) {
+        let price = cost(samples, rate);
+        let earlier = |full_at: u64| Some(full_at.saturating_sub(price));
+        // It always finds a new value.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
+    }
 }
 
 /// How long the bucket takes to get so many samples.
@@ -76,6 +85,18 @@ mod tests {
         assert_eq!(bucket.take(1, RATE, at(20)), Err(Duration::from_millis(10)));
         assert_eq!(bucket.take(3000, RATE, at(29)), Err(Duration::from_secs(1)));
         assert_eq!(bucket.take(3000, RATE, at(30)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_given_back_may_be_taken_again_but_no_more_than_the_burst() {
+        let bucket = Bucket::default();
+        assert_eq!(bucket.take(1000, RATE, at(0)), Ok(()));
+        bucket.give_back(300, RATE);
+        assert_eq!(bucket.take(300, RATE, at(0)), Ok(()));
+        assert_eq!(bucket.take(1, RATE, at(0)), Err(Duration::from_millis(10)));
+        bucket.give_back(u64::MAX, RATE);
+        assert_eq!(bucket.take(1000, RATE, at(0)), Ok(()));
+        assert_eq!(bucket.take(1, RATE, at(0)), Err(Duration::from_millis(10)));
     }
 
     proptest! {

@@ -217,6 +217,13 @@ impl TenantLimits {
         })
     }
 
+    /// Gives back what was taken for samples that failed: their sender is told to send them again.
+    pub fn give_back_samples(&self, samples: u64) {
+        if let Some(rate) = self.rules.rate {
+            self.usage.bucket.give_back(samples, rate);
+        }
+    }
+
     /// Decides on a series that a shard does not know, and counts it if it may begin.
     pub fn begin_series(&self, labels: &[(&str, &str)], shard: usize) -> Result<(), NewSeriesError> {
         self.check_labels(labels)?;

@@ -80,14 +80,21 @@ pub enum MetadataReason {
     TooLong,
     /// The tenant, or all tenants together, have as many as they may.
     Full,
-    /// The write-ahead log has no room for it at the moment.
+    /// The write-ahead log has no room to spare for it at the moment.
     RingFull,
+    /// Its request has more that is new than one request may write to the write-ahead log.
+    RequestLimit,
 }
 
 impl MetadataReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [MetadataReason; 4] =
-        [MetadataReason::Invalid, MetadataReason::TooLong, MetadataReason::Full, MetadataReason::RingFull];
+    pub const ALL: [MetadataReason; 5] = [
+        MetadataReason::Invalid,
+        MetadataReason::TooLong,
+        MetadataReason::Full,
+        MetadataReason::RingFull,
+        MetadataReason::RequestLimit,
+    ];
 
     /// The name in metrics.
     pub fn name(self) -> &'static str {
@@ -96,6 +103,7 @@ impl MetadataReason {
             MetadataReason::TooLong => "too_long",
             MetadataReason::Full => "full",
             MetadataReason::RingFull => "ring_full",
+            MetadataReason::RequestLimit => "request_limit",
         }
     }
 }

@@ -143,6 +143,11 @@ impl MetadataStore {
         Ok(Described::Stored)
     }
 
+    /// Whether one more description of a family would take the place of another.
+    pub fn would_replace(&self, tenant: &str, family: &str) -> bool {
+        self.descriptions(tenant, family).len() >= VARIANTS_MAX
+    }
+
     /// How many families there are, each tenant's counted by themselves.
     pub fn family_count(&self) -> usize {
         self.family_count
@@ -202,6 +207,7 @@ mod tests {
             assert_eq!(describe(&mut store, "up", &number.to_string()), Ok(Described::Stored));
         }
         let full_bytes = store.size_bytes();
+        assert!(store.would_replace("t", "up") && !store.would_replace("t", "down"));
         assert_eq!(describe(&mut store, "up", "0"), Ok(Described::Known));
         assert_eq!(describe(&mut store, "up", "8"), Ok(Described::Stored));
         assert_eq!(helps(&store, "up"), ["2", "3", "4", "5", "6", "7", "0", "8"]);

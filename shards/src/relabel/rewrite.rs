@@ -32,8 +32,8 @@ const GROWTH_BYTES_MIN: usize = 1 << 20;
 /// The work between two looks at the clock, in what a known label set costs: some 100 µs.
 const UNIT_COST: usize = if cfg!(test) { 8 } else { 1024 };
 
-/// What a label set costs that is not known, for each rule and to parse.
-const RULE_COST: usize = 4;
+/// What a label set costs that is not known, beside its rules.
+const PARSE_COST: usize = 4;
 
 /// Bytes of labels that cost as much to copy.
 const LABEL_BYTES_PER_COST: usize = 256;
@@ -315,7 +315,7 @@ impl Rewriter {
             }
             None => {
                 walk.misses += 1;
-                walk.cost += RULE_COST * (1 + self.rules.len()) + range.len as usize / LABEL_BYTES_PER_COST;
+                walk.cost += PARSE_COST + range.len as usize / LABEL_BYTES_PER_COST;
                 made = self.relabel(walk, range.of(body))?;
                 self.cache.insert(raw_key, made.clone());
                 &made
@@ -345,6 +345,7 @@ impl Rewriter {
     fn relabel(&self, walk: &mut Walk, label_bytes: &[u8]) -> Result<Relabelled, RewriteError> {
         // What is no label set stays as it is, and is refused by the shard that gets it.
         let Ok(labels) = parse_labels(label_bytes) else { return Ok(Relabelled::Same) };
+        walk.cost += self.rules.cost(labels.len(), label_bytes.len());
         let mut set = LabelSet::new(&labels);
         match self.rules.apply(&mut set) {
             Ok(true) => {}

@@ -80,6 +80,9 @@ pub struct Rule {
     pub(super) modulus: u64,
 }
 
+/// Bytes of labels that cost as much to match or to copy as to look at one label.
+const LABEL_BYTES_PER_COST: usize = 256;
+
 /// Rules in the order in which they apply.
 #[derive(Debug, Clone, Default)]
 pub struct Rules(pub(super) Vec<Rule>);
@@ -98,6 +101,17 @@ impl Rules {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// About what it costs to apply them to so many labels of so many bytes: each rule may look at all of them, and one
+    /// that maps labels looks at all for each of them.
+    pub fn cost(&self, label_count: usize, label_bytes: usize) -> usize {
+        let once = label_count + label_bytes / LABEL_BYTES_PER_COST;
+        let cost = |rule: &Rule| match rule.action {
+            Action::LabelMap => once + label_count * label_count,
+            _ => once,
+        };
+        self.0.iter().map(cost).sum()
     }
 
     /// Changes the labels of a series; answers whether the series is kept.

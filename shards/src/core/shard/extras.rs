@@ -1,7 +1,7 @@
 //! Exemplars and metadata of a batch, applied to the shard that owns them.
 
 use super::{PAYLOAD_BYTES_MAX, Shard};
-use crate::core::apply_extras::{ExtrasTarget, apply_exemplar, apply_metadata};
+use crate::core::apply_extras::{ExtrasTarget, MetadataAllowance, apply_exemplar, apply_metadata};
 use crate::core::batch::WriteBatch;
 use crate::core::outcome::{Failure, Outcome};
 use crate::rt::{Pace, Platform};
@@ -9,6 +9,9 @@ use crate::wire::{ExemplarRow, Extras, MetadataRow};
 
 /// Rows that are applied between two looks at the clock: some 100 µs. In tests a small batch takes many.
 const UNIT_ROWS: usize = if cfg!(test) { 4 } else { 128 };
+
+/// How much of the ring metadata leaves to samples. In tests rings have few blocks.
+const SPARE_PERCENT: u64 = if cfg!(test) { 0 } else { 25 };
 
 impl<P: Platform> Shard<P> {
     /// Applies what a batch has beside samples; `samples` is what became of these. On a failure, the exemplars that
@@ -48,10 +51,12 @@ impl<P: Platform> Shard<P> {
             })?;
             pacer.pace().await;
         }
+        let mut allowance = MetadataAllowance::of_body(batch.body().len());
         for rows in metadata.chunks(UNIT_ROWS) {
             self.begin_unit(pacer).await?;
             self.with_target(batch, |target| {
-                for reason in rows.iter().filter_map(|row| apply_metadata(target, row).err()) {
+                let apply = |row| apply_metadata(target, row, &mut allowance).err();
+                for reason in rows.iter().filter_map(apply) {
                     self.metrics.extras.metadata_dropped[reason as usize].inc();
                 }
                 Ok(())
@@ -83,6 +88,8 @@ impl<P: Platform> Shard<P> {
             tenant: batch.tenant(),
             body: batch.body(),
             has_room: &|payload_bytes| wal.fits(payload_bytes),
+            // A checkpoint is due long before, so that this is rare.
+            is_ring_scarce: wal.used_bytes() > wal.size_bytes() / 100 * (100 - SPARE_PERCENT),
         };
         apply(&mut target)
     }

@@ -175,6 +175,30 @@ fn a_request_for_too_many_tenants_is_an_error() {
 }
 
 #[test]
+fn many_labels_end_a_unit_early() {
+    let names: Vec<String> = (0..200).map(|number| format!("label_{number:03}")).collect();
+    let labels = |value| {
+        let labels = names.iter().map(|name| (name.as_str(), value));
+        [("__name__", "up")].into_iter().chain(labels).collect::<Vec<_>>()
+    };
+    let series: Vec<_> = ["1", "2", "3"].into_iter().map(|value| (labels(value), 1)).collect();
+    let costs = |rules: &str| {
+        let mut rewriter = rewriter(rules, None);
+        let (mut body, all) = request(&series);
+        let mut walk = Walk::new(all, body.len());
+        let mut costs = Vec::new();
+        while !rewriter.run(&mut walk, &mut body).unwrap() {
+            costs.push(walk.cost);
+        }
+        costs
+    };
+    let plain = costs("[{action: keep, source_labels: [__name__], regex: up}]");
+    assert!((200..400).contains(&plain[0]), "each label is looked at: {plain:?}");
+    let mapped = costs("[{action: labelmap, regex: '(nothing)'}]");
+    assert!(mapped[0] > 200 * 200, "each label may be mapped over all: {mapped:?}");
+}
+
+#[test]
 fn without_rules_there_is_nothing_to_do() {
     let metrics = RelabelMetrics::register(&Registry::new());
     assert!(Rewriter::new(Arc::default(), None, hasher(), &metrics, 0).is_none());
