@@ -14,6 +14,7 @@ use super::admission::Permit;
 use super::status::{Answer, WriteError};
 use super::write::{InFlight, WriteHandler, announced_bytes, discard, observe};
 use crate::core::{Held, Keyed, Outcome};
+use crate::limits::TenantLimits;
 use crate::rt::{Pacer, monotonic_now, timeout};
 use crate::wire::otlp::{PointError, Translated, Translator, export_response};
 use crate::wire::{Form, Gunzip, Skimmed};
@@ -107,7 +108,7 @@ impl WriteHandler {
         *body_bytes = sent.len();
         let bytes_max = self.limits.decoded_bytes_max;
         let request = if is_gzip {
-            inflate(&sent, bytes_max, &mut permit).await?
+            inflate(&sent, bytes_max, &tenant_limits, &mut permit).await?
         } else if sent.len() > bytes_max {
             return Err(WriteError::BodyTooLarge { bytes_max });
         } else {
@@ -150,11 +151,18 @@ impl WriteHandler {
     }
 }
 
-async fn inflate(sent: &[u8], bytes_max: usize, permit: &mut Permit) -> Result<Bytes, WriteError> {
+/// The limit of the tenant is looked at with each step, so that what is over it is not inflated first.
+async fn inflate(
+    sent: &[u8],
+    bytes_max: usize,
+    tenant_limits: &TenantLimits,
+    permit: &mut Permit,
+) -> Result<Bytes, WriteError> {
     let (mut gunzip, mut request) = (Gunzip::new(sent, bytes_max), Vec::new());
     let (mut pacer, mut counted_bytes) = (Pacer::default(), 0);
     loop {
         let is_done = gunzip.run(&mut request, INFLATE_UNIT_BYTES)?;
+        tenant_limits.check_bytes(request.len() as u64)?;
         permit.grow(request.capacity() - counted_bytes)?;
         counted_bytes = request.capacity();
         if is_done {
@@ -198,10 +206,17 @@ fn check_form(headers: &HeaderMap) -> Result<bool, WriteError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+
     use http::HeaderValue;
+    use prometheus::IntGauge;
 
     use super::*;
     use crate::core::{Failure, Reason};
+    use crate::edge::admission::Admission;
+    use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits, RequestLimitError, ShardLimits};
 
     #[test]
     fn only_protobuf_is_taken_plain_or_gzipped() {
@@ -225,6 +240,22 @@ mod tests {
         }
         assert!(matches!(check(protobuf, "snappy"), Err(WriteError::OtlpEncoding)));
         assert!(matches!(check_form(&HeaderMap::new()), Err(WriteError::OtlpMediaType)));
+    }
+
+    #[test]
+    fn the_limit_of_the_tenant_ends_it_in_the_first_step() {
+        let metrics = LimitsMetrics::register(&prometheus::Registry::new());
+        let config = LimitsConfig::parse("write: {default: {request: {size_bytes_limit: 1000}}}").unwrap();
+        let node = NodeLimits::new(config, 0, metrics, 1);
+        let tenant_limits = ShardLimits::new(Arc::clone(&node), 0).tenant("t");
+        let gauge = IntGauge::new("bytes", "in progress").unwrap();
+        let mut permit = Admission::new(1 << 30, gauge, Arc::clone(node.memory())).enter().unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&vec![0; 8 << 20]).unwrap();
+        let sent = encoder.finish().unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        let result = std::pin::pin!(inflate(&sent, 16 << 20, &tenant_limits, &mut permit)).poll(&mut context);
+        assert!(matches!(result, Poll::Ready(Err(WriteError::Limit(RequestLimitError::Bytes { .. })))));
     }
 
     fn written() -> Written {

@@ -121,7 +121,10 @@ impl WriteHandler {
         *body_bytes = compressed.len();
         let decoded = match encoding {
             Encoding::Snappy => self.unsnappy(&compressed, &tenant_limits, &mut permit)?,
-            Encoding::Zstd => self.unzstd(&compressed, &mut permit).await?,
+            Encoding::Zstd => {
+                let (spare, bytes_max) = (self.dispatcher.spare_body(), self.limits.decoded_bytes_max);
+                unzstd(&compressed, spare, bytes_max, &tenant_limits, &mut permit).await?
+            }
         };
         tenant_limits.check_bytes(decoded.len() as u64)?;
         drop(compressed);
@@ -145,24 +148,6 @@ impl WriteHandler {
         let mut decoded = self.dispatcher.spare_body();
         decompress(compressed, bytes_max, &mut decoded)?;
         Ok(decoded)
-    }
-
-    /// Memory is counted as it is taken, and that of the decoder until the request ends: it is small.
-    async fn unzstd(&self, compressed: &[u8], permit: &mut Permit) -> Result<Vec<u8>, WriteError> {
-        let mut step = Unzstd::new(compressed, self.limits.decoded_bytes_max)?;
-        let mut decoded = self.dispatcher.spare_body();
-        decoded.clear();
-        let (mut pacer, mut held_bytes) = (Pacer::default(), 0);
-        loop {
-            let is_done = step.run(compressed, &mut decoded)?;
-            let bytes = (decoded.capacity() + step.memory_bytes()).max(held_bytes);
-            permit.grow(bytes - held_bytes)?;
-            held_bytes = bytes;
-            if is_done {
-                return Ok(decoded);
-            }
-            pacer.pace().await;
-        }
     }
 
     /// Waits for the write gate, if there is one.
@@ -237,6 +222,31 @@ impl WriteHandler {
     }
 }
 
+/// Memory is counted as it is taken, and that of the decoder until the request ends: it is small. The limit of the tenant is
+/// looked at with each step, so that what is over it is not decompressed first.
+async fn unzstd(
+    compressed: &[u8],
+    mut decoded: Vec<u8>,
+    bytes_max: usize,
+    tenant_limits: &TenantLimits,
+    permit: &mut Permit,
+) -> Result<Vec<u8>, WriteError> {
+    let mut step = Unzstd::new(compressed, bytes_max)?;
+    decoded.clear();
+    let (mut pacer, mut held_bytes) = (Pacer::default(), 0);
+    loop {
+        let is_done = step.run(compressed, &mut decoded)?;
+        tenant_limits.check_bytes(decoded.len() as u64)?;
+        let bytes = (decoded.capacity() + step.memory_bytes()).max(held_bytes);
+        permit.grow(bytes - held_bytes)?;
+        held_bytes = bytes;
+        if is_done {
+            return Ok(decoded);
+        }
+        pacer.pace().await;
+    }
+}
+
 /// What a request says of its size.
 pub(super) fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
@@ -283,6 +293,7 @@ pub(crate) fn is_tenant_name(tenant: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
 
     use http::HeaderValue;
     use http_body_util::Full;
@@ -291,7 +302,7 @@ mod tests {
     use crate::core::SharedState;
     use crate::core::parts::{HeadBudget, Shard, ShardPlace};
     use crate::head::TimeWindows;
-    use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits, ShardLimits};
+    use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits, RequestLimitError, ShardLimits};
     use crate::metrics::Metrics;
     use crate::rt::{Native, allowed_cpus, preflight, sleep, spawn, spawn_shard};
     use crate::wire::{SeriesHasher, canonical_label_bytes};
@@ -348,6 +359,23 @@ mod tests {
             assert_eq!(limits_metrics.gate_in_flight.get(), 0);
         };
         spawn_shard("test", allowed_cpus()[0], run).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn the_limit_of_the_tenant_ends_it_in_the_first_step() {
+        let metrics = LimitsMetrics::register(&prometheus::Registry::new());
+        let config = LimitsConfig::parse("write: {default: {request: {size_bytes_limit: 1000}}}").unwrap();
+        let node = NodeLimits::new(config, 0, metrics, 1);
+        let tenant_limits = ShardLimits::new(Arc::clone(&node), 0).tenant("t");
+        let gauge = IntGauge::new("bytes", "in progress").unwrap();
+        let mut permit = Admission::new(1 << 30, gauge, Arc::clone(node.memory())).enter().unwrap();
+        let text = vec![0; 8 << 20];
+        let mut sent = Vec::with_capacity(zstd_safe::compress_bound(text.len()));
+        zstd_safe::compress(&mut sent, &text, 3).unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        let result = std::pin::pin!(unzstd(&sent, Vec::new(), 16 << 20, &tenant_limits, &mut permit))
+            .poll(&mut context);
+        assert!(matches!(result, Poll::Ready(Err(WriteError::Limit(RequestLimitError::Bytes { .. })))));
     }
 
     #[test]
