@@ -1,6 +1,6 @@
 //! What the native histograms of a write do to a shard, as `apply` for floats. Pure: no clock, no I/O.
 
-use super::apply::{Found, LastSeries, NUMBERS_PER_COST, Target, describe};
+use super::apply::{Found, LastSeries, NUMBERS_PER_COST, Target, describe, series_record_bytes_max};
 use super::batch::WriteBatch;
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use crate::chunk::AnyHistogram;
@@ -63,13 +63,14 @@ fn apply_one(
         timestamp_ms: row.timestamp_ms,
         value: 0.0,
     };
+    // Before a series is made: one without samples would stay until the next block.
+    let series_bytes_max = series_record_bytes_max(batch.tenant(), row.labels.len as usize);
+    if !target.has_room(series_bytes_max + histogram_record_bytes_max(histogram)) {
+        return Err(Failure::RingFull);
+    }
     match last.resolve(target, batch, &place, cost) {
         Found::Series(series, _) => {
-            let series = *series;
-            if !target.has_room(histogram_record_bytes_max(histogram)) {
-                return Err(Failure::RingFull);
-            }
-            append(target, series, row, histogram, outcome);
+            append(target, *series, row, histogram, outcome);
             *cost += target.head.take_work() / NUMBERS_PER_COST;
         }
         // Labels are made canonical before they are dispatched, but for want of room in a body of 4 GiB.
@@ -243,22 +244,30 @@ mod tests {
         let extras = Extras { histograms: rows.clone(), ..Extras::default() };
         let parts = vec![(Vec::new(), Some(Box::new(extras)))];
         let (_gather, batches) = split("t".into(), Arc::new(body.clone()), parts);
-        let (mut head, mut records, mut outcome) = (Head::default(), Encoder::default(), Outcome::default());
-        let mut target = Target {
-            head: &mut head,
-            records: &mut records,
-            hasher: &hasher,
-            shard: 0,
-            shard_count: 1,
-            rules: Rules::replay(7_200_000),
-            read: &(),
-            taken_ms: (i64::MAX, i64::MIN),
-            has_room: Some(&|bytes| bytes < 170),
-        };
-        let last = &mut LastSeries::default();
-        let done = apply_histograms(&mut target, &batches[0], &rows, last, &mut outcome);
-        assert_eq!(done, Err(Failure::RingFull));
-        assert!(outcome.histograms_written > 0 && outcome.histograms_written + outcome.failed == 3);
-        assert!(target.records.len() < 170);
+        let mut written_most = 0;
+        for room_bytes in 0..400 {
+            let (mut head, mut records, mut outcome) =
+                (Head::default(), Encoder::default(), Outcome::default());
+            let mut target = Target {
+                head: &mut head,
+                records: &mut records,
+                hasher: &hasher,
+                shard: 0,
+                shard_count: 1,
+                rules: Rules::replay(7_200_000),
+                read: &(),
+                taken_ms: (i64::MAX, i64::MIN),
+                has_room: Some(&|bytes| bytes < room_bytes),
+            };
+            let last = &mut LastSeries::default();
+            let done = apply_histograms(&mut target, &batches[0], &rows, last, &mut outcome);
+            assert_eq!(done.is_err(), outcome.failed > 0);
+            assert_eq!(outcome.histograms_written + outcome.failed, 3);
+            assert!(target.records.len() <= room_bytes);
+            let has_series = target.head.series_count() > 0;
+            assert_eq!(has_series, outcome.histograms_written > 0, "no series is made without a sample");
+            written_most = written_most.max(outcome.histograms_written);
+        }
+        assert_eq!(written_most, 3);
     }
 }
