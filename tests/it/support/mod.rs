@@ -10,6 +10,8 @@ pub mod server;
 pub mod write;
 
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Probes until there is an answer. The only way in which tests wait: a condition with a bound, not a pause.
@@ -29,9 +31,20 @@ pub fn wait_until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Res
     }
 }
 
-/// An address on which nobody listens.
+/// An address on which nobody listens. Its port is below those that the system gives to connections by itself: one of
+/// these could be taken by a connection before the process that is to listen has started.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    const PORTS: Range<u32> = 12_000..32_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    for _ in PORTS {
+        let offset = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let port = u16::try_from(PORTS.start + offset).unwrap();
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
+    panic!("no port is free");
 }
 
 /// Milliseconds since the Unix epoch.
