@@ -12,10 +12,10 @@ use hyper::body::Body;
 
 use super::admission::Permit;
 use super::status::{Answer, WriteError};
-use super::write::{InFlight, WriteHandler, announced_bytes, discard, observe};
+use super::write::{InFlight, Received, WriteHandler, discard, observe};
 use crate::core::{Held, Keyed, Outcome};
 use crate::limits::TenantLimits;
-use crate::rt::{Pacer, monotonic_now, timeout};
+use crate::rt::{Pacer, monotonic_now};
 use crate::wire::otlp::{PointError, Translated, Translator, export_response};
 use crate::wire::{Form, Gunzip, Skimmed};
 
@@ -95,17 +95,8 @@ impl WriteHandler {
         B::Error: std::fmt::Display,
     {
         let is_gzip = check_form(headers)?;
-        let limit = self.limits.receive_timeout;
-        let ticket = self.gate_ticket().await?;
-        let tenant_limits = self.dispatcher.limits().tenant(tenant);
-        if let Some(announced_bytes) = announced_bytes(headers) {
-            tenant_limits.check_bytes(announced_bytes as u64)?;
-        }
-        let mut permit = self.admission.enter()?;
-        let sent = timeout(limit, self.read(headers, body, &mut permit))
-            .await
-            .ok_or(WriteError::BodyTimeout { limit })??;
-        *body_bytes = sent.len();
+        let Received { sent, tenant_limits, mut permit, ticket } =
+            self.receive(tenant, headers, body, body_bytes).await?;
         let bytes_max = self.limits.decoded_bytes_max;
         let request = if is_gzip {
             inflate(&sent, bytes_max, &tenant_limits, &mut permit).await?

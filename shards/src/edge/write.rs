@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,6 +43,15 @@ pub struct EdgeLimits {
     pub default_tenant: String,
     /// What metrics of OpenTelemetry become.
     pub otlp: crate::wire::otlp::Settings,
+}
+
+/// A body that has arrived, and what its request holds.
+pub(super) struct Received {
+    /// As it was sent.
+    pub(super) sent: Bytes,
+    pub(super) tenant_limits: Arc<TenantLimits>,
+    pub(super) permit: Permit,
+    pub(super) ticket: Option<GateTicket>,
 }
 
 /// Answers write requests of one shard's connections.
@@ -108,17 +118,8 @@ impl WriteHandler {
         B::Error: std::fmt::Display,
     {
         let (form, encoding) = negotiate(headers)?;
-        let limit = self.limits.receive_timeout;
-        let ticket = self.gate_ticket().await?;
-        let tenant_limits = self.dispatcher.limits().tenant(tenant);
-        if let Some(announced_bytes) = announced_bytes(headers) {
-            tenant_limits.check_bytes(announced_bytes as u64)?;
-        }
-        let mut permit = self.admission.enter()?;
-        let compressed = timeout(limit, self.read(headers, body, &mut permit))
-            .await
-            .ok_or(WriteError::BodyTimeout { limit })??;
-        *body_bytes = compressed.len();
+        let Received { sent: compressed, tenant_limits, mut permit, ticket } =
+            self.receive(tenant, headers, body, body_bytes).await?;
         let decoded = match encoding {
             Encoding::Snappy => self.unsnappy(&compressed, &tenant_limits, &mut permit)?,
             Encoding::Zstd => {
@@ -150,8 +151,34 @@ impl WriteHandler {
         Ok(decoded)
     }
 
+    /// Passes the gate, the limits on size, and admission, and reads the body.
+    pub(super) async fn receive<B>(
+        &self,
+        tenant: &str,
+        headers: &HeaderMap,
+        body: Pin<&mut B>,
+        body_bytes: &mut usize,
+    ) -> Result<Received, WriteError>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let limit = self.limits.receive_timeout;
+        let ticket = self.gate_ticket().await?;
+        let tenant_limits = self.dispatcher.limits().tenant(tenant);
+        if let Some(announced_bytes) = announced_bytes(headers) {
+            tenant_limits.check_bytes(announced_bytes as u64)?;
+        }
+        let mut permit = self.admission.enter()?;
+        let sent = timeout(limit, self.read(headers, body, &mut permit))
+            .await
+            .ok_or(WriteError::BodyTimeout { limit })??;
+        *body_bytes = sent.len();
+        Ok(Received { sent, tenant_limits, permit, ticket })
+    }
+
     /// Waits for the write gate, if there is one.
-    pub(super) async fn gate_ticket(&self) -> Result<Option<GateTicket>, WriteError> {
+    async fn gate_ticket(&self) -> Result<Option<GateTicket>, WriteError> {
         let limits = self.dispatcher.limits();
         let Some(gate) = limits.gate() else { return Ok(None) };
         let began = monotonic_now();
@@ -248,7 +275,7 @@ async fn unzstd(
 }
 
 /// What a request says of its size.
-pub(super) fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
+fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
@@ -292,7 +319,6 @@ pub(crate) fn is_tenant_name(tenant: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
 
     use http::HeaderValue;
