@@ -1,5 +1,83 @@
 //! Bits in the order of Prometheus' bit streams: most significant first.
 
+/// Takes bits.
+pub trait PutBits {
+    /// Appends the low `count` bits of `value` (at most 64).
+    fn put(&mut self, value: u64, count: u32);
+}
+
+/// The bits after the last whole word of a stream: at the top of a word, which is written when it is full.
+///
+/// A stream that rests between two samples so is not looked at when the next one comes: its memory is only written to,
+/// once in a word.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tail {
+    word: u64,
+    /// How many bits there are, below 64; the others are 0.
+    count: u8,
+}
+
+impl Tail {
+    /// The bytes of a stream after its first whole words, with `free` unused bits in the last one.
+    pub fn of(bytes: &[u8], free: u8) -> Tail {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let count = (8 * bytes.len()) as u8 - free;
+        let used = !u64::MAX.checked_shr(count.into()).unwrap_or(0);
+        Tail { word: u64::from_be_bytes(word) & used, count }
+    }
+
+    /// The bytes that hold the bits.
+    pub fn byte_count(self) -> usize {
+        usize::from(self.count.div_ceil(8))
+    }
+
+    /// Writes them.
+    pub fn write_to(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.word.to_be_bytes()[..self.byte_count()]);
+    }
+}
+
+/// Appends bits to whole words and the tail behind them.
+#[derive(Debug)]
+pub struct WordWriter<'a> {
+    words: &'a mut Vec<u8>,
+    tail: Tail,
+    grown: usize,
+}
+
+impl<'a> WordWriter<'a> {
+    /// Continues a stream.
+    #[inline]
+    pub fn new(words: &'a mut Vec<u8>, tail: Tail) -> WordWriter<'a> {
+        WordWriter { words, tail, grown: 0 }
+    }
+
+    /// What is behind the words now, and by how many bytes they grew.
+    #[inline]
+    pub fn finish(self) -> (Tail, usize) {
+        (self.tail, self.grown)
+    }
+}
+
+impl PutBits for WordWriter<'_> {
+    #[inline]
+    fn put(&mut self, value: u64, count: u32) {
+        let value = if count < 64 { value & ((1 << count) - 1) } else { value };
+        let free = 64 - u32::from(self.tail.count);
+        if count < free {
+            self.tail.word |= value << (free - count);
+            self.tail.count += count as u8;
+            return;
+        }
+        let rest = count - free;
+        self.words.extend_from_slice(&(self.tail.word | value >> rest).to_be_bytes());
+        self.grown += 8;
+        let word = if rest == 0 { 0 } else { value << (64 - rest) };
+        self.tail = Tail { word, count: rest as u8 };
+    }
+}
+
 /// Appends bits to bytes: they gather in a register, and reach the bytes in one piece at the end.
 #[derive(Debug)]
 pub struct BitWriter<'a> {
@@ -23,17 +101,6 @@ impl<'a> BitWriter<'a> {
         writer
     }
 
-    /// Appends the low `count` bits of `value` (at most 64).
-    #[inline]
-    pub fn put(&mut self, value: u64, count: u32) {
-        if self.count + count > 128 {
-            self.flush_whole_bytes();
-        }
-        let value = if count < 64 { value & ((1 << count) - 1) } else { value };
-        self.pending = self.pending << count | u128::from(value);
-        self.count += count;
-    }
-
     /// Writes what is pending, and returns how many bits of the last byte are unused, to continue later.
     #[inline]
     pub fn finish(self) -> u8 {
@@ -55,6 +122,18 @@ impl<'a> BitWriter<'a> {
         }
         self.pending &= (1 << rest) - 1;
         self.count = rest;
+    }
+}
+
+impl PutBits for BitWriter<'_> {
+    #[inline]
+    fn put(&mut self, value: u64, count: u32) {
+        if self.count + count > 128 {
+            self.flush_whole_bytes();
+        }
+        let value = if count < 64 { value & ((1 << count) - 1) } else { value };
+        self.pending = self.pending << count | u128::from(value);
+        self.count += count;
     }
 }
 
@@ -181,6 +260,17 @@ mod tests {
             }
             prop_assert_eq!(writer.finish(), free);
             prop_assert_eq!(&at_once, &bytes);
+            let (mut words, mut tail) = (Vec::new(), Tail::default());
+            for (value, count) in &parts {
+                let mut writer = WordWriter::new(&mut words, tail);
+                writer.put(*value, *count);
+                (tail, _) = writer.finish();
+            }
+            prop_assert_eq!(words.len(), total as usize / 64 * 8);
+            let again = Tail::of(&bytes[words.len()..], free);
+            prop_assert_eq!((tail.word, tail.count), (again.word, again.count));
+            tail.write_to(&mut words);
+            prop_assert_eq!(&words, &bytes);
             let mut reader = BitReader::new(&bytes);
             for (value, count) in &parts {
                 let expected = value & (u64::MAX >> (64 - count));

@@ -1,7 +1,7 @@
 //! The values of float histograms in a chunk (Prometheus `tsdb/chunkenc/float_histogram.go`): each a float of its own,
 //! first raw, then as its difference to the last.
 
-use super::bits::{BitReader, BitWriter};
+use super::bits::{BitReader, BitWriter, PutBits};
 use super::fault::Fault;
 use super::histogram::{FloatHistogram, ResetHint};
 use super::histogram_track::{Float, Kind};

@@ -176,7 +176,7 @@ fn floats_become_the_bytes_that_prometheus_writes() {
                     let (timestamp_ms, value) = rest.split_once(' ').unwrap();
                     appender.append(timestamp_ms.parse().unwrap(), f64::parse(value));
                 }
-                "chunk" => assert_eq!(appender.bytes(), hex(rest), "{name}"),
+                "chunk" => assert_eq!(appender.to_bytes(), hex(rest), "{name}"),
                 _ => {}
             }
         }

@@ -1,7 +1,7 @@
 //! The values of integer histograms in a chunk (Prometheus `tsdb/chunkenc/histogram.go`): integers as varbits, first raw,
 //! then as deltas of deltas; the sum as a float.
 
-use super::bits::{BitReader, BitWriter};
+use super::bits::{BitReader, BitWriter, PutBits};
 use super::fault::Fault;
 use super::histogram::{Histogram, ResetHint};
 use super::histogram_track::{Integer, Kind};

@@ -1,6 +1,6 @@
 //! The part of a histogram chunk that all its samples share: header and layout.
 
-use super::bits::{BitReader, BitWriter};
+use super::bits::{BitReader, BitWriter, PutBits};
 use super::fault::Fault;
 use super::histogram::{NativeHistogram, ResetHint, SCHEMA_CUSTOM, Span};
 use super::varbit::{put_uvarbit, put_varbit, take_uvarbit, take_varbit};

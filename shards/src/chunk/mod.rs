@@ -29,7 +29,7 @@ pub use histogram_appender::{Appended, Fit, FloatHistogramAppender, HistogramApp
 pub use histogram_check::{HistogramError, Side};
 pub use histogram_decoder::{decode_float_histogram, decode_histogram};
 use histogram_track::{Float, Integer};
-pub use xor::{XorAppender, decode_xor};
+pub use xor::{XorAppender, XorState, decode_xor};
 pub use xor2::decode_xor2;
 
 /// How the bytes of a chunk are encoded (Prometheus `tsdb/chunkenc`); the number is the byte on disk.

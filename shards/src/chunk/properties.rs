@@ -341,6 +341,7 @@ proptest! {
 fn buckets_that_are_only_announced_are_not_allocated() {
     // One sample; threshold 0, schema 0, one positive span of 2^32 - 1 buckets, then nothing.
     let mut bytes = vec![0, 1, 0];
+    use super::bits::PutBits;
     let mut writer = bits::BitWriter::new(&mut bytes, 0);
     writer.put(0, 8);
     varbit::put_varbit(&mut writer, 0);

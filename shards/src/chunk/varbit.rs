@@ -4,7 +4,7 @@
 //! the value in as many bits as the size has. A signed value is in two's complement with the range shifted by one:
 //! -2^(n-1) is not used, +2^(n-1) is.
 
-use super::bits::{BitReader, BitWriter};
+use super::bits::{BitReader, PutBits};
 use super::fault::Fault;
 
 /// Bits of the value in each size.
@@ -14,7 +14,7 @@ const WIDTHS: [u32; 9] = [0, 3, 6, 9, 12, 18, 25, 56, 64];
 const LARGEST: u32 = WIDTHS.len() as u32 - 1;
 
 /// Appends a signed varbit.
-pub fn put_varbit(writer: &mut BitWriter<'_>, value: i64) {
+pub fn put_varbit(writer: &mut impl PutBits, value: i64) {
     let size = match value {
         0 => 0,
         -3..=4 => 1,
@@ -30,7 +30,7 @@ pub fn put_varbit(writer: &mut BitWriter<'_>, value: i64) {
 }
 
 /// Appends an unsigned varbit.
-pub fn put_uvarbit(writer: &mut BitWriter<'_>, value: u64) {
+pub fn put_uvarbit(writer: &mut impl PutBits, value: u64) {
     let size = match value {
         0 => 0,
         1..=7 => 1,
@@ -45,7 +45,7 @@ pub fn put_uvarbit(writer: &mut BitWriter<'_>, value: u64) {
     put_sized(writer, size, value);
 }
 
-fn put_sized(writer: &mut BitWriter<'_>, size: u32, value: u64) {
+fn put_sized(writer: &mut impl PutBits, size: u32, value: u64) {
     let ones = (1 << size) - 1;
     if size == LARGEST {
         writer.put(ones, size);
@@ -76,7 +76,7 @@ fn take_sized(reader: &mut BitReader<'_>) -> Result<(u64, u32), Fault> {
 }
 
 /// Appends a varint: seven bits in each byte, lowest first, the top bit set in all but the last.
-pub fn put_uvarint(writer: &mut BitWriter<'_>, mut value: u64) {
+pub fn put_uvarint(writer: &mut impl PutBits, mut value: u64) {
     while value >= 0x80 {
         writer.put(value & 0x7f | 0x80, 8);
         value >>= 7;
@@ -85,7 +85,7 @@ pub fn put_uvarint(writer: &mut BitWriter<'_>, mut value: u64) {
 }
 
 /// Appends a signed varint: small magnitudes of either sign become small numbers.
-pub fn put_varint(writer: &mut BitWriter<'_>, value: i64) {
+pub fn put_varint(writer: &mut impl PutBits, value: i64) {
     put_uvarint(writer, (value << 1 ^ value >> 63) as u64);
 }
 
@@ -114,6 +114,7 @@ pub fn take_varint(reader: &mut BitReader<'_>) -> Result<i64, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::bits::BitWriter;
     use proptest::prelude::*;
 
     fn written(put: impl FnOnce(&mut BitWriter<'_>)) -> (Vec<u8>, u32) {

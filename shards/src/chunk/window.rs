@@ -1,10 +1,12 @@
 //! A float as its difference to the one before: the XOR of their bits, of which only a window is stored.
 
-use super::bits::{BitReader, BitWriter};
+use std::num::NonZeroU8;
+
+use super::bits::{BitReader, PutBits};
 use super::fault::Fault;
 
 /// Says that no window of significant bits was written yet.
-const NO_WINDOW: u8 = 0xff;
+const NO_WINDOW: NonZeroU8 = NonZeroU8::MAX;
 
 /// The window that was written last: it is used again for a difference that fits into it.
 ///
@@ -12,35 +14,48 @@ const NO_WINDOW: u8 = 0xff;
 /// 6 bits of window length (0 is 64) + the bits.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
-    leading: u8,
+    /// One more than the leading zeros: what is never 0 leaves an enum around it a mark for its other variants.
+    leading_plus: NonZeroU8,
     trailing: u8,
 }
 
 impl Default for Window {
     fn default() -> Window {
-        Window { leading: NO_WINDOW, trailing: 0 }
+        Window { leading_plus: NO_WINDOW, trailing: 0 }
     }
 }
 
 impl Window {
+    /// The leading zeros, unless no window was written.
+    #[inline]
+    fn leading(self) -> Option<u32> {
+        (self.leading_plus != NO_WINDOW).then(|| u32::from(self.leading_plus.get()) - 1)
+    }
+
+    #[inline]
+    fn set(&mut self, leading: u32, trailing: u32) {
+        self.leading_plus = NonZeroU8::MIN.saturating_add(leading as u8);
+        self.trailing = trailing as u8;
+    }
+
     /// Appends the XOR of two floats.
     #[inline]
-    pub fn put(&mut self, writer: &mut BitWriter<'_>, xor: u64) {
+    pub fn put(&mut self, writer: &mut impl PutBits, xor: u64) {
         if xor == 0 {
             writer.put(0, 1);
             return;
         }
         // Five bits hold at most 31.
         let (leading, trailing) = (xor.leading_zeros().min(31), xor.trailing_zeros());
-        if self.leading != NO_WINDOW
-            && leading >= u32::from(self.leading)
+        if let Some(window_leading) = self.leading()
+            && leading >= window_leading
             && trailing >= u32::from(self.trailing)
         {
-            let significant = 64 - u32::from(self.leading) - u32::from(self.trailing);
+            let significant = 64 - window_leading - u32::from(self.trailing);
             writer.put(0b10, 2);
             writer.put(xor >> self.trailing, significant);
         } else {
-            (self.leading, self.trailing) = (leading as u8, trailing as u8);
+            self.set(leading, trailing);
             let significant = 64 - leading - trailing;
             writer.put(0b11 << 11 | u64::from(leading) << 6 | u64::from(significant & 0x3f), 13);
             writer.put(xor >> trailing, significant);
@@ -63,8 +78,7 @@ impl Window {
     /// never written for one of all 64 bits, so this has to be read, although [`Window::put`] does not write it.
     #[inline]
     pub fn take_inside(&self, reader: &mut BitReader<'_>) -> Result<u64, Fault> {
-        let leading = if self.leading == NO_WINDOW { 0 } else { self.leading };
-        let significant = 64 - u32::from(leading) - u32::from(self.trailing);
+        let significant = 64 - self.leading().unwrap_or(0) - u32::from(self.trailing);
         Ok(reader.take(significant).ok_or(Fault::Truncated)? << self.trailing)
     }
 
@@ -72,15 +86,15 @@ impl Window {
     #[inline]
     pub fn take_new(&mut self, reader: &mut BitReader<'_>) -> Result<u64, Fault> {
         let window = reader.take(11).ok_or(Fault::Truncated)?;
-        let leading = (window >> 6) as u8;
-        let significant = match (window & 0x3f) as u8 {
+        let leading = (window >> 6) as u32;
+        let significant = match (window & 0x3f) as u32 {
             0 => 64,
             significant => significant,
         };
         if leading + significant > 64 {
             return Err(Fault::Malformed);
         }
-        (self.leading, self.trailing) = (leading, 64 - leading - significant);
+        self.set(leading, 64 - leading - significant);
         self.take_inside(reader)
     }
 }

@@ -9,7 +9,7 @@
 //!   zeros + 6 bits of window length (0 is 64) + the bits.
 
 use super::ChunkError;
-use super::bits::{BitReader, BitWriter};
+use super::bits::{BitReader, PutBits, Tail, WordWriter};
 use super::fault::Fault;
 use super::varbit::{put_uvarint, put_varint, take_uvarint, take_varint};
 use super::window::Window;
@@ -17,22 +17,23 @@ use super::window::Window;
 /// Bytes of the sample count at the start.
 const HEADER_BYTES: usize = 2;
 
-/// A chunk that grows by one sample at a time; its bytes are a valid chunk after each.
-#[derive(Debug, Clone, Default)]
-pub struct XorAppender {
-    bytes: Vec<u8>,
+/// The end of a chunk that grows by one sample at a time: all that is looked at for the next one.
+///
+/// The chunk's whole words are elsewhere, with the caller, and only written to: see [`Tail`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct XorState {
     last_ms: i64,
     last_delta_ms: u64,
     last_bits: u64,
+    tail: Tail,
     count: u16,
     window: Window,
-    free: u8,
 }
 
-impl XorAppender {
-    /// Continues a chunk that was written before, by decoding it.
-    pub fn resume(bytes: Vec<u8>) -> Result<XorAppender, ChunkError> {
-        let mut state = Decoder::new(&bytes)?;
+impl XorState {
+    /// Continues a chunk that was written before, by decoding it. Leaves its whole words in `bytes`.
+    pub fn resume(bytes: &mut Vec<u8>) -> Result<XorState, ChunkError> {
+        let mut state = Decoder::new(bytes)?;
         while state.index < state.count {
             state.next()?;
         }
@@ -41,18 +42,23 @@ impl XorAppender {
         let malformed = ChunkError::Malformed { sample: count, count };
         let free = u8::try_from(free_bits).ok().filter(|free| *free < 8).ok_or(malformed)?;
         let (last_ms, last_delta_ms, last_bits) = (state.time_ms, state.delta_ms, state.bits);
-        Ok(XorAppender { bytes, last_ms, last_delta_ms, last_bits, count, window, free })
+        let bits = 8 * (bytes.len() - HEADER_BYTES) - usize::from(free);
+        let words_end = HEADER_BYTES + bits / 64 * 8;
+        let tail = Tail::of(&bytes[words_end..], free);
+        bytes.truncate(words_end);
+        bytes[..HEADER_BYTES].fill(0);
+        Ok(XorState { last_ms, last_delta_ms, last_bits, tail, count, window })
     }
 
-    /// Appends a sample. Times must not fall; the caller has checked that.
+    /// Appends a sample, and returns by how many bytes the words grew. Times must not fall; the caller has checked that.
     #[inline]
-    pub fn append(&mut self, timestamp_ms: i64, value: f64) {
+    pub fn append(&mut self, words: &mut Vec<u8>, timestamp_ms: i64, value: f64) -> usize {
         let bits = value.to_bits();
         if self.count == 0 {
-            self.bytes.clear();
-            self.bytes.extend_from_slice(&[0; HEADER_BYTES]);
+            words.clear();
+            words.extend_from_slice(&[0; HEADER_BYTES]);
         }
-        let mut writer = BitWriter::new(&mut self.bytes, self.free);
+        let mut writer = WordWriter::new(words, self.tail);
         if self.count == 0 {
             put_varint(&mut writer, timestamp_ms);
             writer.put(bits, 64);
@@ -66,43 +72,95 @@ impl XorAppender {
             self.last_delta_ms = delta;
             self.window.put(&mut writer, bits ^ self.last_bits);
         }
-        self.free = writer.finish();
+        let grown;
+        (self.tail, grown) = writer.finish();
         self.last_ms = timestamp_ms;
         self.last_bits = bits;
         self.count += 1;
-        self.bytes[..HEADER_BYTES].copy_from_slice(&self.count.to_be_bytes());
+        grown
     }
 
     /// Samples so far.
+    #[inline]
     pub fn count(&self) -> u16 {
         self.count
     }
 
     /// Time and value bits of the newest sample; meaningless while empty.
+    #[inline]
     pub fn last(&self) -> (i64, u64) {
         (self.last_ms, self.last_bits)
     }
 
-    /// The chunk so far; empty before the first sample.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// Bytes of the chunk.
+    pub fn chunk_len(&self, words: &[u8]) -> usize {
+        words.len() + self.tail.byte_count()
     }
 
-    /// Starts an empty chunk in the memory of the finished one.
-    pub fn restart(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        *self = XorAppender { bytes, ..XorAppender::default() };
+    /// Copies the chunk so far to the end of `out`: nothing before the first sample.
+    pub fn write_to(&self, words: &[u8], out: &mut Vec<u8>) {
+        if let Some(words) = words.get(HEADER_BYTES..) {
+            out.extend_from_slice(&self.count.to_be_bytes());
+            out.extend_from_slice(words);
+            self.tail.write_to(out);
+        }
+    }
+
+    /// Makes the words the whole chunk, and starts an empty one.
+    pub fn seal(&mut self, words: &mut Vec<u8>) {
+        if self.count > 0 {
+            words[..HEADER_BYTES].copy_from_slice(&self.count.to_be_bytes());
+            self.tail.write_to(words);
+        }
+        *self = XorState::default();
+    }
+}
+
+/// A chunk that grows by one sample at a time, with its bytes.
+#[derive(Debug, Clone, Default)]
+pub struct XorAppender {
+    state: XorState,
+    words: Vec<u8>,
+}
+
+impl XorAppender {
+    /// Continues a chunk that was written before, by decoding it.
+    pub fn resume(mut bytes: Vec<u8>) -> Result<XorAppender, ChunkError> {
+        Ok(XorAppender { state: XorState::resume(&mut bytes)?, words: bytes })
+    }
+
+    /// Appends a sample. Times must not fall; the caller has checked that.
+    #[inline]
+    pub fn append(&mut self, timestamp_ms: i64, value: f64) {
+        self.state.append(&mut self.words, timestamp_ms, value);
+    }
+
+    /// Samples so far.
+    pub fn count(&self) -> u16 {
+        self.state.count
+    }
+
+    /// Time and value bits of the newest sample; meaningless while empty.
+    pub fn last(&self) -> (i64, u64) {
+        self.state.last()
+    }
+
+    /// A copy of the chunk so far; empty before the first sample.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.state.chunk_len(&self.words));
+        self.state.write_to(&self.words, &mut bytes);
+        bytes
     }
 
     /// Takes the finished chunk and starts an empty one.
     pub fn seal(&mut self) -> Box<[u8]> {
-        std::mem::take(self).bytes.into_boxed_slice()
+        self.state.seal(&mut self.words);
+        std::mem::take(&mut self.words).into_boxed_slice()
     }
 }
 
 #[inline]
-fn put_delta_of_delta(writer: &mut BitWriter<'_>, dod: i64) {
+fn put_delta_of_delta(writer: &mut impl PutBits, dod: i64) {
     match dod {
         0 => writer.put(0, 1),
         -8191..=8192 => writer.put(0b10 << 14 | (dod as u64 & 0x3fff), 16),
@@ -230,7 +288,7 @@ mod tests {
             let text = std::str::from_utf8(byte).unwrap();
             expected.push(u8::from_str_radix(&format!("{text:0<8}"), 2).unwrap());
         }
-        assert_eq!(chunk.bytes(), expected);
+        assert_eq!(chunk.to_bytes(), expected);
     }
 
     fn any_samples() -> impl Strategy<Value = Vec<(i64, u64)>> {
@@ -267,9 +325,9 @@ mod tests {
         fn decoding_returns_what_was_appended(samples in any_samples()) {
             let chunk = encode(&samples);
             if samples.is_empty() {
-                prop_assert!(chunk.bytes().is_empty());
+                prop_assert!(chunk.to_bytes().is_empty());
             } else {
-                prop_assert_eq!(decoded(chunk.bytes()), (samples, Ok(())));
+                prop_assert_eq!(decoded(&chunk.to_bytes()), (samples, Ok(())));
             }
         }
 
@@ -277,12 +335,12 @@ mod tests {
         fn a_resumed_chunk_goes_on_with_the_same_bits(samples in any_samples(), at in any::<proptest::sample::Index>()) {
             prop_assume!(samples.len() >= 2);
             let at = 1 + at.index(samples.len() - 1);
-            let mut resumed = XorAppender::resume(encode(&samples[..at]).bytes().to_vec()).unwrap();
+            let mut resumed = XorAppender::resume(encode(&samples[..at]).to_bytes()).unwrap();
             for (timestamp_ms, bits) in &samples[at..] {
                 resumed.append(*timestamp_ms, f64::from_bits(*bits));
             }
             let whole = encode(&samples);
-            prop_assert_eq!(resumed.bytes(), whole.bytes());
+            prop_assert_eq!(resumed.to_bytes(), whole.to_bytes());
             prop_assert_eq!(resumed.last(), whole.last());
         }
 
@@ -290,8 +348,8 @@ mod tests {
         fn a_cut_chunk_yields_the_samples_before_the_cut(samples in any_samples(), cut in any::<proptest::sample::Index>()) {
             prop_assume!(!samples.is_empty());
             let chunk = encode(&samples);
-            let cut = cut.index(chunk.bytes().len());
-            let (got, result) = decoded(&chunk.bytes()[..cut]);
+            let cut = cut.index(chunk.to_bytes().len());
+            let (got, result) = decoded(&chunk.to_bytes()[..cut]);
             prop_assert!(result.is_err());
             prop_assert_eq!(&got[..], &samples[..got.len()]);
         }

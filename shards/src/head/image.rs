@@ -13,10 +13,10 @@ use super::error::ImageError;
 use super::index::Pair;
 use super::key::SeriesKey;
 use super::late_histograms::LateHistogram;
-use super::open::{Open, OpenHistograms};
+use super::open::OpenHistograms;
 use super::series::{ClosedChunk, Series};
 use super::store::Head;
-use crate::chunk::{AnyHistogram, Encoding, XorAppender};
+use crate::chunk::{AnyHistogram, Encoding, XorState};
 use crate::chunklog::ChunkPlace;
 
 /// A page ends with the entry that fills it to this size: some 100 µs of work. In tests few series make many pages.
@@ -213,15 +213,16 @@ fn put_series(out: &mut Vec<u8>, head: &Head, number: u32) {
     for pair in head.pairs_of(number) {
         put(out, u64::from(pair));
     }
-    let (min_ms, bytes) = match series.open() {
-        Some(open) if open.encoding == Encoding::Xor => (open.min_ms, open.bytes),
-        Some(open) => (open.min_ms, &[][..]),
-        None => (0, &[][..]),
-    };
-    out.extend_from_slice(&min_ms.to_le_bytes());
+    let open = series.open();
+    out.extend_from_slice(&open.map_or(0, |open| open.min_ms).to_le_bytes());
     out.extend_from_slice(&series.open_end_ms().to_le_bytes());
-    put(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
+    match open.filter(|open| open.encoding == Encoding::Xor) {
+        Some(open) => {
+            put(out, open.len() as u64);
+            open.write_to(out);
+        }
+        None => put(out, 0),
+    }
     let late = series.late().map_or(&[][..], |late| late.samples());
     put(out, late.len() as u64);
     for (timestamp_ms, bits) in late {
@@ -234,7 +235,7 @@ fn put_series(out: &mut Vec<u8>, head: &Head, number: u32) {
 fn put_histograms(out: &mut Vec<u8>, series: &Series) {
     if let Some(open) = series.open().filter(|open| open.encoding != Encoding::Xor) {
         out.push(OPEN_HISTOGRAMS);
-        put_encoded(out, open.encoding, open.bytes);
+        put_encoded(out, open.encoding, &open.to_bytes());
     }
     let late = series.late().map_or(&[][..], |late| late.histograms());
     if !late.is_empty() {
@@ -440,11 +441,11 @@ impl<'a> Reader<'a> {
         }
         let (open_min_ms, open_end_ms) = (self.time()?, self.time()?);
         let len = self.varint()?;
-        let bytes = self.take(len)?;
-        let open = if bytes.is_empty() {
-            Open::default()
+        let mut words = self.take(len)?.to_vec();
+        let open = if words.is_empty() {
+            XorState::default()
         } else {
-            Open::Floats(XorAppender::resume(bytes.to_vec()).map_err(|_| self.malformed())?)
+            XorState::resume(&mut words).map_err(|_| self.malformed())?
         };
         let tenant = head.index.pair(pairs[0]).tenant;
         let number = head.add(key, tenant, &pairs, None).map_err(|_| self.malformed())?;
@@ -454,7 +455,7 @@ impl<'a> Reader<'a> {
         }
         let mut fits = true;
         head.change(number.0, |series, _| {
-            series.restore_open(open, open_min_ms, open_end_ms);
+            series.restore_open(open, words, open_min_ms, open_end_ms);
             for (timestamp_ms, bits) in late {
                 fits &= series.late_mut().restore_sample(timestamp_ms, bits);
             }

@@ -1,7 +1,7 @@
 //! The open chunk of a series: of floats, or of native histograms of one kind.
 
 use crate::chunk::{
-    AnyHistogram, Appended, ChunkError, Encoding, Fit, FloatHistogramAppender, HistogramAppender, XorAppender,
+    AnyHistogram, Appended, ChunkError, Encoding, Fit, FloatHistogramAppender, HistogramAppender, XorState,
 };
 use crate::wire::BUCKETS_MAX;
 
@@ -22,8 +22,8 @@ const RECODED_BUCKETS_MAX: usize = 256 << 10;
 /// The chunk that takes samples. Histograms are behind a pointer, so that a series of floats does not pay for them.
 #[derive(Debug)]
 pub enum Open {
-    /// Of floats; also before the first sample.
-    Floats(XorAppender),
+    /// Of floats, whose words the series has; also before the first sample.
+    Floats(XorState),
     /// Of histograms; it has at least one sample.
     Histograms(Box<OpenHistograms>),
 }
@@ -39,7 +39,7 @@ pub enum OpenHistograms {
 
 impl Default for Open {
     fn default() -> Open {
-        Open::Floats(XorAppender::default())
+        Open::Floats(XorState::default())
     }
 }
 
@@ -68,24 +68,6 @@ impl Open {
             Open::Floats(_) => Encoding::Xor,
             Open::Histograms(open) => open.encoding(),
         }
-    }
-
-    /// The chunk so far; empty before the first sample.
-    #[inline]
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Open::Floats(open) => open.bytes(),
-            Open::Histograms(open) => open.bytes(),
-        }
-    }
-
-    /// What it takes in memory beside the series.
-    pub fn memory_bytes(&self) -> i64 {
-        let state_bytes = match self {
-            Open::Floats(_) => 0,
-            Open::Histograms(open) => open.state_bytes(),
-        };
-        (self.bytes().len() + state_bytes) as i64
     }
 }
 
@@ -203,7 +185,8 @@ impl OpenHistograms {
         }
     }
 
-    fn state_bytes(&self) -> usize {
+    /// What it takes in memory beside its bytes.
+    pub fn state_bytes(&self) -> usize {
         match self {
             OpenHistograms::Integer(open) => open.state_bytes(),
             OpenHistograms::Float(open) => open.state_bytes(),

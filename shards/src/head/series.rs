@@ -6,7 +6,8 @@ use super::late::Late;
 use super::open::{Open, OpenHistograms};
 use super::rules::{Rules, window_of};
 use crate::chunk::{
-    AnyHistogram, Appended as ChunkAppended, Encoding, FloatHistogram, Histogram, Value, decode_values_until,
+    AnyHistogram, Appended as ChunkAppended, Encoding, FloatHistogram, Histogram, Value, XorState,
+    decode_values_until,
 };
 use crate::chunklog::{ChunkLog, ChunkPlace};
 use crate::is_stale;
@@ -69,13 +70,42 @@ pub struct OpenChunk<'a> {
     pub min_ms: i64,
     /// Time of the last sample.
     pub max_ms: i64,
-    /// How `bytes` are encoded.
+    /// How it is encoded.
     pub encoding: Encoding,
-    /// The chunk so far.
-    pub bytes: &'a [u8],
+    bytes: OpenBytes<'a>,
+}
+
+/// Where the bytes of an open chunk are.
+#[derive(Debug, Clone, Copy)]
+enum OpenBytes<'a> {
+    Whole(&'a [u8]),
+    Floats(&'a XorState, &'a [u8]),
 }
 
 impl OpenChunk<'_> {
+    /// How many bytes the chunk has so far.
+    pub fn len(&self) -> usize {
+        match self.bytes {
+            OpenBytes::Whole(bytes) => bytes.len(),
+            OpenBytes::Floats(state, words) => state.chunk_len(words),
+        }
+    }
+
+    /// Copies the chunk so far to the end of `out`.
+    pub fn write_to(&self, out: &mut Vec<u8>) {
+        match self.bytes {
+            OpenBytes::Whole(bytes) => out.extend_from_slice(bytes),
+            OpenBytes::Floats(state, words) => state.write_to(words, out),
+        }
+    }
+
+    /// A copy of the chunk so far.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.len());
+        self.write_to(&mut bytes);
+        bytes
+    }
+
     /// Whether it may have a sample of the range (both ends inclusive).
     pub fn overlaps(&self, min_ms: i64, max_ms: i64) -> bool {
         self.min_ms <= max_ms && self.max_ms >= min_ms
@@ -115,22 +145,28 @@ impl ReadChunks for () {
 type Closed = Option<Box<Vec<ClosedChunk>>>;
 
 /// A series of the head, or a vacant place for one.
+///
+/// Two lines of memory that processors fetch as a pair. The first has all that is read for a sample; for two samples of
+/// three nothing else is written to either.
 #[derive(Debug)]
+#[repr(C, align(128))]
 pub struct Series {
     /// Its key, to tell it from others with the same table hash.
     pub key: SeriesKey,
-    /// First of its label pairs in the index's list.
-    pub pairs_start: u32,
-    /// How many label pairs it has; 0 is a vacant place.
-    pub pairs_count: u16,
     open: Open,
-    open_min_ms: i64,
     /// End of the open chunk's window: no sample from there on joins it.
     open_end_ms: i64,
+    /// Whole words of the open chunk of floats; empty while it is of histograms.
+    words: Vec<u8>,
+    open_min_ms: i64,
     /// In order of time.
     closed: Closed,
     /// Samples that came later than newer ones.
     late: Option<Box<Late>>,
+    /// First of its label pairs in the index's list.
+    pub pairs_start: u32,
+    /// How many label pairs it has; 0 is a vacant place.
+    pub pairs_count: u16,
 }
 
 impl Series {
@@ -141,6 +177,7 @@ impl Series {
             pairs_start,
             pairs_count,
             open: Open::default(),
+            words: Vec::new(),
             open_min_ms: 0,
             open_end_ms: 0,
             closed: None,
@@ -163,9 +200,10 @@ impl Series {
         self.open.count() == 0 && self.closed.is_none() && self.late.is_none()
     }
 
-    /// Sets the open chunk that a checkpoint holds.
-    pub fn restore_open(&mut self, open: Open, open_min_ms: i64, open_end_ms: i64) {
-        self.open = open;
+    /// Sets the open chunk of floats that a checkpoint holds, as [`XorState::resume`] gives it.
+    pub fn restore_open(&mut self, open: XorState, words: Vec<u8>, open_min_ms: i64, open_end_ms: i64) {
+        self.open = Open::Floats(open);
+        self.words = words;
         self.open_min_ms = open_min_ms;
         self.open_end_ms = open_end_ms;
     }
@@ -207,18 +245,47 @@ impl Series {
         if timestamp_ms < rules.floor_ms || timestamp_ms > rules.ceiling_ms {
             return Err(rules.out_of_bounds(timestamp_ms));
         }
-        let before = open.bytes().len() as i64;
         if count == 0 || count == CHUNK_SAMPLES_MAX || timestamp_ms >= self.open_end_ms {
-            if count > 0 {
-                let times_ms = (self.open_min_ms, open.last().0);
-                close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, Encoding::Xor, open.bytes());
-                open.restart();
-            }
-            self.open_min_ms = timestamp_ms;
-            self.open_end_ms = window_of(timestamp_ms, rules.window_ms).end;
+            return Ok((Appended::Stored, self.begin_chunk(timestamp_ms, value, rules, log)));
         }
-        open.append(timestamp_ms, value);
-        Ok((Appended::Stored, open.bytes().len() as i64 - before))
+        let grown = open.append(&mut self.words, timestamp_ms, value);
+        Ok((Appended::Stored, grown as i64))
+    }
+
+    /// Appends the first sample of a chunk of floats, in the memory of the finished one if there is one.
+    #[inline(never)]
+    fn begin_chunk(
+        &mut self,
+        timestamp_ms: i64,
+        value: f64,
+        rules: &Rules,
+        log: &std::cell::RefCell<ChunkLog>,
+    ) -> i64 {
+        let before = self.memory_bytes_of_open();
+        self.close_open(rules, log);
+        let mut open = XorState::default();
+        open.append(&mut self.words, timestamp_ms, value);
+        self.open = Open::Floats(open);
+        self.open_min_ms = timestamp_ms;
+        self.open_end_ms = window_of(timestamp_ms, rules.window_ms).end;
+        self.memory_bytes_of_open() - before
+    }
+
+    /// Gives the open chunk to the log, if it has a sample. What follows begins another one.
+    fn close_open(&mut self, rules: &Rules, log: &std::cell::RefCell<ChunkLog>) {
+        if self.open.count() == 0 {
+            return;
+        }
+        let times_ms = (self.open_min_ms, self.open.last_ms());
+        let (encoding, bytes) = match &mut self.open {
+            Open::Floats(open) => {
+                open.seal(&mut self.words);
+                (Encoding::Xor, &self.words[..])
+            }
+            Open::Histograms(open) => (open.encoding(), open.bytes()),
+        };
+        close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, encoding, bytes);
+        self.words.clear();
     }
 
     /// A float after histograms begins a chunk of floats. A stale marker stays with the histograms, as in Prometheus: it
@@ -246,13 +313,7 @@ impl Series {
         if timestamp_ms < rules.floor_ms || timestamp_ms > rules.ceiling_ms {
             return Err(rules.out_of_bounds(timestamp_ms));
         }
-        let before = self.open.memory_bytes();
-        let times_ms = (self.open_min_ms, self.open.last_ms());
-        let (encoding, bytes) = (self.open.encoding(), self.open.bytes());
-        close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, encoding, bytes);
-        self.open = Open::default();
-        let (appended, bytes) = self.append(timestamp_ms, value, rules, log, read, work)?;
-        Ok((appended, bytes - before))
+        Ok((Appended::Stored, self.begin_chunk(timestamp_ms, value, rules, log)))
     }
 
     /// Appends one native histogram, as [`Series::append`] does.
@@ -272,14 +333,12 @@ impl Series {
         if timestamp_ms < rules.floor_ms || timestamp_ms > rules.ceiling_ms {
             return Err(rules.out_of_bounds(timestamp_ms));
         }
-        let before = self.open.memory_bytes();
+        let before = self.memory_bytes_of_open();
         let mut times_ms = (self.open_min_ms, self.open.last_ms());
         let takes = matches!(&self.open, Open::Histograms(open) if open.takes(histogram));
         if !takes {
-            if self.open.count() > 0 {
-                let (encoding, bytes) = (self.open.encoding(), self.open.bytes());
-                close(&mut self.closed, &mut log.borrow_mut(), rules, times_ms, encoding, bytes);
-            }
+            self.close_open(rules, log);
+            self.words = Vec::new();
             self.open = Open::Histograms(Box::new(OpenHistograms::empty_for(histogram)));
         }
         let Open::Histograms(open) = &mut self.open else { unreachable!("it was set above") };
@@ -303,7 +362,7 @@ impl Series {
             self.open_min_ms = timestamp_ms;
             self.open_end_ms = window_of(timestamp_ms, rules.window_ms).end;
         }
-        Ok((Appended::Stored, self.open.memory_bytes() - before))
+        Ok((Appended::Stored, self.memory_bytes_of_open() - before))
     }
 
     /// A sample that is not newer than the newest. A sender that got no answer sends a whole request again, so
@@ -323,10 +382,10 @@ impl Series {
             Open::Floats(open) if timestamp_ms == open.last().0 => {
                 Some(Value::Float(f64::from_bits(open.last().1)).is_repeated_by(value))
             }
-            open if timestamp_ms >= self.open_min_ms => {
-                repeats_in(open.encoding(), open.bytes(), timestamp_ms, value, work)
-            }
-            _ => None,
+            _ => self
+                .open()
+                .filter(|open| timestamp_ms >= open.min_ms)
+                .and_then(|open| repeats_in(open.encoding, &open.to_bytes(), timestamp_ms, value, work)),
         };
         repeats = repeats.or_else(|| self.late.as_ref()?.is_repeated_by(timestamp_ms, value, work));
         if repeats.is_none() && timestamp_ms < rules.floor_ms {
@@ -445,20 +504,16 @@ impl Series {
             min_ms: self.open_min_ms,
             max_ms: self.open.last_ms(),
             encoding: self.open.encoding(),
-            bytes: self.open.bytes(),
+            bytes: match &self.open {
+                Open::Floats(open) => OpenBytes::Floats(open, &self.words),
+                Open::Histograms(open) => OpenBytes::Whole(open.bytes()),
+            },
         })
     }
 
     /// End of the open chunk's window.
     pub fn open_end_ms(&self) -> i64 {
         self.open_end_ms
-    }
-
-    /// Reads where the next sample is written: the count at the open chunk's beginning, and its end.
-    #[inline]
-    pub fn touch(&self) -> u64 {
-        let bytes = self.open.bytes();
-        u64::from(bytes.first().copied().unwrap_or(0) ^ bytes.last().copied().unwrap_or(0))
     }
 
     /// Time of the oldest and of the newest sample, if there is any.
@@ -482,13 +537,22 @@ impl Series {
 
     /// Memory of samples: the open chunk and late samples.
     pub fn memory_bytes(&self) -> i64 {
-        self.open.memory_bytes() + self.late.as_ref().map_or(0, |late| late.memory_bytes())
+        self.memory_bytes_of_open() + self.late.as_ref().map_or(0, |late| late.memory_bytes())
+    }
+
+    fn memory_bytes_of_open(&self) -> i64 {
+        let bytes = match &self.open {
+            Open::Floats(_) => self.words.len(),
+            Open::Histograms(open) => open.bytes().len() + open.state_bytes(),
+        };
+        bytes as i64
     }
 
     /// Drops the chunks that end before `below_ms`, and late samples before it.
     pub fn truncate(&mut self, below_ms: i64, log: &mut ChunkLog) {
         if self.open.count() > 0 && self.open.last_ms() < below_ms {
             self.open = Open::default();
+            self.words = Vec::new();
         }
         self.retain_closed(log, |chunk| chunk.max_ms() >= below_ms);
         if let Some(late) = &mut self.late

@@ -99,9 +99,9 @@ impl Head {
         self.by_key.find(key.table_hash(), |number| self.series[number].key == key).map(SeriesIndex)
     }
 
-    /// The series with each of some keys, and their open chunks in the cache, where the next samples go.
+    /// The series with each of some keys, and what is read of them for a sample in the cache.
     ///
-    /// Every step waits for main memory; side by side the waits of all keys overlap, where one look-up after the other
+    /// Each step waits for main memory; side by side the waits of all keys overlap, where one look-up after the other
     /// would wait for each.
     #[inline]
     pub fn find_all<const N: usize>(
@@ -115,15 +115,14 @@ impl Head {
             touched ^= candidate.map_or(0, |number| self.series[number].key.table_hash());
             *found = candidate.map(SeriesIndex);
         }
+        std::hint::black_box(touched);
         for (found, key) in found.iter_mut().zip(keys) {
             if let Some(candidate) = *found
                 && self.series[candidate.0].key != key
             {
                 *found = self.find(key);
             }
-            touched ^= found.map_or(0, |series| self.series[series.0].touch());
         }
-        std::hint::black_box(touched);
         found
     }
 
@@ -502,7 +501,7 @@ impl Head {
         if let Some(open) = stored.open()
             && open.overlaps(min_ms, max_ms)
         {
-            let bytes = ChunkBytes::Memory(Bytes::copy_from_slice(open.bytes));
+            let bytes = ChunkBytes::Memory(open.to_bytes().into());
             chunks.push(HeadChunk {
                 min_ms: open.min_ms,
                 max_ms: open.max_ms,

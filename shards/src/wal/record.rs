@@ -36,8 +36,8 @@ const FLAGS_UNKNOWN: u8 = 0xc0;
 /// A 64-bit number takes at most ten bytes of seven bits.
 const VARINT_BYTES_MAX: usize = 10;
 
-/// First byte, reference delta, time delta, value.
-const SAMPLE_BYTES_MAX: usize = 1 + VARINT_BYTES_MAX + VARINT_BYTES_MAX + 8;
+/// First byte, reference delta, time delta, value; and what makes it a size that is copied in one piece.
+const SAMPLE_BYTES_MAX: usize = (1 + VARINT_BYTES_MAX + VARINT_BYTES_MAX + 8_usize).next_power_of_two();
 
 /// What the next sample's deltas refer to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -196,7 +196,10 @@ impl Encoder {
         let value_len = 8 - (value.to_bits().trailing_zeros() / 8) as usize;
         item[len..len + 8].copy_from_slice(&value.to_bits().to_be_bytes());
         item[0] = first | value_len as u8;
-        self.bytes.extend_from_slice(&item[..len + value_len]);
+        // A copy of a fixed size is two instructions, one of a variable size is a call.
+        let end = self.bytes.len() + len + value_len;
+        self.bytes.extend_from_slice(&item);
+        self.bytes.truncate(end);
         self.previous = Previous { reference, timestamp_ms };
     }
 

@@ -111,7 +111,7 @@ mod tests {
             min_ms: samples[0].0,
             max_ms: samples[samples.len() - 1].0,
             encoding: Encoding::Xor,
-            bytes: bytes::Bytes::copy_from_slice(appender.bytes()),
+            bytes: appender.to_bytes().into(),
         }
     }
 

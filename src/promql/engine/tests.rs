@@ -31,12 +31,7 @@ impl Memory {
                 appender.append(*time_ms, *value);
             }
             let (min_ms, max_ms) = (samples[0].0, samples[samples.len() - 1].0);
-            ChunkRef {
-                min_ms,
-                max_ms,
-                encoding: Encoding::Xor,
-                bytes: bytes::Bytes::copy_from_slice(appender.bytes()),
-            }
+            ChunkRef { min_ms, max_ms, encoding: Encoding::Xor, bytes: appender.to_bytes().into() }
         };
         let chunks = samples.chunks(7).map(chunk).collect();
         self.series.push(SeriesChunks { labels: Labels::from_pairs(labels.iter().copied()), chunks });

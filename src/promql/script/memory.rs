@@ -106,7 +106,7 @@ fn seal(samples: &[(i64, f64)]) -> Option<ChunkRef> {
         min_ms: first.0,
         max_ms: last.0,
         encoding: Encoding::Xor,
-        bytes: Bytes::copy_from_slice(appender.bytes()),
+        bytes: appender.to_bytes().into(),
     })
 }
 

@@ -127,7 +127,7 @@ fn whole_shard() -> Vec<(String, Vec<u8>)> {
     for number in 0..40u8 {
         let mut appender = XorAppender::default();
         (0..50).for_each(|at| appender.append(at * 1000, f64::from(number)));
-        log.borrow_mut().append(0, Encoding::Xor, appender.bytes());
+        log.borrow_mut().append(0, Encoding::Xor, &appender.to_bytes());
     }
     run_to_end(ChunkLogWriter::new(directory.clone()).flush(&log)).unwrap();
     let checkpoints = run_to_end(Checkpoints::load(
@@ -195,7 +195,7 @@ fn every_record_is_found_and_a_flipped_byte_costs_one() {
         for sample in 0..=number % 100 {
             appender.append(i64::from(sample) * 1000, f64::from(number) * 1.1);
         }
-        let place = log.borrow_mut().append(0, Encoding::Xor, appender.bytes());
+        let place = log.borrow_mut().append(0, Encoding::Xor, &appender.to_bytes());
         expected.push((place, number % 100 + 1));
     }
     let mut writer = ChunkLogWriter::new(directory.clone());
