@@ -84,7 +84,7 @@ enum OpenBytes<'a> {
 
 impl OpenChunk<'_> {
     /// How many bytes the chunk has so far.
-    pub fn len(&self) -> usize {
+    pub fn len(self) -> usize {
         match self.bytes {
             OpenBytes::Whole(bytes) => bytes.len(),
             OpenBytes::Floats(state, words) => state.chunk_len(words),
@@ -92,7 +92,7 @@ impl OpenChunk<'_> {
     }
 
     /// Copies the chunk so far to the end of `out`.
-    pub fn write_to(&self, out: &mut Vec<u8>) {
+    pub fn write_to(self, out: &mut Vec<u8>) {
         match self.bytes {
             OpenBytes::Whole(bytes) => out.extend_from_slice(bytes),
             OpenBytes::Floats(state, words) => state.write_to(words, out),
@@ -100,7 +100,7 @@ impl OpenChunk<'_> {
     }
 
     /// A copy of the chunk so far.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.len());
         self.write_to(&mut bytes);
         bytes

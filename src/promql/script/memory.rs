@@ -5,7 +5,6 @@ use std::future::ready;
 
 use annulus_shards::chunk::{Encoding, XorAppender};
 use annulus_shards::{Labels, Matcher};
-use bytes::Bytes;
 
 use crate::source::{ChunkRef, SelectRequest, SeriesChunks, Source, SourceFuture};
 
