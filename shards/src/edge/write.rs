@@ -28,6 +28,10 @@ const DEFAULT_TENANT_HEADER: &str = "thanos-tenant";
 /// How long the rest of a refused body is read.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a sender only announces takes at most so many times the memory of what has come: thousands of slow senders would else
+/// ask for the largest body each. An honest body has come for a good part when its second piece is there.
+const ANNOUNCED_TIMES_MAX: usize = 32;
+
 /// What a sender may ask of one shard.
 #[derive(Debug, Clone)]
 pub struct EdgeLimits {
@@ -187,7 +191,7 @@ impl WriteHandler {
         Ok(Some(entered.unwrap_or(Err(GateError::Timeout))?))
     }
 
-    /// The whole body. Its bytes are counted as they come: what a sender only announces takes no memory yet.
+    /// The whole body. Its bytes are counted as they come.
     pub(super) async fn read<B>(
         &self,
         headers: &HeaderMap,
@@ -219,7 +223,8 @@ impl WriteHandler {
                 continue;
             }
             if joined.is_empty() {
-                joined.reserve(announced.unwrap_or(0).max(total));
+                let announced = announced.unwrap_or(0).min(total.saturating_mul(ANNOUNCED_TIMES_MAX));
+                joined.reserve(announced.max(total));
                 joined.extend_from_slice(&first);
             }
             joined.extend_from_slice(&data);
