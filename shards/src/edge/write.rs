@@ -155,7 +155,8 @@ impl WriteHandler {
         Ok(decoded)
     }
 
-    /// Passes the gate, the limits on size, and admission, and reads the body.
+    /// Passes the limits on size and admission, reads the body, and passes the gate: who waits there holds a body that
+    /// admission has counted, and a sender that does not send holds nobody's turn.
     pub(super) async fn receive<B>(
         &self,
         tenant: &str,
@@ -168,7 +169,6 @@ impl WriteHandler {
         B::Error: std::fmt::Display,
     {
         let limit = self.limits.receive_timeout;
-        let ticket = self.gate_ticket().await?;
         let tenant_limits = self.dispatcher.limits().tenant(tenant);
         if let Some(announced_bytes) = announced_bytes(headers) {
             tenant_limits.check_bytes(announced_bytes as u64)?;
@@ -178,6 +178,7 @@ impl WriteHandler {
             .await
             .ok_or(WriteError::BodyTimeout { limit })??;
         *body_bytes = sent.len();
+        let ticket = self.gate_ticket().await?;
         Ok(Received { sent, tenant_limits, permit, ticket })
     }
 

@@ -149,3 +149,17 @@ fn two_thousand_slow_senders_keep_nobody_out_and_are_cut_off() {
     assert!(growth.1 < ADDRESSED_GROWTH_BYTES_MAX, "{growth:?} bytes more than before");
     assert_eq!(server.query().value("count_over_time(meanwhile[1h])", now + round), Some(round as f64));
 }
+
+#[test]
+fn slow_senders_take_no_turn_from_others() {
+    let limits = "--receive.limits-config={write: {global: {max_concurrency: 2}}}";
+    let server = Server::start_with(&["--receive.request-timeout=5s", limits]);
+    let now = now_ms();
+    let slow: Vec<Slow> = (0..50).map(|_| Slow::open(&server, Kind::HalfBody)).collect();
+    wait_for("the slow senders are there", CLOSE_LIMIT, || (connections(&server) > 50.0).then_some(()));
+    for round in 0..20 {
+        server.sender().store(&[series("meanwhile", "1", &[(now + round, 1.0)])]);
+    }
+    assert_eq!(server.query().value("count_over_time(meanwhile[1h])", now + 20), Some(20.0));
+    drop(slow);
+}
