@@ -22,8 +22,8 @@ const SERIES: usize = 25;
 /// Between two samples of a series.
 const STEP_MS: i64 = 1000;
 
-/// How often a true sender tries again what may succeed later.
-const RETRY_LIMIT: Duration = Duration::from_secs(60);
+/// How long a true sender tries again what may succeed later.
+const RETRY_LIMIT: Duration = Duration::from_secs(290);
 
 /// Sends round after round.
 pub struct Control {

@@ -17,8 +17,8 @@ const CONNECTIONS: usize = 2000;
 /// Descriptors of this process beside them.
 const DESCRIPTORS_SPARE: u64 = 500;
 
-/// Every connection must have been closed by then, on a machine that is busy.
-const CLOSE_LIMIT: Duration = Duration::from_secs(90);
+/// Every connection must have been closed by then, on a machine that is busy; idle ones would be after 310 seconds.
+const CLOSE_LIMIT: Duration = Duration::from_secs(290);
 
 /// What each body announces: nearly as much as one may have.
 const ANNOUNCED_BYTES: usize = 31 << 20;
