@@ -10,6 +10,7 @@ mod bucket;
 mod connections;
 mod durability;
 mod exemplars;
+mod hostile;
 mod limits;
 mod mutation;
 mod otlp;

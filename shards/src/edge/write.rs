@@ -28,6 +28,10 @@ const DEFAULT_TENANT_HEADER: &str = "thanos-tenant";
 /// How long the rest of a refused body is read.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a sender only announces takes at most so many times the memory of what has come: thousands of slow senders would else
+/// ask for the largest body each. An honest body has come for a good part when its second piece is there.
+const ANNOUNCED_TIMES_MAX: usize = 32;
+
 /// What a sender may ask of one shard.
 #[derive(Debug, Clone)]
 pub struct EdgeLimits {
@@ -151,7 +155,8 @@ impl WriteHandler {
         Ok(decoded)
     }
 
-    /// Passes the gate, the limits on size, and admission, and reads the body.
+    /// Passes the limits on size and admission, reads the body, and passes the gate: who waits there holds a body that
+    /// admission has counted, and a sender that does not send holds nobody's turn.
     pub(super) async fn receive<B>(
         &self,
         tenant: &str,
@@ -164,7 +169,6 @@ impl WriteHandler {
         B::Error: std::fmt::Display,
     {
         let limit = self.limits.receive_timeout;
-        let ticket = self.gate_ticket().await?;
         let tenant_limits = self.dispatcher.limits().tenant(tenant);
         if let Some(announced_bytes) = announced_bytes(headers) {
             tenant_limits.check_bytes(announced_bytes as u64)?;
@@ -174,6 +178,7 @@ impl WriteHandler {
             .await
             .ok_or(WriteError::BodyTimeout { limit })??;
         *body_bytes = sent.len();
+        let ticket = self.gate_ticket().await?;
         Ok(Received { sent, tenant_limits, permit, ticket })
     }
 
@@ -187,7 +192,7 @@ impl WriteHandler {
         Ok(Some(entered.unwrap_or(Err(GateError::Timeout))?))
     }
 
-    /// The whole body. Its bytes are counted as they come: what a sender only announces takes no memory yet.
+    /// The whole body. Its bytes are counted as they come.
     pub(super) async fn read<B>(
         &self,
         headers: &HeaderMap,
@@ -219,7 +224,8 @@ impl WriteHandler {
                 continue;
             }
             if joined.is_empty() {
-                joined.reserve(announced.unwrap_or(0).max(total));
+                let announced = announced.unwrap_or(0).min(total.saturating_mul(ANNOUNCED_TIMES_MAX));
+                joined.reserve(announced.max(total));
                 joined.extend_from_slice(&first);
             }
             joined.extend_from_slice(&data);
