@@ -155,7 +155,7 @@ fn exemplars_and_metadata_are_read_back_and_survive_restarts() {
 
 #[test]
 fn refused_exemplars_get_409_as_in_thanos_and_leave_the_samples_stored() {
-    let server = Server::start_with(&["--receive.too-far-in-future=1h"]);
+    let server = Server::start_with(&["--tsdb.too-far-in-future.time-window=1h"]);
     let now = now_ms() / 1000 * 1000;
     send(&server, vec![bucket("1", now - 5000, &[("a", 0.5, now - 5000)])], vec![]);
     let long = "x".repeat(200);

@@ -138,7 +138,7 @@ fn an_exemplar_that_is_out_of_order_gets_400_and_the_exact_counts() {
         request.series[0].exemplars = exemplars.iter().map(exemplar).collect();
         let response = send(&server, SECOND, "snappy", &compress(&request.encode_to_vec()));
         let written = written(&response).map(|count| count.unwrap().parse::<u64>().unwrap());
-        (response.status, written, response.text())
+        (response.status, written, response.text().trim_end().to_owned())
     };
     assert_eq!(send(0, &[(4, 0)]), (204, [2, 0, 1], String::new()));
     // Twice the same is no error, and counts as written both times.
