@@ -247,7 +247,7 @@ fn since_start(step: u64) -> u64 {
 }
 
 fn counter(step: u64, now_ms: i64) -> Metric {
-    let exemplar = exemplar(step, "counter", 1.0, (step % 2 == 0).then_some(now_ms - 7));
+    let exemplar = exemplar(step, "counter", 1.0, step.is_multiple_of(2).then_some(now_ms - 7));
     let counter = Some(Counter { value: (since_start(step) * 3) as f64, exemplar });
     Metric { labels: labels(&[("instance_of", "a")]), counter, histogram: None }
 }
@@ -258,7 +258,7 @@ fn classic(step: u64, now_ms: i64) -> Metric {
         cumulative_count: count * part / 4,
         upper_bound,
         exemplar: exemplar(step, &format!("le-{upper_bound}"), upper_bound.min(9.0) - 0.03, Some(now_ms - 3))
-            .filter(|_| step % part == 0),
+            .filter(|_| step.is_multiple_of(part)),
     };
     let buckets = vec![bucket(0.1, 1), bucket(1.0, 2), bucket(2.5, 3), bucket(f64::INFINITY, 4)];
     histogram(Histogram { count, sum: count as f64 * 0.7, buckets, ..Histogram::default() })
