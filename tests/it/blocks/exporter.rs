@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use prost::Message;
 
@@ -19,6 +20,9 @@ const EXEMPLARS_FROM: u64 = 3;
 
 /// The scrape before which the exporter seems to have been restarted: all counters begin again.
 const RESET: u64 = 14;
+
+/// How long a connection may stay silent.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 const CONTENT_TYPE: &str =
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
@@ -161,8 +165,9 @@ impl Exporter {
                 if ended.load(Ordering::Relaxed) {
                     return;
                 }
-                // A scrape that was given up shows nothing of its step.
-                let _ = stream.and_then(|stream| answer(stream, &counted));
+                let counted = Arc::clone(&counted);
+                // A connection on which nothing is asked must not hold up the others; a scrape that is given up is lost.
+                std::thread::spawn(move || stream.and_then(|stream| answer(stream, &counted)));
             }
         });
         Exporter { address, scrapes, is_over, thread: Some(thread) }
@@ -185,6 +190,7 @@ impl Drop for Exporter {
 }
 
 fn answer(mut stream: TcpStream, scrapes: &AtomicU64) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
     let mut takes_protobuf = false;
     for line in BufReader::new(&stream).lines() {
         let line = line?.to_ascii_lowercase();

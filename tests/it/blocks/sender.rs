@@ -9,10 +9,11 @@ use super::exporter::{Exporter, STEPS};
 use super::folder::{Block, copy_of};
 use super::outside::{prometheus_is_there, start_prometheus};
 use super::workload::as_sent;
-use super::{assert_no_losses, start_server, wait_for_blocks};
+use super::{assert_no_losses, wait_for_blocks};
 use crate::support::http::{get, post_form};
 use crate::support::metrics::metric;
 use crate::support::query::{Labels, QueryApi, difference, seconds};
+use crate::support::server::Server;
 use crate::support::{now_ms, wait_for, wait_until};
 
 const CONFIG: &str = r#"
@@ -57,7 +58,7 @@ fn exemplars_metadata_and_native_histograms_are_those_of_the_sender() {
         return;
     }
     // Its shards do not send in step, and the machine may be busy.
-    let server = start_server(&["--tsdb.min-block-duration=5s", "--tsdb.out-of-order.time-window=5s"]);
+    let server = Server::start_with(&["--tsdb.min-block-duration=5s", "--tsdb.out-of-order.time-window=5s"]);
     let exporter = Exporter::start();
     let home = tempfile::tempdir().unwrap();
     let config = CONFIG
@@ -85,7 +86,7 @@ fn exemplars_metadata_and_native_histograms_are_those_of_the_sender() {
 fn compare_exemplars(annulus: QueryApi, sender: QueryApi, times_ms: (i64, i64)) {
     wait_until("the exemplars are the same:", Duration::from_secs(30), || {
         let (found, expected) = (exemplars(annulus, times_ms), exemplars(sender, times_ms));
-        // Two counters, two classic histograms of which a bucket shows one each step, and two native ones.
+        // Two counters, two classic histograms of four buckets, and two native ones.
         let count = expected.values().map(Vec::len).sum::<usize>();
         assert!(expected.len() == 12 && count as u64 > 3 * STEPS, "{count} of {} series", expected.len());
         if found == expected { Ok(()) } else { Err(format!("{found:?} instead of {expected:?}")) }
