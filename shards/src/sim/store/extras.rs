@@ -268,6 +268,10 @@ async fn fill(world: &World, spare_percent: u64) {
         }
         assert!(taken > 0 && (left_out > 0) == (spare_percent > 0), "{taken} taken, {left_out} left out");
         assert_eq!(shard.head.borrow().extras().metadata.family_count(), taken);
+        let (head_bytes, extra_bytes) =
+            (shard.head.borrow().size_bytes(), shard.head.borrow().extras().size_bytes());
+        assert!(extra_bytes > 100 * taken as u64, "{extra_bytes} bytes of exemplars and metadata");
+        assert_eq!(shard.metrics.head_bytes.get() as u64, head_bytes + extra_bytes);
         checkpointer.make().await.unwrap();
         assert_eq!(write(7 * 1000).await, (None, false), "there is room again");
     });
