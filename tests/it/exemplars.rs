@@ -116,10 +116,9 @@ fn exemplars_and_metadata_are_read_back_and_survive_restarts() {
     let mut server = Server::start();
     // Whole seconds: no fraction is rounded on the way.
     let now = now_ms() / 1000 * 1000;
-    let long = "x".repeat(200);
     let buckets = vec![
         bucket("0.1", now, &[("a", 0.05, now - 2000), ("b", 0.06, now - 1000)]),
-        bucket("1", now, &[("c", 0.5, now - 1000), (&long, 0.6, now)]),
+        bucket("1", now, &[("c", 0.5, now - 1000)]),
     ];
     send(&server, buckets.clone(), vec![]);
     // Prometheus sends metadata in requests of its own, again and again.
@@ -151,6 +150,40 @@ fn exemplars_and_metadata_are_read_back_and_survive_restarts() {
         assert_eq!(metadata_of(&server, ""), expected, "after {restart} restarts");
         assert_eq!(metadata_of(&server, "?metric=requests_total"), json!({"requests_total": requests}));
         assert_eq!(metadata_of(&server, "?limit=1"), json!({"latency_seconds": latency}));
+    }
+}
+
+#[test]
+fn refused_exemplars_get_409_as_in_thanos_and_leave_the_samples_stored() {
+    let server = Server::start_with(&["--tsdb.too-far-in-future.time-window=1h"]);
+    let now = now_ms() / 1000 * 1000;
+    send(&server, vec![bucket("1", now - 5000, &[("a", 0.5, now - 5000)])], vec![]);
+    let long = "x".repeat(200);
+    let sent = bucket("1", now, &[("late", 0.5, now - 6000), (&long, 0.5, now - 1000), ("b", 0.5, now)]);
+    let body = compress(&WriteRequest { series: vec![sent], metadata: vec![] }.encode_to_vec());
+    let response = server.sender().send_body(&body).unwrap();
+    assert_eq!(response.status, 409, "{}", response.text());
+    for part in
+        ["1 exemplars: out of order exemplar", "1 exemplars: label length for exemplar exceeds maximum"]
+    {
+        assert!(response.text().contains(part), "{}", response.text());
+    }
+    assert_eq!(response.header("x-prometheus-remote-write-samples-written"), Some("1"));
+    assert_eq!(response.header("x-prometheus-remote-write-exemplars-written"), Some("1"));
+    // One that is too far ahead is left out, and its sender is not told; those of the present still have room.
+    send(&server, vec![bucket("1", now + 1000, &[("ahead", 0.5, now + 7_200_000)])], vec![]);
+    send(&server, vec![bucket("1", now + 2000, &[("c", 0.5, now + 1000)])], vec![]);
+    let time = |ms: i64| json!(ms / 1000);
+    let stored = [("a", now - 5000), ("b", now), ("c", now + 1000)];
+    let stored: Value = stored.iter().map(|(trace, ms)| json!([trace, "0.5", time(*ms)])).collect();
+    let all = (now - 10_000, now + 10_000_000);
+    assert_eq!(exemplars(&server, "latency_seconds_bucket", all), json!([["1", stored]]));
+    let count = "count_over_time(latency_seconds_bucket[1m])";
+    assert_eq!(server.query().value(count, now + 3000), Some(4.0));
+    let metrics = get(server.addresses.write, "/metrics").unwrap().text();
+    for reason in ["out_of_order", "label_length", "too_far_in_future"] {
+        let line = format!("annulus_ingest_exemplars_refused_total{{reason=\"{reason}\"}} 1");
+        assert!(metrics.contains(&line), "{line}");
     }
 }
 

@@ -23,6 +23,19 @@ struct Series {
     label_references: Vec<u32>,
     #[prost(message, repeated, tag = "2")]
     samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "4")]
+    exemplars: Vec<Exemplar>,
+}
+
+/// io.prometheus.write.v2.Exemplar.
+#[derive(Clone, PartialEq, Message)]
+struct Exemplar {
+    #[prost(uint32, repeated, tag = "1")]
+    label_references: Vec<u32>,
+    #[prost(double, tag = "2")]
+    value: f64,
+    #[prost(int64, tag = "3")]
+    timestamp_ms: i64,
 }
 
 const FIRST: &str = "application/x-protobuf;proto=prometheus.WriteRequest";
@@ -37,6 +50,7 @@ fn request(timestamp_ms: i64) -> Request {
     let series = |id, value| Series {
         label_references: vec![1, 2, 3, id],
         samples: vec![Sample { value: Some(value), timestamp_ms }],
+        exemplars: vec![],
     };
     Request { symbols: symbols.map(str::to_owned).to_vec(), series: vec![series(4, 1.5), series(5, 2.5)] }
 }
@@ -107,6 +121,36 @@ fn a_partial_refusal_gets_400_and_counts_what_is_stored() {
     }
     assert_eq!(server.query().value("m{id=\"1\"}", now), Some(7.0));
     assert_eq!(server.query().value("m{id=\"2\"}", now), Some(2.5));
+}
+
+#[test]
+fn an_exemplar_that_is_out_of_order_gets_400_and_the_exact_counts() {
+    let server = Server::start();
+    let now = now_ms();
+    let send = |offset_ms: i64, exemplars: &[(u32, i64)]| {
+        let mut request = request(now + offset_ms);
+        let exemplar = |&(value, time_ms): &(u32, i64)| Exemplar {
+            label_references: vec![3, value],
+            value: 0.5,
+            timestamp_ms: now + time_ms,
+        };
+        request.symbols.push("x".repeat(200));
+        request.series[0].exemplars = exemplars.iter().map(exemplar).collect();
+        let response = send(&server, SECOND, "snappy", &compress(&request.encode_to_vec()));
+        let written = written(&response).map(|count| count.unwrap().parse::<u64>().unwrap());
+        (response.status, written, response.text().trim_end().to_owned())
+    };
+    assert_eq!(send(0, &[(4, 0)]), (204, [2, 0, 1], String::new()));
+    // Twice the same is no error, and counts as written both times.
+    assert_eq!(send(1000, &[(4, 0), (5, 1000), (5, 1000)]), (204, [2, 0, 3], String::new()));
+    // The symbol that is too long is only left out, as in Prometheus, and one that is not there makes no exemplar.
+    assert_eq!(send(2000, &[(6, 2000)]), (204, [2, 0, 0], String::new()));
+    let (status, counts, text) = send(3000, &[(5, 500), (6, 2000), (5, 3000)]);
+    assert_eq!((status, counts), (400, [2, 0, 1]), "{text}");
+    assert_eq!(text, "1 exemplars: out of order exemplar; 2 samples stored, 1 exemplars stored");
+    let (status, counts, text) = send(4000, &[(5, 4000), (9, 4000)]);
+    assert_eq!((status, counts), (400, [2, 0, 1]), "{text}");
+    assert_eq!(server.query().value("count_over_time(m{id=\"1\"}[1m])", now + 4000), Some(5.0));
 }
 
 #[test]

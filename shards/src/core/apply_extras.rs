@@ -1,7 +1,7 @@
 //! What the exemplars and the metadata of a write do to a shard. Pure: no clock, no I/O.
 //!
-//! A write is acknowledged only when what it counts as written is durable; that holds for exemplars too. A sender is
-//! not told of those that are refused, nor of metadata that is left out: in both cases the samples are what counts.
+//! A write is acknowledged only when what it counts as written is durable; that holds for exemplars too. Neither a refused
+//! exemplar nor metadata that is left out keeps the samples of a request from being stored.
 
 use std::collections::HashSet;
 
@@ -28,6 +28,8 @@ pub struct ExtrasTarget<'a> {
     pub tenant: &'a str,
     /// The decoded body that the rows point into.
     pub body: &'a [u8],
+    /// No exemplar after it is taken, as no sample is.
+    pub ceiling_ms: i64,
     /// Whether the WAL ring has room for a payload of so many bytes.
     pub has_room: &'a dyn Fn(usize) -> bool,
     /// Whether the ring is so full that its room is kept for samples.
@@ -76,6 +78,9 @@ fn append(target: &mut ExtrasTarget<'_>, row: &ExemplarRow) -> Result<Result<Kep
         Ok(labels) => labels,
         Err(reason) => return Ok(Err(reason)),
     };
+    if row.timestamp_ms > target.ceiling_ms {
+        return Ok(Err(ExemplarReason::TooFarAhead));
+    }
     let Some(series) = target.head.find(row.key) else { return Ok(Err(ExemplarReason::UnknownSeries)) };
     // The canonical encoding is never longer than another.
     if !target.has_room(row.labels.len as usize) {
@@ -178,6 +183,7 @@ mod tests {
             body.exemplar(7, "b", 9),
             body.exemplar(8, "a", 10),
             body.exemplar(7, &"x".repeat(LABEL_RUNES_MAX), 11),
+            body.exemplar(7, "a", 101),
             ExemplarRow { labels: body.put(&[0x0a, 200]), ..body.exemplar(7, "c", 12) },
         ];
         let mut target = ExtrasTarget {
@@ -185,6 +191,7 @@ mod tests {
             records: &mut records,
             tenant: "t",
             body: &body.0,
+            ceiling_ms: 100,
             has_room: &|_| true,
             is_ring_scarce: false,
         };
@@ -197,6 +204,7 @@ mod tests {
         assert_eq!(refused(ExemplarReason::UnknownSeries), 1);
         assert_eq!(refused(ExemplarReason::TooLong), 1);
         assert_eq!(refused(ExemplarReason::InvalidLabels), 1);
+        assert_eq!(refused(ExemplarReason::TooFarAhead), 1);
         assert_eq!(head.extras().exemplars.len(), 1);
         let mut expected = Encoder::default();
         let label_bytes = &canonical_label_bytes(&[("trace_id", "a")]);
@@ -219,6 +227,7 @@ mod tests {
             records: &mut records,
             tenant: "t",
             body: &body.0,
+            ceiling_ms: i64::MAX,
             has_room: &|_| true,
             is_ring_scarce: false,
         };
@@ -243,6 +252,7 @@ mod tests {
             records: &mut records,
             tenant: "t",
             body: &body.0,
+            ceiling_ms: i64::MAX,
             has_room: &|_| false,
             is_ring_scarce: false,
         };
@@ -269,6 +279,7 @@ mod tests {
             records: &mut records,
             tenant: "t",
             body: &body.0,
+            ceiling_ms: i64::MAX,
             has_room: &|_| true,
             is_ring_scarce: false,
         };
@@ -285,6 +296,7 @@ mod tests {
             records: &mut records,
             tenant: "t",
             body: &body.0,
+            ceiling_ms: i64::MAX,
             has_room: &|_| true,
             is_ring_scarce: false,
         };
@@ -307,6 +319,7 @@ mod tests {
             records: &mut records,
             tenant: "t",
             body: &body.0,
+            ceiling_ms: i64::MAX,
             has_room: &|_| true,
             is_ring_scarce: true,
         };

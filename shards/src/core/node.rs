@@ -210,7 +210,7 @@ impl Node {
                 directory: data_dir.shard_path(shard),
                 ring_bytes: config.ring_bytes,
                 windows: config.windows,
-                extras: config.extras.of_shard(count),
+                extras: config.extras.within(config.head_bytes_max).of_shard(count),
                 hasher: SeriesHasher::new(data_dir.secret),
                 metrics: metrics.clone(),
                 state: state.clone(),

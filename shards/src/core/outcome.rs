@@ -157,7 +157,7 @@ pub struct Outcome {
     pub refused: [u64; Reason::ALL.len()],
     /// The first refusal, for the answer's text.
     pub first_refusal: Option<Refusal>,
-    /// Exemplars refused, by [`ExemplarReason`]. They fail no request.
+    /// Exemplars refused, by [`ExemplarReason`].
     pub exemplars_refused: [u64; ExemplarReason::ALL.len()],
     /// Samples, histograms and exemplars that were not looked at because of `failure`.
     pub failed: u64,

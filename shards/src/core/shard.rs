@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use self::extras::METADATA_SPARE_PERCENT;
 use super::apply::{LastSeries, SAMPLE_RECORD_BYTES_MAX, Target, apply, series_record_bytes_max};
 use super::batch::WriteBatch;
 use super::chunks::ChunksRead;
@@ -63,6 +64,8 @@ pub struct Shard<P: Platform = Native> {
     pub committed: Notify,
     /// A write found no room in the ring since this was last cleared.
     pub ring_was_full: Cell<bool>,
+    /// Percent of the ring that metadata leaves to samples. A checkpoint is due long before, so that this is rare.
+    pub metadata_spare_percent: Cell<u64>,
     /// Bytes that frames of this process took in the ring.
     pub committed_bytes: Cell<u64>,
     open: RefCell<OpenBatch>,
@@ -173,6 +176,7 @@ impl<P: Platform> Shard<P> {
             maintenance: Maintenance::default(),
             committed: Notify::default(),
             ring_was_full: Cell::new(false),
+            metadata_spare_percent: Cell::new(METADATA_SPARE_PERCENT),
             open: RefCell::default(),
             committed_bytes: Cell::new(0),
             work: Notify::default(),
@@ -399,7 +403,7 @@ impl<P: Platform> Shard<P> {
     /// Tells the metrics and the other shards how large this head is.
     pub fn report_size(&self) {
         let head = self.head.borrow();
-        let size_bytes = head.size_bytes();
+        let size_bytes = head.size_bytes() + head.extras().size_bytes();
         let before = self.reported_bytes.replace(size_bytes);
         // Wraps where the head has shrunk, as the sum does.
         self.budget.used_bytes.fetch_add(size_bytes.wrapping_sub(before), Ordering::Relaxed);
@@ -500,9 +504,7 @@ impl<P: Platform> Shard<P> {
             counter.inc_by(count);
         }
         metrics.extras.exemplars_written.inc_by(outcome.exemplars_written);
-        for (counter, count) in metrics.extras.exemplars_refused.iter().zip(outcome.exemplars_refused) {
-            counter.inc_by(count);
-        }
+        metrics.extras.count_refused(&outcome.exemplars_refused);
         if outcome.failure.is_some() {
             metrics.forward_error.inc()
         } else {

@@ -207,6 +207,7 @@ mod tests {
     use super::*;
     use crate::core::{Failure, Reason};
     use crate::edge::admission::Admission;
+    use crate::exemplars::ExemplarReason;
     use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits, RequestLimitError, ShardLimits};
 
     #[test]
@@ -266,6 +267,9 @@ mod tests {
             OtlpAnswer::Refused(answer) => panic!("{answer:?}"),
         };
         assert!(taken(written()).is_empty());
+        let mut with_exemplars = written();
+        with_exemplars.outcome.exemplars_refused = [1; ExemplarReason::ALL.len()];
+        assert!(taken(with_exemplars).is_empty(), "exemplars are no points");
         let mut refused = Written { refused_count: 2, first_refusal: Some(PointError::NotUtf8), ..written() };
         refused.outcome.refused[Reason::OutOfOrder as usize] = 100;
         let message = taken(refused);

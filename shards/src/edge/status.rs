@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::core::{Failure, Outcome, Reason};
+use crate::exemplars::ExemplarReason;
 use crate::limits::{GateError, RequestLimitError};
 use crate::relabel::RewriteError;
 use crate::wire::otlp::OtlpError;
@@ -109,7 +110,7 @@ pub enum WriteError {
         failure: Failure,
     },
     /// Some samples were refused for good; the others are stored.
-    #[error("{}", refused_text(outcome))]
+    #[error("{}", refused_text(outcome, *form))]
     Refused {
         /// The counts.
         outcome: Box<Outcome>,
@@ -229,8 +230,7 @@ impl Answer {
         Answer { status, text: error.to_string(), retry_after_seconds, written: None }
     }
 
-    /// The answer to a request that reached its owners: a part that may succeed later makes all of it retryable. Refused
-    /// exemplars change nothing, as in Prometheus: a sender would drop, or report as lost, samples that are stored.
+    /// The answer to a request that reached its owners: a part that may succeed later makes all of it retryable.
     pub fn of_outcome(outcome: Outcome, form: Form) -> Answer {
         let written = Written::of(&outcome);
         if let Some(failure) = outcome.failure {
@@ -238,7 +238,7 @@ impl Answer {
             answer.text = format!("{}; {}", answer.text, counts_text(&outcome));
             return Answer { written: Some(written), ..answer };
         }
-        if outcome.refused_count() > 0 {
+        if outcome.refused_count() > 0 || told_exemplars(&outcome, form).next().is_some() {
             let refused = WriteError::Refused { outcome: Box::new(outcome), form };
             return Answer { written: Some(written), ..Answer::of(&refused) };
         }
@@ -261,6 +261,26 @@ fn refused_status(outcome: &Outcome, form: Form) -> (StatusCode, Option<u32>) {
     } else {
         (StatusCode::CONFLICT, None)
     }
+}
+
+/// Whether a sender is told that an exemplar was refused. The specification of 2.0 has no word on it: Prometheus (3.x, the
+/// write handler) answers 400 for one that is out of order or cannot be read, and only logs any other refusal (too long, too
+/// far in the future, an unknown series); for 1.0 it only logs all of them. Thanos Receive, whose answers 1.0 gets here, has
+/// 409 for one that is out of order or too long. In either, a repeat is a success, and so is what comes while exemplars are
+/// switched off; the counts of the answer say how many are stored.
+fn is_told(reason: ExemplarReason, form: Form) -> bool {
+    match reason {
+        ExemplarReason::OutOfOrder => true,
+        ExemplarReason::TooLong => form == Form::RemoteWrite1,
+        ExemplarReason::InvalidLabels => form == Form::RemoteWrite2,
+        ExemplarReason::Disabled | ExemplarReason::UnknownSeries | ExemplarReason::TooFarAhead => false,
+    }
+}
+
+/// The refused exemplars of which the sender is told, by reason.
+fn told_exemplars(outcome: &Outcome, form: Form) -> impl Iterator<Item = (u64, ExemplarReason)> {
+    let counts = ExemplarReason::ALL.map(|reason| (outcome.exemplars_refused[reason as usize], reason));
+    counts.into_iter().filter(move |(count, reason)| *count > 0 && is_told(*reason, form))
 }
 
 /// Whole seconds, so that a repeat does not come too early.
@@ -301,14 +321,17 @@ fn failure_text(failure: Failure) -> &'static str {
     }
 }
 
-fn refused_text(outcome: &Outcome) -> String {
+fn refused_text(outcome: &Outcome, form: Form) -> String {
     let reasons = Reason::ALL.iter().map(|reason| (outcome.refused[*reason as usize], reason));
+    let exemplars =
+        told_exemplars(outcome, form).map(|(count, reason)| format!("{count} exemplars: {}", reason.text()));
     let counts: Vec<String> = reasons
         .filter(|(count, _)| *count > 0)
         .map(|(count, reason)| match reason {
             Reason::InvalidHistogram => format!("{count} histograms: {}", reason.text()),
             _ => format!("{count} samples: {}", reason.text()),
         })
+        .chain(exemplars)
         .collect();
     let first =
         outcome.first_refusal.as_ref().map(|refusal| format!("; first: {refusal}")).unwrap_or_default();
@@ -336,7 +359,6 @@ mod tests {
 
     use super::*;
     use crate::core::Refusal;
-    use crate::exemplars::ExemplarReason;
     use crate::wire::LabelError;
 
     fn status(error: WriteError) -> (u16, Option<u32>) {
@@ -487,8 +509,34 @@ mod tests {
     }
 
     #[test]
-    fn refused_exemplars_fail_no_request() {
-        let outcome = Outcome { exemplars_refused: [1; ExemplarReason::ALL.len()], ..Outcome::default() };
-        assert_eq!(Answer::of_outcome(outcome, Form::RemoteWrite1).status.as_u16(), 200);
+    fn senders_are_told_of_exemplars_as_their_version_has_it() {
+        for (reason, first, second) in [
+            (ExemplarReason::OutOfOrder, 409, 400),
+            (ExemplarReason::TooLong, 409, 204),
+            (ExemplarReason::InvalidLabels, 200, 400),
+            (ExemplarReason::UnknownSeries, 200, 204),
+            (ExemplarReason::TooFarAhead, 200, 204),
+            (ExemplarReason::Disabled, 200, 204),
+        ] {
+            for (form, code) in [(Form::RemoteWrite1, first), (Form::RemoteWrite2, second)] {
+                let mut outcome = Outcome { written: 2, exemplars_written: 5, ..Outcome::default() };
+                outcome.exemplars_refused[reason as usize] = 3;
+                let answer = Answer::of_outcome(outcome, form);
+                assert_eq!(answer.status.as_u16(), code, "{reason:?} {form:?}");
+                assert_eq!(answer.written, Some(Written { samples: 2, histograms: 0, exemplars: 5 }));
+                let text = format!("3 exemplars: {}; 2 samples stored, 5 exemplars stored", reason.text());
+                assert_eq!(answer.text, if code >= 400 { &text } else { "" });
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_that_may_be_sent_again_stays_so_whatever_exemplars_it_has() {
+        let mut outcome = Outcome::default();
+        outcome.exemplars_refused[ExemplarReason::OutOfOrder as usize] = 1;
+        outcome.refused[Reason::SeriesLimit as usize] = 1;
+        assert_eq!(Answer::of_outcome(outcome.clone(), Form::RemoteWrite1).status.as_u16(), 429);
+        outcome.failure = Some(Failure::RingFull);
+        assert_eq!(Answer::of_outcome(outcome, Form::RemoteWrite2).status.as_u16(), 503);
     }
 }

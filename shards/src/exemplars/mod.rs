@@ -10,7 +10,7 @@ mod ring;
 mod store;
 
 pub use labels::{LABEL_RUNES_MAX, parse_exemplar_labels};
-pub use store::{ExemplarLimits, ExemplarStore, Kept, StoredExemplar};
+pub use store::{BYTES_PER_EXEMPLAR, ExemplarLimits, ExemplarStore, Kept, StoredExemplar};
 
 use std::cmp::Ordering;
 
@@ -50,7 +50,8 @@ impl Ord for Exemplar {
     }
 }
 
-/// Why an exemplar is refused. None of these fails the request, as in Prometheus: its samples count.
+/// Why an exemplar is refused. Its request's samples are taken all the same; the edge decides of which refusals a sender
+/// is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub enum ExemplarReason {
@@ -64,16 +65,19 @@ pub enum ExemplarReason {
     UnknownSeries,
     /// It comes before the newest one of its series, and is not stored already.
     OutOfOrder,
+    /// It is further ahead of the clock than samples may be.
+    TooFarAhead,
 }
 
 impl ExemplarReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [ExemplarReason; 5] = [
+    pub const ALL: [ExemplarReason; 6] = [
         ExemplarReason::Disabled,
         ExemplarReason::TooLong,
         ExemplarReason::InvalidLabels,
         ExemplarReason::UnknownSeries,
         ExemplarReason::OutOfOrder,
+        ExemplarReason::TooFarAhead,
     ];
 
     /// The name in metrics.
@@ -84,6 +88,19 @@ impl ExemplarReason {
             ExemplarReason::InvalidLabels => "invalid_labels",
             ExemplarReason::UnknownSeries => "unknown_series",
             ExemplarReason::OutOfOrder => "out_of_order",
+            ExemplarReason::TooFarAhead => "too_far_in_future",
+        }
+    }
+
+    /// As Prometheus and Thanos name it in an error, so that scripts that look for the text find it.
+    pub fn text(self) -> &'static str {
+        match self {
+            ExemplarReason::Disabled => "exemplar storage is disabled",
+            ExemplarReason::TooLong => "label length for exemplar exceeds maximum",
+            ExemplarReason::InvalidLabels => "invalid label set of an exemplar",
+            ExemplarReason::UnknownSeries => "exemplar of an unknown series",
+            ExemplarReason::OutOfOrder => "out of order exemplar",
+            ExemplarReason::TooFarAhead => "exemplar out of bounds",
         }
     }
 }

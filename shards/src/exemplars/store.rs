@@ -11,7 +11,7 @@ use crate::Labels;
 use crate::head::SeriesKey;
 
 /// What an exemplar may take on average, its series' labels included: with large labels fewer are kept.
-const BYTES_PER_EXEMPLAR: u64 = 512;
+pub const BYTES_PER_EXEMPLAR: u64 = 512;
 
 /// However few exemplars are kept, a series with the largest labels has room.
 const BYTES_MIN: u64 = 1 << 20;
@@ -65,6 +65,7 @@ pub struct ExemplarStore {
     count: usize,
     series_count: usize,
     size_bytes: u64,
+    appended_count: u64,
     /// No exemplar of a tenant that has none has a number from this one on: who reads on from a number misses none.
     next_number: u64,
 }
@@ -79,6 +80,7 @@ impl ExemplarStore {
             count: 0,
             series_count: 0,
             size_bytes: 0,
+            appended_count: 0,
             next_number: 0,
         }
     }
@@ -111,6 +113,7 @@ impl ExemplarStore {
             }
         };
         self.change(tenant, |ring| ring.push(key, exemplar, labels) as i64);
+        self.appended_count += 1;
         while self.count > self.limits.count_max || self.size_bytes > self.limits.bytes_max {
             let Some((_, tenant)) = self.by_count.last() else { break };
             self.change(Arc::clone(tenant), |ring| -(ring.pop() as i64));
@@ -144,6 +147,16 @@ impl ExemplarStore {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// How many there may be.
+    pub fn count_max(&self) -> usize {
+        self.limits.count_max
+    }
+
+    /// How many were ever stored, those of a recovery included.
+    pub fn appended_count(&self) -> u64 {
+        self.appended_count
     }
 
     /// How many series have any.
@@ -227,6 +240,7 @@ mod tests {
         }
         assert_eq!((times(&store, "quiet"), times(&store, "loud")), (vec![0, 1], vec![97, 98, 99]));
         assert_eq!((store.len(), store.series_count()), (5, 4));
+        assert_eq!((store.count_max(), store.appended_count()), (5, 102));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::cell::{Ref, RefMut};
 
 use super::store::{Head, SeriesIndex};
-use crate::exemplars::{Exemplar, ExemplarLimits, ExemplarReason, ExemplarStore, Kept};
+use crate::exemplars::{BYTES_PER_EXEMPLAR, Exemplar, ExemplarLimits, ExemplarReason, ExemplarStore, Kept};
 use crate::metadata::{MetadataLimits, MetadataStore};
 
 /// How much of it is kept, of a node or of one of its shards.
@@ -21,7 +21,18 @@ impl Default for ExtraLimits {
     }
 }
 
+/// Exemplars take at most this part of the memory of the heads. They never leave it for a block: with more of them than
+/// the heads may have memory, all writes would be refused for good.
+const HEAD_PARTS: u64 = 4;
+
 impl ExtraLimits {
+    /// With no more exemplars than fit well into heads of so many bytes.
+    pub fn within(self, head_bytes_max: u64) -> ExtraLimits {
+        let fitting = head_bytes_max / HEAD_PARTS / BYTES_PER_EXEMPLAR;
+        let fitting = usize::try_from(fitting).unwrap_or(usize::MAX);
+        ExtraLimits { exemplars_max: self.exemplars_max.min(fitting), ..self }
+    }
+
     /// The part of each of `count` shards. Series and families are spread evenly; a share is rounded up.
     pub fn of_shard(self, count: usize) -> ExtraLimits {
         ExtraLimits {
@@ -54,6 +65,11 @@ impl HeadExtras {
             metadata: MetadataStore::new(MetadataLimits::of_families(limits.families_max)),
         }
     }
+
+    /// About how much memory both take.
+    pub fn size_bytes(&self) -> u64 {
+        self.exemplars.size_bytes() + self.metadata.size_bytes()
+    }
 }
 
 impl Head {
@@ -82,5 +98,17 @@ impl Head {
         let Some(tenant) = self.tenant_of(series.0) else { return Err(ExemplarReason::UnknownSeries) };
         let key = self.series[series.0].key;
         self.extras.borrow_mut().exemplars.append(tenant, key, exemplar, || self.labels(series.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exemplars_leave_most_of_the_heads_to_samples() {
+        let limits = ExtraLimits { exemplars_max: 10_000, families_max: 7 };
+        assert_eq!(limits.within(1 << 30), limits);
+        assert_eq!(limits.within(4 << 20), ExtraLimits { exemplars_max: 2048, families_max: 7 });
     }
 }

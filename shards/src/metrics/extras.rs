@@ -13,6 +13,9 @@ pub(super) struct ExtraFamilies {
     exemplars_written: IntCounterVec,
     exemplars_refused: IntCounterVec,
     exemplars: IntGaugeVec,
+    exemplars_max: IntGaugeVec,
+    exemplars_appended: IntCounterVec,
+    exemplars_out_of_order: IntCounterVec,
     exemplar_series: IntGaugeVec,
     exemplar_bytes: IntGaugeVec,
     metadata_dropped: IntCounterVec,
@@ -39,6 +42,20 @@ impl ExtraFamilies {
                 "reason",
             ),
             exemplars: gauges("prometheus_tsdb_exemplar_exemplars_in_storage", "Exemplars in memory."),
+            exemplars_max: gauges(
+                "prometheus_tsdb_exemplar_max_exemplars",
+                "Exemplars that memory may hold.",
+            ),
+            exemplars_appended: counters(
+                "prometheus_tsdb_exemplar_exemplars_appended_total",
+                "Exemplars stored, those of a recovery included.",
+                "shard",
+            ),
+            exemplars_out_of_order: counters(
+                "prometheus_tsdb_exemplar_out_of_order_exemplars_total",
+                "Exemplars refused because newer ones of their series are stored.",
+                "shard",
+            ),
             exemplar_series: gauges(
                 "prometheus_tsdb_exemplar_series_with_exemplars_in_storage",
                 "Series that have exemplars in memory.",
@@ -67,6 +84,9 @@ impl ExtraFamilies {
             exemplars_refused: ExemplarReason::ALL
                 .map(|reason| self.exemplars_refused.with_label_values(&[reason.name()])),
             exemplars: self.exemplars.with_label_values(&label),
+            exemplars_max: self.exemplars_max.with_label_values(&label),
+            exemplars_appended: self.exemplars_appended.with_label_values(&label),
+            exemplars_out_of_order: self.exemplars_out_of_order.with_label_values(&label),
             exemplar_series: self.exemplar_series.with_label_values(&label),
             exemplar_bytes: self.exemplar_bytes.with_label_values(&label),
             metadata_dropped: MetadataReason::ALL
@@ -86,6 +106,9 @@ pub struct ExtraMetrics {
     pub exemplars_written: IntCounter,
     pub exemplars_refused: [IntCounter; ExemplarReason::ALL.len()],
     pub exemplars: IntGauge,
+    pub exemplars_max: IntGauge,
+    pub exemplars_appended: IntCounter,
+    pub exemplars_out_of_order: IntCounter,
     pub exemplar_series: IntGauge,
     pub exemplar_bytes: IntGauge,
     pub metadata_dropped: [IntCounter; MetadataReason::ALL.len()],
@@ -94,9 +117,21 @@ pub struct ExtraMetrics {
 }
 
 impl ExtraMetrics {
+    /// Adds what was refused, by reason.
+    pub fn count_refused(&self, refused: &[u64; ExemplarReason::ALL.len()]) {
+        for (counter, count) in self.exemplars_refused.iter().zip(refused) {
+            counter.inc_by(*count);
+        }
+        self.exemplars_out_of_order.inc_by(refused[ExemplarReason::OutOfOrder as usize]);
+    }
+
     /// Tells how much there is.
     pub fn report(&self, extras: &HeadExtras) {
         self.exemplars.set(extras.exemplars.len() as i64);
+        self.exemplars_max.set(extras.exemplars.count_max() as i64);
+        // The store counts from its own beginning; another one may have been counted before a recovery put this in place.
+        let appended_count = extras.exemplars.appended_count();
+        self.exemplars_appended.inc_by(appended_count.saturating_sub(self.exemplars_appended.get()));
         self.exemplar_series.set(extras.exemplars.series_count() as i64);
         self.exemplar_bytes.set(extras.exemplars.size_bytes() as i64);
         self.metadata_families.set(extras.metadata.family_count() as i64);

@@ -5,10 +5,12 @@
 
 mod cuts;
 mod disk;
+mod exporter;
 mod folder;
 mod outside;
 mod promtool;
 mod retention;
+mod sender;
 mod upload;
 mod workload;
 

@@ -57,8 +57,8 @@ const QUERIES: [&str; 36] = [
     "requests_total{code=\"200\",$} / ignoring (code) requests_total{code=\"500\",$} > 0.5",
 ];
 
-/// A Prometheus over a database that exists, or over none.
-fn start_prometheus(home: &Path, database: &Path, config: &str) -> (Process, QueryApi) {
+/// A Prometheus over a database that exists, or over none, with features that have to be asked for.
+pub fn start_prometheus(home: &Path, database: &Path, config: &str, features: &str) -> (Process, QueryApi) {
     let address = free_address();
     let file = home.join("prometheus.yml");
     std::fs::write(&file, config.replace("$SELF", &address.to_string())).unwrap();
@@ -67,6 +67,7 @@ fn start_prometheus(home: &Path, database: &Path, config: &str) -> (Process, Que
         .arg(format!("--config.file={}", file.display()))
         .arg(format!("--storage.tsdb.path={}", database.display()))
         .arg("--storage.tsdb.retention.time=100y")
+        .arg(format!("--enable-feature={features}"))
         .arg(format!("--web.listen-address={address}"));
     let mut process = Process::spawn("prometheus", command, home);
     wait_for("prometheus is ready", Duration::from_secs(60), || {
@@ -76,7 +77,8 @@ fn start_prometheus(home: &Path, database: &Path, config: &str) -> (Process, Que
     (process, QueryApi(address))
 }
 
-fn prometheus_is_there(test: &str) -> bool {
+/// Whether the program is there; says so if it is not.
+pub fn prometheus_is_there(test: &str) -> bool {
     let is_there = Command::new("prometheus").arg("--version").output().is_ok();
     if !is_there {
         leave_out(test, "prometheus is not installed");
@@ -97,7 +99,7 @@ fn a_prometheus_on_a_copy_of_the_blocks_answers_as_annulus_does() {
     let workload = &workloads[0];
     let copy = copy_of(&wait_for_blocks(&server, workload.tenant, workload.end_ms()));
     let home = tempfile::tempdir().unwrap();
-    let (process, prometheus) = start_prometheus(home.path(), copy.path(), "");
+    let (process, prometheus) = start_prometheus(home.path(), copy.path(), "", "");
 
     let at = |step| workload.between_steps_ms(step);
     let mut answers = 0;
@@ -141,7 +143,7 @@ fn blocks_are_made_of_what_a_prometheus_sends() {
     let server = start_server(&["--tsdb.min-block-duration=10s", "--tsdb.out-of-order.time-window=10s"]);
     let home = tempfile::tempdir().unwrap();
     let config = SELF_SCRAPE.replace("$ANNULUS", &server.addresses.write.to_string());
-    let (_process, prometheus) = start_prometheus(home.path(), &home.path().join("data"), &config);
+    let (_process, prometheus) = start_prometheus(home.path(), &home.path().join("data"), &config, "");
 
     let blocks = wait_for("whole windows are cut", Duration::from_secs(90), || {
         let blocks = local_blocks(&server, "default-tenant");

@@ -10,8 +10,8 @@ use crate::wire::{ExemplarRow, Extras, MetadataRow};
 /// Rows that are applied between two looks at the clock: some 100 µs. In tests a small batch takes many.
 const UNIT_ROWS: usize = if cfg!(test) { 4 } else { 128 };
 
-/// How much of the ring metadata leaves to samples. In tests rings have few blocks.
-const SPARE_PERCENT: u64 = if cfg!(test) { 0 } else { 25 };
+/// Percent of the ring that metadata leaves to samples.
+pub(super) const METADATA_SPARE_PERCENT: u64 = 25;
 
 impl<P: Platform> Shard<P> {
     /// Applies what a batch has beside samples; `samples` is what became of these. On a failure, the exemplars that
@@ -82,14 +82,16 @@ impl<P: Platform> Shard<P> {
         apply: impl FnOnce(&mut ExtrasTarget<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let wal = self.wal.get().ok_or(Failure::Recovering)?;
+        let head = &*self.head.borrow();
+        let spare_percent = self.metadata_spare_percent.get();
         let mut target = ExtrasTarget {
-            head: &self.head.borrow(),
+            head,
             records: &mut self.open.borrow_mut().records,
             tenant: batch.tenant(),
             body: batch.body(),
             has_room: &|payload_bytes| wal.fits(payload_bytes),
-            // A checkpoint is due long before, so that this is rare.
-            is_ring_scarce: wal.used_bytes() > wal.size_bytes() / 100 * (100 - SPARE_PERCENT),
+            ceiling_ms: head.rules(&self.windows, batch.tenant(), self.platform.unix_now_ms()).ceiling_ms,
+            is_ring_scarce: wal.used_bytes() > wal.size_bytes() / 100 * (100 - spare_percent),
         };
         apply(&mut target)
     }

@@ -15,6 +15,7 @@ use crate::core::parts::{
 use crate::core::{Failure, ReadError, ReadRequest, ShardState, SharedState, WriteBatch, split};
 use crate::head::{ExtraLimits, TimeWindows};
 use crate::matcher::{MatchOp, Matcher};
+use crate::metadata::MetadataReason;
 use crate::metrics::Metrics;
 use crate::rt::BLOCK_BYTES;
 use crate::wire::{BodyRange, ExemplarRow, Extras, MetadataRow, Row, SeriesHasher, canonical_label_bytes};
@@ -40,12 +41,11 @@ struct World {
     choices: Random,
 }
 
-/// One life: recovery, a check, then writes and checkpoints until the crash.
-async fn live(world: &World) {
-    let hasher = SeriesHasher::new([7; 16]);
+/// Recovers a shard that writes and makes checkpoints.
+async fn start(world: &World, hasher: &SeriesHasher) -> (Rc<Shard<Simulated>>, Checkpointer<Simulated>) {
     let files = Files::new(world.directory.clone(), true);
     let ring = WatchedRing::new(world.disk.clone(), Rc::clone(&world.frames));
-    let recovered = recover_files(files, ring, 0, &hasher, WINDOWS.block_ms, LIMITS).await.unwrap();
+    let recovered = recover_files(files, ring, 0, hasher, WINDOWS.block_ms, LIMITS).await.unwrap();
     world.frames.recovered(recovered.wal.next_seq());
     let state = SharedState::new(1);
     state.set(0, ShardState::Serving);
@@ -60,10 +60,19 @@ async fn live(world: &World) {
     ));
     *shard.head.borrow_mut() = recovered.head;
     assert!(shard.wal.set(recovered.wal).is_ok());
-    check(&shard, &world.sent.borrow());
-    check_reads(&shard).await;
     let chunks = Rc::new(ChunkWriter::new(Rc::clone(&shard), recovered.chunks));
     let checkpointer = Checkpointer::new(Rc::clone(&shard), chunks, recovered.checkpoints);
+    (shard, checkpointer)
+}
+
+/// One life: recovery, a check, then writes and checkpoints until the crash.
+async fn live(world: &World) {
+    let hasher = SeriesHasher::new([7; 16]);
+    let (shard, checkpointer) = start(world, &hasher).await;
+    // The rings are small: all that is acknowledged has metadata.
+    shard.metadata_spare_percent.set(0);
+    check(&shard, &world.sent.borrow());
+    check_reads(&shard).await;
     let mut tasks = Tasks::new(world.choices.fork());
     let committer = Rc::clone(&shard);
     tasks.add_endless(async move { committer.commit_loop().await });
@@ -217,6 +226,71 @@ fn parts<T>(pages: impl Iterator<Item = Result<Page<T>, ReadError>>) -> Result<V
         }
     }
     panic!("an answer without an end");
+}
+
+/// Fills the ring with requests that describe a new family each, and compares what becomes of the metadata with how much
+/// of the ring was used at that time.
+async fn fill(world: &World, spare_percent: u64) {
+    let hasher = SeriesHasher::new([7; 16]);
+    let (shard, checkpointer) = start(world, &hasher).await;
+    shard.metadata_spare_percent.set(spare_percent);
+    let mut tasks = Tasks::new(world.choices.fork());
+    let committer = Rc::clone(&shard);
+    tasks.add_endless(async move { committer.commit_loop().await });
+    tasks.add(async move {
+        let (mut taken, mut left_out) = (0, 0);
+        let dropped = || shard.metrics.extras.metadata_dropped[MetadataReason::RingFull as usize].get();
+        let write = async |number: i64| {
+            let (gather, batch) = batch(&hasher, number..number + 1);
+            let before = dropped();
+            shard.write(batch).await;
+            let outcome = gather.wait().await;
+            assert_eq!(outcome.exemplars_written, u64::from(outcome.failure.is_none()), "{outcome:?}");
+            (outcome.failure, dropped() > before)
+        };
+        let wal = shard.wal.get().unwrap();
+        let mut checkpoints = 0;
+        for family in 0.. {
+            // The tail moves past what two of them cover, with frames between them.
+            if wal.used_bytes() * 2 > wal.size_bytes() * checkpoints {
+                checkpointer.make().await.unwrap();
+                checkpoints += 1;
+            }
+            let is_scarce = wal.used_bytes() > wal.size_bytes() / 100 * (100 - spare_percent);
+            match write(family * 7).await {
+                (None, is_left_out) => {
+                    assert_eq!(is_left_out, is_scarce, "{} bytes of the ring are used", wal.used_bytes());
+                    *(if is_scarce { &mut left_out } else { &mut taken }) += 1;
+                }
+                (Some(Failure::RingFull), _) => break,
+                (Some(other), _) => panic!("a write failed: {other:?}"),
+            }
+        }
+        assert!(taken > 0 && (left_out > 0) == (spare_percent > 0), "{taken} taken, {left_out} left out");
+        assert_eq!(shard.head.borrow().extras().metadata.family_count(), taken);
+        let (head_bytes, extra_bytes) =
+            (shard.head.borrow().size_bytes(), shard.head.borrow().extras().size_bytes());
+        assert!(extra_bytes > 100 * taken as u64, "{extra_bytes} bytes of exemplars and metadata");
+        assert_eq!(shard.metrics.head_bytes.get() as u64, head_bytes + extra_bytes);
+        checkpointer.make().await.unwrap();
+        assert_eq!(write(7 * 1000).await, (None, false), "there is room again");
+    });
+    tasks.run().await;
+}
+
+#[test]
+fn metadata_leaves_its_part_of_the_ring_to_samples() {
+    for (seed, spare_percent) in [0, 25, 40].into_iter().enumerate() {
+        let choices = Random::new(seed as u64);
+        let world = World {
+            disk: SimDisk::new(choices.fork(), 40 * BLOCK_BYTES),
+            directory: SimDirectory::new(choices.fork()),
+            frames: Rc::default(),
+            sent: Rc::default(),
+            choices,
+        };
+        assert!(run(pin!(fill(&world, spare_percent)), None).is_some());
+    }
 }
 
 #[test]
