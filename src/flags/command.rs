@@ -205,6 +205,9 @@ pub struct IngestFlags {
     #[arg(long = "receive.limits-config-reload-timer", value_name = "DURATION", default_value = "1s",
         value_parser = duration, help_heading = RECEIVE)]
     pub limits_look_interval: Duration,
+    /// Tenants with series or recent requests from which on new ones are answered with 429; 0 for no limit
+    #[arg(long = "receive.max-tenants", value_name = "N", default_value_t = 100_000, help_heading = RECEIVE)]
+    pub tenants_max: usize,
     /// Memory of the process above which writes are answered with 503, and new series from 90% of it on; 0 for no
     /// limit [default: 75% of the memory]
     #[arg(long = "receive.memory-limit", value_name = "SIZE", value_parser = bytes, help_heading = RECEIVE)]

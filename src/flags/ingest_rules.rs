@@ -75,7 +75,14 @@ pub fn resolve(
         ingest.memory_bytes_max.unwrap_or_else(|| host::memory_bytes().map_or(0, |bytes| bytes / 4 * 3));
     let label = &ingest.split_tenant_label;
     let tenant_label = (!label.is_empty()).then(|| label.as_str().into());
-    Ok((IngestRules { limits, memory_bytes_max, relabel: Arc::new(relabel), tenant_label }, limits_file))
+    let rules = IngestRules {
+        limits,
+        memory_bytes_max,
+        tenants_max: ingest.tenants_max,
+        relabel: Arc::new(relabel),
+        tenant_label,
+    };
+    Ok((rules, limits_file))
 }
 
 /// Where YAML comes from.

@@ -227,7 +227,9 @@ fn limits_and_rules_are_read_before_anything_starts() {
     let none = setup("all --receive.memory-limit=0 --receive.limits-config=");
     assert!(none.limits_file.is_none() && none.node.rules.relabel.is_empty());
     assert_eq!((none.node.rules.memory_bytes_max, none.node.rules.tenant_label), (0, None));
-    assert!(setup("all").node.rules.memory_bytes_max > 0);
+    let rules = setup("all").node.rules;
+    assert!(rules.memory_bytes_max > 0 && rules.tenants_max == 100_000);
+    assert_eq!(setup("receive --receive.max-tenants=0").node.rules.tenants_max, 0);
 }
 
 #[test]

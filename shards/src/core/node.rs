@@ -92,6 +92,8 @@ pub struct IngestRules {
     /// Memory of the process above which writes are refused, in bytes; 0 is no limit. Whoever runs the node tells what
     /// the process uses ([`Node::limits`]).
     pub memory_bytes_max: u64,
+    /// Tenants that this node may know before requests for others are refused; 0 is no limit.
+    pub tenants_max: usize,
     /// Relabelling rules.
     pub relabel: Arc<Rules>,
     /// The label that names the tenant of a series, and is not stored.
@@ -181,6 +183,7 @@ impl Node {
         let limits_metrics = LimitsMetrics::register(&registry);
         let node_limits =
             NodeLimits::new(rules.limits.clone(), rules.memory_bytes_max, limits_metrics, count);
+        node_limits.set_tenants_max(rules.tenants_max);
         let relabel_metrics = RelabelMetrics::register(&registry);
         let render = start_renderer(registry)?;
         let failure: Arc<Mutex<Option<String>>> = Arc::default();
@@ -244,7 +247,8 @@ impl Node {
             is_low: disk_is_low,
             free_bytes: metrics.disk_free_bytes.clone(),
         };
-        let watchdog = start_watchdog(&metrics, state, count, disk)?;
+        let tenants = TenantWatch { limits: Arc::clone(&node_limits), metrics: metrics.clone() };
+        let watchdog = start_watchdog(&metrics, state, count, disk, tenants)?;
         Ok(Node {
             executors,
             control,
@@ -409,12 +413,26 @@ impl DiskWatch {
     }
 }
 
+/// Forgets tenants that use nothing, on a thread that has no requests to answer.
+struct TenantWatch {
+    limits: Arc<NodeLimits>,
+    metrics: Metrics,
+}
+
+impl TenantWatch {
+    fn look(&self) {
+        self.limits.forget_unused();
+        self.metrics.forget_unused_tenants();
+    }
+}
+
 /// Notices a shard whose executor does not turn: blocked in a system call, or in a loop.
 fn start_watchdog(
     metrics: &Metrics,
     state: SharedState,
     count: usize,
     disk: DiskWatch,
+    tenants: TenantWatch,
 ) -> Result<(Arc<AtomicBool>, JoinHandle<()>), StartError> {
     let turns: Vec<_> = (0..count).map(|shard| metrics.shard(shard).turns).collect();
     let stop = Arc::new(AtomicBool::new(false));
@@ -423,6 +441,7 @@ fn start_watchdog(
         let mut seen: Vec<(u64, u32)> = vec![(0, 0); count];
         while !stopped.load(Ordering::Relaxed) {
             disk.look();
+            tenants.look();
             std::thread::park_timeout(WATCH_INTERVAL);
             for (shard, (last, stalled)) in seen.iter_mut().enumerate() {
                 let turned = turns[shard].get();

@@ -46,6 +46,11 @@ impl Router {
         Rc::new(Router { write, state, render, stats })
     }
 
+    /// Lets go of what is at hand of tenants that did not send since the call before.
+    pub fn age(&self) {
+        self.write.age();
+    }
+
     /// Answers one request.
     pub async fn route<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
     where

@@ -209,6 +209,10 @@ impl Answer {
             WriteError::Limit(RequestLimitError::Rate { wait, .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, Some(retry_seconds(*wait)))
             }
+            // Tenants that use nothing are forgotten within minutes, and make room.
+            WriteError::Limit(RequestLimitError::Tenants { .. }) => {
+                (StatusCode::TOO_MANY_REQUESTS, Some(RETRY_SECONDS_MAX))
+            }
             WriteError::Rewrite(RewriteError::TooLarge { .. } | RewriteError::TooManyTenants) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, None)
             }
@@ -255,6 +259,8 @@ fn refused_status(outcome: &Outcome, form: Form) -> (StatusCode, Option<u32>) {
         (StatusCode::SERVICE_UNAVAILABLE, Some(5))
     } else if has(Reason::SeriesLimit) {
         (StatusCode::TOO_MANY_REQUESTS, Some(5))
+    } else if has(Reason::TenantLimit) {
+        (StatusCode::TOO_MANY_REQUESTS, Some(RETRY_SECONDS_MAX))
     } else if form == Form::RemoteWrite2 || has(Reason::InvalidHistogram) || has(Reason::Tenant) {
         // Remote write 2.0 has 400 for whatever is refused for good.
         (StatusCode::BAD_REQUEST, None)
@@ -399,6 +405,8 @@ mod tests {
             let limit = RequestLimitError::Rate { tenant: Arc::clone(&tenant), per_second: 1, wait };
             assert_eq!(status(WriteError::Limit(limit)), (429, Some(seconds)));
         }
+        let limit = RequestLimitError::Tenants { tenant: Arc::clone(&tenant), tenants_max: 1 };
+        assert_eq!(status(WriteError::Limit(limit)), (429, Some(60)));
         assert_eq!(status(WriteError::Rewrite(RewriteError::TooLarge { bytes_max: 1 })), (413, None));
         assert_eq!(status(WriteError::Rewrite(RewriteError::TooManyTenants)), (413, None));
         for (failure, seconds) in [
@@ -452,13 +460,16 @@ mod tests {
 
     #[test]
     fn new_series_that_a_limit_refused_may_be_sent_again() {
-        for (reason, code) in [(Reason::SeriesLimit, 429), (Reason::MemoryLimit, 503)] {
+        for (reason, code, seconds) in
+            [(Reason::SeriesLimit, 429, 5), (Reason::MemoryLimit, 503, 5), (Reason::TenantLimit, 429, 60)]
+        {
             let mut outcome = Outcome::default();
             outcome.refused[reason as usize] = 1;
             outcome.refused[Reason::InvalidHistogram as usize] = 1;
             outcome.refused[Reason::Conflict as usize] = 1;
             let answer = Answer::of_outcome(outcome, Form::RemoteWrite2);
-            assert_eq!((answer.status.as_u16(), answer.retry_after_seconds), (code, Some(5)), "{reason:?}");
+            let found = (answer.status.as_u16(), answer.retry_after_seconds);
+            assert_eq!(found, (code, Some(seconds)), "{reason:?}");
         }
     }
 

@@ -207,7 +207,8 @@ impl Head {
         }
     }
 
-    /// The symbol of a tenant, which is kept for ever: what was cut of it must not be forgotten.
+    /// The symbol of a tenant, which is kept when its series have gone: what was cut of it must not be forgotten before
+    /// [`Head::forget_idle_tenants`].
     pub(super) fn tenant_symbol(&mut self, tenant: &str) -> Result<u32, HeadFull> {
         let symbol = self.symbols.intern(tenant, true)?;
         self.add_tenant(symbol);
@@ -218,6 +219,7 @@ impl Head {
     pub(super) fn add_tenant(&mut self, symbol: u32) {
         if let std::collections::hash_map::Entry::Vacant(entry) = self.index.tenants.entry(symbol) {
             entry.insert(TenantIndex::default());
+            self.index.queue_tenant(symbol);
             self.symbols.retain(symbol);
         }
     }
@@ -459,6 +461,24 @@ impl Head {
                 truncated_ms: tenant.truncated_ms,
             })
             .collect()
+    }
+
+    /// Takes at most `max` tenants whose number of series has changed since it was taken, with that number.
+    pub fn take_changed_tenants(&mut self, max: usize) -> Vec<(Arc<str>, u32)> {
+        let changed = self.index.take_changed(max).into_iter();
+        changed.map(|(symbol, series)| (Arc::from(self.symbols.text(symbol)), series)).collect()
+    }
+
+    /// Looks at no more than `max` tenants without series, others at each call, and forgets those that have been idle
+    /// since `before_ms`: also what was cut of them, so that no sample older than that may come. While an image is made,
+    /// tenants must stay.
+    pub fn forget_idle_tenants(&mut self, before_ms: i64, max: usize) -> usize {
+        let idle = self.index.take_idle(before_ms, max);
+        for symbol in &idle {
+            self.extras.borrow_mut().metadata.forget(self.symbols.text(*symbol));
+            self.symbols.release(*symbol);
+        }
+        idle.len()
     }
 
     /// The labels of a series.
