@@ -182,6 +182,13 @@ impl TenantUsage {
         self.gauge.inc();
         true
     }
+
+    /// Takes back what [`TenantUsage::begin_series`] counted.
+    fn end_series(&self, shard: usize) {
+        self.series.fetch_sub(1, Ordering::Relaxed);
+        self.by_shard[shard].fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+    }
 }
 
 /// One tenant's limits and usage, for as long as the limits stay the same.
@@ -270,6 +277,11 @@ impl TenantLimits {
         Err(NewSeriesError::SeriesLimit { tenant: self.tenant(), series_max })
     }
 
+    /// Takes back that a series may begin, on the shard that asked, because it cannot.
+    pub fn end_series(&self, shard: usize) {
+        self.usage.end_series(shard);
+    }
+
     fn check_labels(&self, labels: &[(&str, &str)]) -> Result<(), NewSeriesError> {
         let TenantRules { labels_max, label_name_bytes_max, label_value_bytes_max, .. } = self.rules;
         if let Some(labels_max) = labels_max.filter(|labels_max| labels.len() as u64 > *labels_max) {
@@ -334,6 +346,20 @@ mod tests {
         limits.usage.set_series(2, 3);
         assert_eq!(limits.usage.series(), 78);
         assert_eq!(limits.begin_series(&labels, 2), Ok(()));
+    }
+
+    #[test]
+    fn a_series_that_could_not_begin_makes_room_at_once() {
+        let limits = limits("{head_series_limit: 1}");
+        for _ in 0..3 {
+            assert_eq!(limits.begin_series(&[("__name__", "up")], 2), Ok(()));
+            assert!(limits.begin_series(&[("__name__", "up")], 2).is_err());
+            limits.end_series(2);
+            assert_eq!((limits.usage.series(), limits.usage.gauge.get()), (0, 0));
+        }
+        // What the shard tells later is counted from what it has.
+        limits.usage.set_series(2, 1);
+        assert_eq!((limits.usage.series(), limits.usage.gauge.get()), (1, 1));
     }
 
     #[test]
