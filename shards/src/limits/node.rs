@@ -22,6 +22,7 @@ pub struct NodeLimits {
     in_effect: Mutex<Arc<InEffect>>,
     /// The number of `in_effect`, for a look without the lock.
     generation: AtomicU64,
+    gate: Arc<Gate>,
     tenants: TenantTable,
     memory: Arc<MemoryLimit>,
     metrics: LimitsMetrics,
@@ -31,7 +32,6 @@ pub struct NodeLimits {
 struct InEffect {
     generation: u64,
     config: LimitsConfig,
-    gate: Option<Arc<Gate>>,
 }
 
 impl NodeLimits {
@@ -49,9 +49,10 @@ impl NodeLimits {
         );
         metrics.memory_limit_bytes.set(i64::try_from(memory_bytes_max).unwrap_or(i64::MAX));
         metrics.show(&config);
-        let gate = config.concurrency_max.map(|count| Gate::new(count, metrics.clone()));
+        let gate = Gate::new(config.concurrency_max, metrics.clone());
         Arc::new(NodeLimits {
-            in_effect: Mutex::new(Arc::new(InEffect { generation: 0, config, gate })),
+            in_effect: Mutex::new(Arc::new(InEffect { generation: 0, config })),
+            gate,
             generation: AtomicU64::new(0),
             tenants: TenantTable::new(shard_count, metrics.clone()),
             memory: Arc::new(memory),
@@ -63,17 +64,10 @@ impl NodeLimits {
     /// Puts other limits in effect, for requests that begin from here on. Counts of tenants stay as they are.
     pub fn replace(&self, config: LimitsConfig) {
         let mut in_effect = lock(&self.in_effect);
-        let gate = match (config.concurrency_max, &in_effect.gate) {
-            (None, _) => None,
-            (Some(count), Some(gate)) if gate.concurrency_max() == count => Some(Arc::clone(gate)),
-            (Some(count), _) => Some(Gate::new(count, self.metrics.clone())),
-        };
-        if gate.is_none() {
-            self.metrics.gate_max.set(0);
-        }
+        self.gate.resize(config.concurrency_max);
         self.metrics.show(&config);
         let generation = in_effect.generation + 1;
-        *in_effect = Arc::new(InEffect { generation, config, gate });
+        *in_effect = Arc::new(InEffect { generation, config });
         self.generation.store(generation, Ordering::Release);
     }
 
@@ -163,11 +157,12 @@ impl ShardLimits {
         std::mem::replace(&mut at_hand.old, young).into_values().collect()
     }
 
-    /// The write gate, if there is one.
+    /// The write gate, unless it is open: whoever goes through an open one is not counted, and need not be when it
+    /// becomes narrow.
     pub fn gate(&self) -> Option<Arc<Gate>> {
         let at_hand = &mut *self.at_hand.borrow_mut();
         at_hand.refresh(&self.node);
-        at_hand.in_effect.gate.clone()
+        at_hand.in_effect.config.concurrency_max.map(|_| Arc::clone(&self.node.gate))
     }
 
     /// What is counted.
@@ -205,6 +200,8 @@ impl AtHand {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     fn node(yaml: &str) -> Arc<NodeLimits> {
@@ -224,9 +221,13 @@ mod tests {
         node.replace(LimitsConfig::parse(other).unwrap());
         assert!(begin(0) && !begin(1));
         let gate = shards[1].gate().unwrap();
-        node.replace(LimitsConfig::parse(&other.replace('3', "0")).unwrap());
+        let ticket = gate.enter().now_or_never().unwrap().unwrap();
+        node.replace(LimitsConfig::parse(&other.replace('3', "0").replace('5', "1")).unwrap());
         assert!(begin(0) && begin(1));
-        assert!(Arc::ptr_eq(&gate, &shards[1].gate().unwrap()), "a gate of the same width stays");
+        let narrower = shards[1].gate().unwrap();
+        assert!(narrower.enter().now_or_never().is_none(), "who is inside counts for the other width");
+        drop(ticket);
+        assert!(narrower.enter().now_or_never().is_some());
         node.replace(LimitsConfig::default());
         assert!(shards[0].gate().is_none());
     }
