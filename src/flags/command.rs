@@ -201,7 +201,7 @@ pub struct IngestFlags {
     /// The same, in a file, which is read again when it changes
     #[arg(long = "receive.limits-config-file", value_name = "FILE", help_heading = RECEIVE)]
     pub limits_file: Option<PathBuf>,
-    /// How often to look whether that file has changed
+    /// How often to look whether that file, or the one of relabelling rules, has changed
     #[arg(long = "receive.limits-config-reload-timer", value_name = "DURATION", default_value = "1s",
         value_parser = duration, help_heading = RECEIVE)]
     pub limits_look_interval: Duration,
@@ -215,7 +215,7 @@ pub struct IngestFlags {
     /// Relabelling rules for what is written, as Prometheus has them
     #[arg(long = "receive.relabel-config", value_name = "YAML", help_heading = RECEIVE)]
     pub relabel: Option<String>,
-    /// The same, in a file
+    /// The same, in a file, which is read again when it changes
     #[arg(long = "receive.relabel-config-file", value_name = "FILE", help_heading = RECEIVE)]
     pub relabel_file: Option<PathBuf>,
     /// A label whose value is the tenant of its series, before any header; it is not stored

@@ -207,6 +207,30 @@ fn rules_change_what_is_stored_and_dropped_series_count_as_taken() {
 }
 
 #[test]
+fn changed_rules_take_effect_and_wrong_ones_do_not() {
+    let directory = tempfile::tempdir().unwrap();
+    // No rule at the start: there is something to do only later.
+    let flag = format!("--receive.relabel-config-file={}", file(&directory, "").display());
+    let server = Server::start_with(&[&flag]);
+    let now = now_ms();
+    server.sender().store(&[series("m", "1", &[(now, 1.0)])]);
+    file(&directory, "[{target_label: cluster, replacement: eu}]");
+    wait_for("the rules are in effect", RELOAD_LIMIT, || {
+        server.sender().store(&[series("m", "1", &[(now, 1.0)])]);
+        (server.query().value("count(m{cluster=\"eu\"})", now) == Some(1.0)).then_some(())
+    });
+    file(&directory, "[{target_label: cluster, replacement: us, acton: replace}]");
+    let value = |name| metric(server.addresses.write, name);
+    wait_for("the mistake is counted", RELOAD_LIMIT, || {
+        (value("annulus_relabel_config_reload_err_total") == Some(1.0)).then_some(())
+    });
+    assert_eq!(value("annulus_relabel_config_reload_total"), Some(1.0));
+    assert!(server.process.log().contains("acton"));
+    server.sender().store(&[series("m", "2", &[(now, 1.0)])]);
+    assert_eq!(server.query().value("count(m{cluster=\"eu\"})", now), Some(2.0));
+}
+
+#[test]
 fn a_label_names_the_tenant_of_each_series() {
     let server = Server::start_with(&["--receive.split-tenant-label-name=team"]);
     let now = now_ms();

@@ -228,7 +228,8 @@ impl Dispatcher {
         held: &mut impl Held,
         pacer: &mut Pacer,
     ) -> Result<Rewritten, WriteError> {
-        let Some(rewriter) = &self.rewriter else { return Ok(Rewritten::same(rows)) };
+        let rewriter = self.rewriter.as_ref().filter(|rewriter| rewriter.borrow_mut().begin());
+        let Some(rewriter) = rewriter else { return Ok(Rewritten::same(rows)) };
         let mut walk = Walk::new(rows, body.len());
         loop {
             let bytes_before = body.len();

@@ -21,7 +21,7 @@ use crate::head::{ExtraLimits, TimeWindows};
 use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits};
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
-use crate::relabel::{RelabelMetrics, Rules};
+use crate::relabel::{NodeRules, RelabelMetrics, Rules};
 use crate::rt::{BLOCK_BYTES, Executor, PreflightError, allowed_cpus, bind_all, preflight, spawn_shard};
 use crate::wire::{SeriesHasher, otlp};
 
@@ -94,7 +94,7 @@ pub struct IngestRules {
     pub memory_bytes_max: u64,
     /// Tenants that this node may know before requests for others are refused; 0 is no limit.
     pub tenants_max: usize,
-    /// Relabelling rules.
+    /// Relabelling rules, until others are put in effect ([`Node::relabel`]).
     pub relabel: Arc<Rules>,
     /// The label that names the tenant of a series, and is not stored.
     pub tenant_label: Option<Arc<str>>,
@@ -138,6 +138,7 @@ pub struct Node {
     addresses: Vec<SocketAddr>,
     metrics: Metrics,
     limits: Arc<NodeLimits>,
+    rules: Arc<NodeRules>,
     failure: Arc<Mutex<Option<String>>>,
     watchdog: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
     _data_dir: DataDir,
@@ -184,7 +185,7 @@ impl Node {
         let node_limits =
             NodeLimits::new(rules.limits.clone(), rules.memory_bytes_max, limits_metrics, count);
         node_limits.set_tenants_max(rules.tenants_max);
-        let relabel_metrics = RelabelMetrics::register(&registry);
+        let node_rules = NodeRules::new(Arc::clone(&rules.relabel), RelabelMetrics::register(&registry));
         let render = start_renderer(registry)?;
         let failure: Arc<Mutex<Option<String>>> = Arc::default();
         let disk_is_low = Arc::new(AtomicBool::new(false));
@@ -221,7 +222,7 @@ impl Node {
                 limits: limits.clone(),
                 rules: rules.clone(),
                 node_limits: Arc::clone(&node_limits),
-                relabel_metrics: relabel_metrics.clone(),
+                node_rules: Arc::clone(&node_rules),
                 inflight_bytes_max: (config.inflight_bytes_max / count).max(1),
                 outbox,
                 inbox,
@@ -256,6 +257,7 @@ impl Node {
             addresses,
             metrics,
             limits: node_limits,
+            rules: node_rules,
             failure,
             watchdog: Some(watchdog),
             _data_dir: data_dir,
@@ -280,6 +282,11 @@ impl Node {
     /// Limits, to be changed, and to be told what memory the process uses.
     pub fn limits(&self) -> &Arc<NodeLimits> {
         &self.limits
+    }
+
+    /// Relabelling rules, to be changed.
+    pub fn relabel(&self) -> &Arc<NodeRules> {
+        &self.rules
     }
 
     /// Why a shard could not start, if one could not. A node with such a shard never becomes ready.

@@ -28,7 +28,7 @@ use crate::head::{ExtraLimits, TimeWindows};
 use crate::limits::{NodeLimits, ShardLimits};
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics};
-use crate::relabel::{RelabelMetrics, Rewriter};
+use crate::relabel::{NodeRules, Rewriter};
 use crate::rt::{
     Listener, Native, Pacer, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical,
     timeout, unix_now_ms,
@@ -72,7 +72,7 @@ pub struct ShardSeed {
     pub inflight_bytes_max: usize,
     pub rules: IngestRules,
     pub node_limits: Arc<NodeLimits>,
-    pub relabel_metrics: RelabelMetrics,
+    pub node_rules: Arc<NodeRules>,
     pub outbox: Outbox<WriteBatch>,
     pub inbox: Inbox<WriteBatch>,
     pub sockets: Vec<OwnedFd>,
@@ -108,17 +108,11 @@ pub async fn run_shard(seed: ShardSeed) {
     let admission = Admission::new(seed.inflight_bytes_max, inflight_bytes, memory);
     let connections_gauge = shard_metrics.connections.clone();
     let place = ShardPlace { index, count };
-    let rewriter = Rewriter::new(
-        seed.rules.relabel,
-        seed.rules.tenant_label,
-        hasher.clone(),
-        &seed.relabel_metrics,
-        index,
-    );
+    let rewriter = Rewriter::new(seed.node_rules, seed.rules.tenant_label, hasher.clone(), index);
     let limits = ShardLimits::new(seed.node_limits, index);
     let shard = Shard::new(Native, place, hasher, shard_metrics, state.clone(), seed.budget, seed.windows);
     let shard = Rc::new(shard);
-    let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox, limits, rewriter));
+    let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox, limits, Some(rewriter)));
     let (stop_sender, stop) = oneshot::channel::<()>();
     let stop = stop.map(|_| ()).boxed_local().shared();
     let connections = Connections::new(connections_gauge, stop, seed.limits.receive_timeout);

@@ -92,11 +92,23 @@ impl Cache {
         assert!(before.is_none(), "what is known is not looked at again");
     }
 
+    /// Drops some entries.
+    pub fn shrink(&mut self, count: usize) {
+        for _ in 0..count.min(self.keys.len()) {
+            self.evict(self.keys.len() - 1);
+        }
+    }
+
     /// Drops the entry of a key by its place in the list.
     fn evict(&mut self, place: usize) {
         let victim = self.keys.swap_remove(place);
         let gone = self.entries.remove(&victim).expect("the list has the keys of the table");
         self.bytes -= gone.size_bytes();
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// How much memory it takes, at most.
@@ -151,5 +163,9 @@ mod tests {
         let held =
             texts.iter().filter(|text| Arc::strong_count(text) == 2).map(|text| text_bytes(text.len()));
         assert_eq!(cache.size_bytes(), held.sum::<usize>() + ENTRY_BYTES * cache.entries.len());
+        while !cache.is_empty() {
+            cache.shrink(100);
+        }
+        assert_eq!((cache.size_bytes(), cache.entries.len()), (0, 0));
     }
 }

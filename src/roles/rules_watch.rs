@@ -1,4 +1,4 @@
-//! The thread that looks at the file of limits and at the memory of the process, and tells the ingest plane.
+//! The thread that looks at the files of limits and rules and at the memory of the process, and tells the ingest plane.
 
 use std::io;
 use std::sync::Arc;
@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use annulus_shards::core::Node;
 use annulus_shards::limits::{MemoryLevel, NodeLimits};
+use annulus_shards::relabel::NodeRules;
 
-use crate::flags::LimitsFile;
+use crate::flags::{RuleFile, RuleFiles};
 use crate::host;
 
 /// How often the memory is looked at. At some GB per second it cannot grow by more than a small machine has left
@@ -16,35 +18,35 @@ use crate::host;
 const MEMORY_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The running thread, until it is dropped.
-pub struct LimitsWatch {
+pub struct RulesWatch {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl LimitsWatch {
+impl RulesWatch {
     /// Begins to look.
-    pub fn start(limits: Arc<NodeLimits>, file: Option<(LimitsFile, Duration)>) -> io::Result<LimitsWatch> {
+    pub fn start(node: &Node, mut files: RuleFiles) -> io::Result<RulesWatch> {
+        let (limits, rules) = (Arc::clone(node.limits()), Arc::clone(node.relabel()));
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let watch = move || {
-            let mut file = file.map(|(file, interval)| (file, interval, Instant::now()));
+            let mut looked = Instant::now();
             while !stopped.load(Ordering::Relaxed) {
                 look_at_memory(&limits);
-                if let Some((file, interval, looked)) = &mut file
-                    && looked.elapsed() >= *interval
-                {
-                    *looked = Instant::now();
-                    look_at_file(&limits, file);
+                if looked.elapsed() >= files.look_interval {
+                    looked = Instant::now();
+                    files.limits.iter_mut().for_each(|file| look_at_limits(&limits, file));
+                    files.relabel.iter_mut().for_each(|file| look_at_relabel(&rules, file));
                 }
                 std::thread::park_timeout(MEMORY_LOOK_INTERVAL);
             }
         };
         let thread = std::thread::Builder::new().name("limits".to_owned()).spawn(watch)?;
-        Ok(LimitsWatch { stop, thread: Some(thread) })
+        Ok(RulesWatch { stop, thread: Some(thread) })
     }
 }
 
-impl Drop for LimitsWatch {
+impl Drop for RulesWatch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -78,8 +80,8 @@ fn look_at_memory(limits: &NodeLimits) {
     }
 }
 
-fn look_at_file(limits: &NodeLimits, file: &mut LimitsFile) {
-    match file.look() {
+fn look_at_limits(limits: &NodeLimits, file: &mut RuleFile) {
+    match file.look_for_limits() {
         None => {}
         Some(Ok(config)) => {
             for warning in &config.warnings {
@@ -92,6 +94,25 @@ fn look_at_file(limits: &NodeLimits, file: &mut LimitsFile) {
         Some(Err(reason)) => {
             limits.metrics().reload_errors.inc();
             tracing::error!(reason, "the limits file cannot be used; the limits before it stay in effect");
+        }
+    }
+}
+
+fn look_at_relabel(rules: &NodeRules, file: &mut RuleFile) {
+    match file.look_for_relabel() {
+        None => {}
+        Some(Ok(other)) => {
+            let count = other.len();
+            rules.replace(other);
+            rules.metrics().reloads.inc();
+            tracing::info!(count, "other relabelling rules are in effect");
+        }
+        Some(Err(reason)) => {
+            rules.metrics().reload_errors.inc();
+            tracing::error!(
+                reason,
+                "the file of relabelling rules cannot be used; the rules before it stay in effect"
+            );
         }
     }
 }
