@@ -348,7 +348,47 @@ mod tests {
     fn status(error: WriteError) -> (u16, Option<u32>) {
         let answer = Answer::of(&error);
         assert!(!answer.text.is_empty());
+        assert_says_when(&answer);
         (answer.status.as_u16(), answer.retry_after_seconds)
+    }
+
+    /// A sender that may come back is told when, and no other.
+    #[track_caller]
+    fn assert_says_when(answer: &Answer) {
+        let is_retryable = matches!(answer.status.as_u16(), 429 | 503);
+        assert_eq!(answer.retry_after_seconds.is_some(), is_retryable, "{answer:?}");
+    }
+
+    #[test]
+    fn every_outcome_says_when_to_come_back_or_not_to() {
+        let failures = [
+            None,
+            Some(Failure::QueueFull),
+            Some(Failure::RingFull),
+            Some(Failure::Poisoned),
+            Some(Failure::Recovering),
+            Some(Failure::Stopping),
+            Some(Failure::NotStarted),
+            Some(Failure::HeadFull),
+            Some(Failure::HeadMemory),
+            Some(Failure::DiskFull),
+            Some(Failure::ChunkUnreadable),
+        ];
+        for form in [Form::RemoteWrite1, Form::RemoteWrite2] {
+            for failure in failures {
+                for (one, other) in
+                    Reason::ALL.into_iter().flat_map(|one| Reason::ALL.map(|other| (one, other)))
+                {
+                    let mut outcome = Outcome { failure, written: 1, ..Outcome::default() };
+                    outcome.refused[one as usize] = 1;
+                    outcome.refused[other as usize] = 1;
+                    assert_says_when(&Answer::of_outcome(outcome, form));
+                }
+                let outcome = Outcome { failure, written: 1, ..Outcome::default() };
+                assert_says_when(&Answer::of_outcome(outcome, form));
+            }
+        }
+        assert_says_when(&Answer::stopping());
     }
 
     #[test]
