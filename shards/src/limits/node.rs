@@ -108,7 +108,8 @@ pub struct ShardLimits {
     at_hand: RefCell<AtHand>,
 }
 
-/// What is dropped of it is dropped by [`ShardLimits::age`], or when limits change.
+/// Two generations of tenants: whoever sends comes to the young one, and the old one goes with each aging, or early when
+/// very many send.
 struct AtHand {
     in_effect: Arc<InEffect>,
     /// Those that sent since the last aging.
