@@ -46,8 +46,8 @@ const AGING_BEATS: u32 = 60;
 /// Tenants that are looked at between two looks at the clock: some 50 µs.
 const UNIT_TENANTS: usize = 256;
 
-/// What was cut of a tenant without series is forgotten when it is this much older than late samples may be: who
-/// sends older ones gets a second block of the same time. Thanos Receive forgets a tenant after its retention.
+/// What was cut of a tenant without series is forgotten when it is this much older than late samples may be. New tenants
+/// then take nothing from before it: the shard does not know who of them was cut.
 const IDLE_TENANT_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Reads that run at once on one shard; more wait in the channel.

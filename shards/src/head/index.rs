@@ -120,6 +120,8 @@ pub struct Index {
     changed: Vec<u32>,
     /// Tenants that had no series, each once: those to look at when some are to be forgotten.
     queued: VecDeque<u32>,
+    /// The latest time up to which tenants were cut that are forgotten.
+    forgotten_ms: Option<i64>,
 }
 
 impl Index {
@@ -225,6 +227,12 @@ impl Index {
         }
     }
 
+    /// Before this time no sample of a new tenant is taken: it may be one that was cut, and is forgotten. A replay that
+    /// knows what was cut would drop such a sample, though it was acknowledged.
+    pub fn new_tenant_floor_ms(&self) -> i64 {
+        self.forgotten_ms.unwrap_or(i64::MIN)
+    }
+
     /// Takes at most `max` tenants whose number of series has changed, with that number.
     pub fn take_changed(&mut self, max: usize) -> Vec<(u32, u32)> {
         let first = self.changed.len().saturating_sub(max);
@@ -245,6 +253,7 @@ impl Index {
             let Some(symbol) = self.queued.pop_front() else { break };
             let Some(tenant) = self.tenants.get_mut(&symbol) else { continue };
             if tenant.is_idle_since(before_ms) {
+                self.forgotten_ms = self.forgotten_ms.max(Some(tenant.frozen_ms.max(tenant.truncated_ms)));
                 self.tenants.remove(&symbol);
                 idle.push(symbol);
             } else if tenant.series.is_empty() {

@@ -217,8 +217,9 @@ impl Head {
 
     /// Adds a tenant by its symbol, if it is new.
     pub(super) fn add_tenant(&mut self, symbol: u32) {
+        let frozen_ms = self.index.new_tenant_floor_ms();
         if let std::collections::hash_map::Entry::Vacant(entry) = self.index.tenants.entry(symbol) {
-            entry.insert(TenantIndex::default());
+            entry.insert(TenantIndex::default()).frozen_ms = frozen_ms;
             self.index.queue_tenant(symbol);
             self.symbols.retain(symbol);
         }
@@ -294,8 +295,8 @@ impl Head {
     /// The rules for a batch of one tenant.
     pub fn rules(&self, windows: &TimeWindows, tenant: &str, now_ms: i64) -> Rules {
         let tenant = self.symbols.find(tenant).and_then(|tenant| self.index.tenants.get(&tenant));
-        let (newest_ms, frozen_ms) =
-            tenant.map_or((None, i64::MIN), |tenant| (tenant.newest_ms, tenant.frozen_ms));
+        let (newest_ms, frozen_ms) = tenant
+            .map_or((None, self.index.new_tenant_floor_ms()), |tenant| (tenant.newest_ms, tenant.frozen_ms));
         Rules::new(windows, newest_ms, frozen_ms, now_ms)
     }
 
@@ -470,7 +471,7 @@ impl Head {
     }
 
     /// Looks at no more than `max` tenants without series, others at each call, and forgets those that have been idle
-    /// since `before_ms`: also what was cut of them, so that no sample older than that may come. While an image is made,
+    /// since `before_ms`. What was cut of them is from then on the floor of all new tenants. While an image is made,
     /// tenants must stay.
     pub fn forget_idle_tenants(&mut self, before_ms: i64, max: usize) -> usize {
         let idle = self.index.take_idle(before_ms, max);

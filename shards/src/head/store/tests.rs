@@ -110,8 +110,14 @@ fn a_tenant_without_series_is_forgotten_when_what_was_cut_of_it_is_old() {
     assert_eq!((head.forget_idle_tenants(1001, 10), known(&head)), (1, 1));
     assert!(head.size_bytes() < bytes);
     head.audit().unwrap();
-    let again = head.create(SeriesKey(9), "gone", &[("n", "1")]).unwrap();
-    assert_eq!(head.rules(&TimeWindows::default(), "gone", 0).floor_ms, i64::MIN);
-    assert!(head.append(again, 1, 1.0, &Rules::replay(7_200_000), &()).is_ok());
+    let floor_ms = |head: &Head, tenant| head.rules(&TimeWindows::default(), tenant, 0).floor_ms;
+    assert_eq!(
+        (floor_ms(&head, "gone"), floor_ms(&head, "new")),
+        (1000, 1000),
+        "what was cut is not taken again"
+    );
+    assert!(floor_ms(&head, "kept") < 0, "who is known keeps its own");
+    head.create(SeriesKey(9), "gone", &[("n", "1")]).unwrap();
+    assert_eq!(floor_ms(&head, "gone"), 1000);
     head.audit().unwrap();
 }
