@@ -3,6 +3,7 @@
 //! Handles are resolved once (per shard, per connection core, per tenant), so that counting is an atomic add.
 
 mod extras;
+mod tenants;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use prometheus::{
 
 use self::extras::ExtraFamilies;
 pub use self::extras::ExtraMetrics;
+use self::tenants::{TenantLabel, TenantLabels};
 use crate::core::Reason;
 
 /// Buckets of `http_request_duration_seconds` of Thanos Receive.
@@ -45,6 +47,11 @@ pub const TENANT_LABELS_MAX: usize = 1000;
 /// The tenant label of all tenants past the bound.
 pub const OTHER_TENANTS: &str = "other";
 
+/// The handlers and the method of write requests, in the labels of HTTP families.
+const REMOTE_WRITE: &str = "receive";
+const OTLP: &str = "otlp";
+const METHOD: &str = "post";
+
 /// Families shared by all shards.
 #[derive(Clone)]
 pub struct Metrics {
@@ -64,7 +71,6 @@ pub struct Metrics {
     lost_frames: IntCounterVec,
     ring_used_bytes: IntGaugeVec,
     ring_size_bytes: IntGaugeVec,
-    head_series: IntGaugeVec,
     shard_series: IntGaugeVec,
     head_bytes: IntGaugeVec,
     chunk_bytes: IntGaugeVec,
@@ -84,6 +90,7 @@ pub struct Metrics {
     lost_chunks: IntCounterVec,
     extras: ExtraFamilies,
     otlp_refused: IntCounter,
+    tenants: TenantLabels,
     /// `annulus_disk_free_bytes`
     pub disk_free_bytes: IntGauge,
     /// Samples decoded and waiting to be durable (`thanos_receive_samples_pending`).
@@ -193,7 +200,6 @@ impl Metrics {
                 &["shard"],
             ),
             ring_size_bytes: gauges("annulus_wal_ring_size_bytes", "Size of the WAL ring.", &["shard"]),
-            head_series: gauges("prometheus_tsdb_head_series", "Series in the head.", &["tenant"]),
             shard_series: gauges("annulus_head_series", "Series in the head of each shard.", &["shard"]),
             head_bytes: gauges(
                 "annulus_head_bytes",
@@ -273,6 +279,7 @@ impl Metrics {
                 &["shard"],
             ),
             extras: ExtraFamilies::register(registry),
+            tenants: TenantLabels::default(),
             disk_free_bytes: gauge(
                 "annulus_disk_free_bytes",
                 "Space that is left on the disk of the data directory.",
@@ -347,9 +354,26 @@ impl Metrics {
         self.nudges.set(count as i64);
     }
 
-    /// Series of one tenant, over all shards.
-    pub fn head_series(&self, tenant: &str) -> IntGauge {
-        self.head_series.with_label_values(&[tenant])
+    /// Removes what is shown of tenants that no executor has handles of: others may have their places then.
+    pub fn forget_unused_tenants(&self) {
+        self.tenants.forget_unused(|tenant, codes| {
+            for handler in [REMOTE_WRITE, OTLP] {
+                // An error means that there is nothing to remove.
+                let _ = self.http_inflight.remove_label_values(&[handler, METHOD, tenant]);
+                for code in codes {
+                    let http = [code.as_str(), handler, METHOD, tenant];
+                    let _ = self.http_requests.remove_label_values(&http);
+                    let _ = self.http_seconds.remove_label_values(&http);
+                    let _ = self.http_request_bytes.remove_label_values(&http);
+                }
+            }
+            for code in codes {
+                let write = [code.as_str(), tenant];
+                let _ = self.seed_seconds.remove_label_values(&write);
+                let _ = self.write_timeseries.remove_label_values(&write);
+                let _ = self.write_samples.remove_label_values(&write);
+            }
+        });
     }
 }
 
@@ -398,17 +422,22 @@ pub struct ShardMetrics {
 pub struct HttpMetrics {
     metrics: Metrics,
     handler: &'static str,
-    tenants: RefCell<HashMap<String, Rc<TenantHttpMetrics>>>,
+    /// Of tenants that sent since the last aging.
+    young: RefCell<TenantHandles>,
+    /// Of those that sent between the last two.
+    old: RefCell<TenantHandles>,
 }
+
+type TenantHandles = HashMap<String, Rc<TenantHttpMetrics>>;
 
 /// Handles of one handler for one tenant.
 pub struct TenantHttpMetrics {
     tenant: String,
+    /// Keeps the tenant's label value; `None` for all tenants past the bound.
+    _label: Option<TenantLabel>,
     by_code: RefCell<HashMap<u16, Rc<CodeMetrics>>>,
     /// Write requests in progress.
     pub inflight: IntGauge,
-    /// Series of the tenant.
-    pub head_series: IntGauge,
 }
 
 /// Handles for one tenant and status.
@@ -425,12 +454,17 @@ pub struct CodeMetrics {
 impl HttpMetrics {
     /// Those of remote write. No handle is resolved yet.
     pub fn new(metrics: Metrics) -> HttpMetrics {
-        HttpMetrics { metrics, handler: "receive", tenants: RefCell::default() }
+        HttpMetrics { metrics, handler: REMOTE_WRITE, young: RefCell::default(), old: RefCell::default() }
     }
 
     /// Those of OTLP, in the same families.
     pub fn for_otlp(&self) -> HttpMetrics {
-        HttpMetrics { metrics: self.metrics.clone(), handler: "otlp", tenants: RefCell::default() }
+        HttpMetrics { handler: OTLP, ..HttpMetrics::new(self.metrics.clone()) }
+    }
+
+    /// Lets go of the handles of tenants that did not send since the call before.
+    pub fn age(&self) {
+        self.old.replace(self.young.take());
     }
 
     /// `annulus_otlp_points_refused_total`
@@ -440,17 +474,17 @@ impl HttpMetrics {
 
     /// The handles of a tenant; tenants past the bound share one set.
     pub fn tenant(&self, tenant: &str) -> Rc<TenantHttpMetrics> {
-        let mut tenants = self.tenants.borrow_mut();
-        if let Some(found) = tenants.get(tenant) {
+        let (mut young, mut old) = (self.young.borrow_mut(), self.old.borrow_mut());
+        if let Some(found) = young.get(tenant) {
             return Rc::clone(found);
         }
-        let tenant = if tenants.len() < TENANT_LABELS_MAX { tenant } else { OTHER_TENANTS };
-        let entry = tenants.entry(tenant.to_owned()).or_insert_with(|| {
-            Rc::new(TenantHttpMetrics {
-                tenant: tenant.to_owned(),
-                by_code: RefCell::default(),
-                inflight: self.metrics.http_inflight.with_label_values(&[self.handler, "post", tenant]),
-                head_series: self.metrics.head_series(tenant),
+        let label = if old.contains_key(tenant) { None } else { self.metrics.tenants.take(tenant) };
+        let name = if label.is_some() || old.contains_key(tenant) { tenant } else { OTHER_TENANTS };
+        let entry = young.entry(name.to_owned()).or_insert_with(|| {
+            old.remove(name).unwrap_or_else(|| {
+                let inflight = self.metrics.http_inflight.with_label_values(&[self.handler, METHOD, name]);
+                let tenant = name.to_owned();
+                Rc::new(TenantHttpMetrics { tenant, _label: label, by_code: RefCell::default(), inflight })
             })
         });
         Rc::clone(entry)
@@ -460,8 +494,9 @@ impl HttpMetrics {
     pub fn code(&self, tenant: &TenantHttpMetrics, code: u16) -> Rc<CodeMetrics> {
         let mut by_code = tenant.by_code.borrow_mut();
         let entry = by_code.entry(code).or_insert_with(|| {
+            self.metrics.tenants.note_code(code);
             let (code, tenant) = (code.to_string(), tenant.tenant.as_str());
-            let http = [code.as_str(), self.handler, "post", tenant];
+            let http = [code.as_str(), self.handler, METHOD, tenant];
             let write = [code.as_str(), tenant];
             let metrics = &self.metrics;
             Rc::new(CodeMetrics {
@@ -481,4 +516,38 @@ fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Re
     let collector = made.expect("names and labels of our families are valid");
     registry.register(Box::new(collector.clone())).expect("a family is registered once per registry");
     collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(registry: &Registry, tenant: &str) -> usize {
+        let families = registry.gather();
+        let labels = families.iter().flat_map(|family| family.get_metric()).flat_map(|one| one.get_label());
+        labels.filter(|label| label.name() == "tenant" && label.value() == tenant).count()
+    }
+
+    #[test]
+    fn a_tenant_that_sends_nothing_gives_its_place_in_metrics_to_another() {
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry);
+        let (one, other) = (HttpMetrics::new(metrics.clone()), HttpMetrics::new(metrics.clone()));
+        for number in 0..TENANT_LABELS_MAX {
+            let tenant = one.tenant(&format!("tenant-{number}"));
+            one.code(&tenant, if number == 7 { 429 } else { 200 }).requests.inc();
+        }
+        assert_eq!(other.tenant("late").tenant, OTHER_TENANTS);
+        assert_eq!((count(&registry, "tenant-7"), count(&registry, "late")), (7, 0));
+        for _ in 0..2 {
+            one.tenant("tenant-8");
+            one.age();
+            metrics.forget_unused_tenants();
+        }
+        assert_eq!((count(&registry, "tenant-7"), count(&registry, "tenant-8")), (0, 7));
+        assert_eq!(
+            (one.tenant("tenant-8").tenant.as_str(), one.tenant("late").tenant.as_str()),
+            ("tenant-8", "late")
+        );
+    }
 }

@@ -201,10 +201,13 @@ pub struct IngestFlags {
     /// The same, in a file, which is read again when it changes
     #[arg(long = "receive.limits-config-file", value_name = "FILE", help_heading = RECEIVE)]
     pub limits_file: Option<PathBuf>,
-    /// How often to look whether that file has changed
+    /// How often to look whether that file, or the one of relabelling rules, has changed
     #[arg(long = "receive.limits-config-reload-timer", value_name = "DURATION", default_value = "1s",
         value_parser = duration, help_heading = RECEIVE)]
     pub limits_look_interval: Duration,
+    /// Tenants with series or recent requests from which on new ones are answered with 429; 0 for no limit
+    #[arg(long = "receive.max-tenants", value_name = "N", default_value_t = 100_000, help_heading = RECEIVE)]
+    pub tenants_max: usize,
     /// Memory of the process above which writes are answered with 503, and new series from 90% of it on; 0 for no
     /// limit [default: 75% of the memory]
     #[arg(long = "receive.memory-limit", value_name = "SIZE", value_parser = bytes, help_heading = RECEIVE)]
@@ -212,7 +215,7 @@ pub struct IngestFlags {
     /// Relabelling rules for what is written, as Prometheus has them
     #[arg(long = "receive.relabel-config", value_name = "YAML", help_heading = RECEIVE)]
     pub relabel: Option<String>,
-    /// The same, in a file
+    /// The same, in a file, which is read again when it changes
     #[arg(long = "receive.relabel-config-file", value_name = "FILE", help_heading = RECEIVE)]
     pub relabel_file: Option<PathBuf>,
     /// A label whose value is the tenant of its series, before any header; it is not stored

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use annulus_shards::core::IngestRules;
 use annulus_shards::limits::LimitsConfig;
-use annulus_shards::relabel::parse_rules;
+use annulus_shards::relabel::{Rules, parse_rules};
 
 use super::command::IngestFlags;
 use super::values::expand_variables;
@@ -18,19 +18,42 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Looks at the file may not follow each other faster.
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// A file of limits, and what was in it at the last look.
+/// The files that are read again when they change.
 #[derive(Debug, Clone)]
-pub struct LimitsFile {
+pub struct RuleFiles {
+    /// Limits of tenants.
+    pub limits: Option<RuleFile>,
+    /// Relabelling rules.
+    pub relabel: Option<RuleFile>,
+    /// How often to look.
+    pub look_interval: Duration,
+}
+
+/// A file of limits or of relabelling rules, and what was in it at the last look.
+#[derive(Debug, Clone)]
+pub struct RuleFile {
     path: PathBuf,
     content: String,
 }
 
-impl LimitsFile {
+impl RuleFile {
     /// The limits in the file, if its content is another than at the last look.
     ///
     /// # Errors
     /// When it cannot be read or is wrong; the next look is silent unless it changes again.
-    pub fn look(&mut self) -> Option<Result<LimitsConfig, String>> {
+    pub fn look_for_limits(&mut self) -> Option<Result<LimitsConfig, String>> {
+        self.look(parse_limits)
+    }
+
+    /// The same of relabelling rules.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn look_for_relabel(&mut self) -> Option<Result<Rules, String>> {
+        self.look(parse_relabel)
+    }
+
+    fn look<T>(&mut self, parse: fn(&str) -> Result<T, String>) -> Option<Result<T, String>> {
         // Comparing the content, not its time: what is mounted into a pod changes by links that are moved.
         let content = match read(&self.path) {
             Ok(content) => content,
@@ -44,38 +67,42 @@ impl LimitsFile {
         if content == self.content {
             return None;
         }
-        let config = parse_limits(&content).map_err(|reason| format!("{}: {reason}", self.path.display()));
+        let parsed = parse(&content).map_err(|reason| format!("{}: {reason}", self.path.display()));
         self.content = content;
-        Some(config)
+        Some(parsed)
     }
 }
 
-/// What is done to requests before they are stored, and the file that may change it.
-pub fn resolve(
-    ingest: &IngestFlags,
-    warnings: &mut Vec<String>,
-) -> Result<(IngestRules, Option<(LimitsFile, Duration)>), String> {
+/// What is done to requests before they are stored, and the files that may change it.
+pub fn resolve(ingest: &IngestFlags, warnings: &mut Vec<String>) -> Result<(IngestRules, RuleFiles), String> {
     let limits_source = source("receive.limits-config", &ingest.limits, &ingest.limits_file, warnings)?;
-    let mut limits = LimitsConfig::default();
-    let mut limits_file = None;
-    if let Some(Source { flag, content, path }) = limits_source {
-        limits = parse_limits(&content).map_err(|reason| format!("--{flag}: {reason}"))?;
-        warnings.append(&mut limits.warnings);
-        limits_file = path
-            .map(|path| (LimitsFile { path, content }, ingest.limits_look_interval.max(LOOK_INTERVAL_MIN)));
-    }
-    let relabel = match source("receive.relabel-config", &ingest.relabel, &ingest.relabel_file, warnings)? {
-        Some(Source { flag, content, .. }) => {
-            let content = expand(&content).map_err(|reason| format!("--{flag}: {reason}"))?;
-            parse_rules(&content).map_err(|error| format!("--{flag}: {error}"))?
-        }
-        None => annulus_shards::relabel::Rules::default(),
-    };
+    let (mut limits, limits_file) = parse_source(limits_source, parse_limits)?;
+    warnings.append(&mut limits.warnings);
+    let relabel_source = source("receive.relabel-config", &ingest.relabel, &ingest.relabel_file, warnings)?;
+    let (relabel, relabel_file) = parse_source(relabel_source, parse_relabel)?;
     let memory_bytes_max =
         ingest.memory_bytes_max.unwrap_or_else(|| host::memory_bytes().map_or(0, |bytes| bytes / 4 * 3));
     let label = &ingest.split_tenant_label;
     let tenant_label = (!label.is_empty()).then(|| label.as_str().into());
-    Ok((IngestRules { limits, memory_bytes_max, relabel: Arc::new(relabel), tenant_label }, limits_file))
+    let rules = IngestRules {
+        limits,
+        memory_bytes_max,
+        tenants_max: ingest.tenants_max,
+        relabel: Arc::new(relabel),
+        tenant_label,
+    };
+    let look_interval = ingest.limits_look_interval.max(LOOK_INTERVAL_MIN);
+    Ok((rules, RuleFiles { limits: limits_file, relabel: relabel_file, look_interval }))
+}
+
+/// What a source says, and the file that it is, if it is one.
+fn parse_source<T: Default>(
+    source: Option<Source>,
+    parse: fn(&str) -> Result<T, String>,
+) -> Result<(T, Option<RuleFile>), String> {
+    let Some(Source { flag, content, path }) = source else { return Ok((T::default(), None)) };
+    let parsed = parse(&content).map_err(|reason| format!("--{flag}: {reason}"))?;
+    Ok((parsed, path.map(|path| RuleFile { path, content })))
 }
 
 /// Where YAML comes from.
@@ -121,6 +148,10 @@ fn parse_limits(content: &str) -> Result<LimitsConfig, String> {
     LimitsConfig::parse(&expand(content)?).map_err(|error| error.to_string())
 }
 
+fn parse_relabel(content: &str) -> Result<Rules, String> {
+    parse_rules(&expand(content)?).map_err(|error| error.to_string())
+}
+
 fn expand(content: &str) -> Result<String, String> {
     expand_variables(content, |name| std::env::var(name).ok())
 }
@@ -135,19 +166,19 @@ mod tests {
         let path = directory.path().join("limits.yaml");
         let yaml = "write: {default: {head_series_limit: 5}}";
         std::fs::write(&path, yaml).unwrap();
-        let mut file = LimitsFile { path: path.clone(), content: yaml.to_owned() };
-        assert!(file.look().is_none());
+        let mut file = RuleFile { path: path.clone(), content: yaml.to_owned() };
+        assert!(file.look_for_limits().is_none());
         std::fs::write(&path, yaml.replace('5', "6")).unwrap();
-        assert_eq!(file.look().unwrap().unwrap().default.series_max, Some(6));
-        assert!(file.look().is_none());
+        assert_eq!(file.look_for_limits().unwrap().unwrap().default.series_max, Some(6));
+        assert!(file.look_for_limits().is_none());
         std::fs::write(&path, "write: {defaults: {}}").unwrap();
-        let error = file.look().unwrap().unwrap_err();
+        let error = file.look_for_limits().unwrap().unwrap_err();
         assert!(error.contains("limits.yaml: ") && error.contains("defaults"), "{error}");
-        assert!(file.look().is_none());
+        assert!(file.look_for_limits().is_none());
         std::fs::remove_file(&path).unwrap();
-        assert!(file.look().unwrap().unwrap_err().contains("cannot read"));
-        assert!(file.look().is_none());
+        assert!(file.look_for_limits().unwrap().unwrap_err().contains("cannot read"));
+        assert!(file.look_for_limits().is_none());
         std::fs::write(&path, yaml).unwrap();
-        assert_eq!(file.look().unwrap().unwrap().default.series_max, Some(5));
+        assert_eq!(file.look_for_limits().unwrap().unwrap().default.series_max, Some(5));
     }
 }

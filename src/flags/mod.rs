@@ -20,7 +20,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::promql::value::QueryOptions;
 use command::Cli;
-pub use ingest_rules::LimitsFile;
+pub use ingest_rules::{RuleFile, RuleFiles};
 
 /// The exit code of a command line that is wrong.
 const EXIT_USAGE: u8 = 2;
@@ -32,8 +32,8 @@ pub struct Setup {
     pub log: LogSetup,
     /// The ingest plane.
     pub node: NodeConfig,
-    /// The file of limits that is read again when it changes, and how often to look.
-    pub limits_file: Option<(LimitsFile, Duration)>,
+    /// Files of limits and rules that are read again when they change.
+    pub rule_files: RuleFiles,
     /// The first of `node.listen` that takes remote write, as the banner and senders name it.
     pub write_address: SocketAddr,
     /// Labels that every series gets, by `--label`.

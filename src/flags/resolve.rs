@@ -74,9 +74,9 @@ pub fn resolve(cli: Cli, mut warnings: Vec<String>, flags: Vec<(String, String)>
         return Err("--shipper.interval must be at least 1s".to_owned());
     }
     let blocks = blocks_setup(&ingest, query.is_some(), &mut warnings);
-    let (rules, limits_file) = ingest_rules::resolve(&ingest, &mut warnings)?;
+    let (rules, rule_files) = ingest_rules::resolve(&ingest, &mut warnings)?;
     Ok(Setup {
-        limits_file,
+        rule_files,
         blocks,
         log: log_setup(&process, &mut warnings),
         node: node_config(ingest, rules, listen)?,

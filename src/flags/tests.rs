@@ -221,13 +221,16 @@ fn limits_and_rules_are_read_before_anything_starts() {
     assert_eq!(rules.node.rules.limits.default.series_max, Some(7));
     assert_eq!(rules.node.rules.memory_bytes_max, 3 << 30);
     assert_eq!((rules.node.rules.relabel.len(), rules.node.rules.tenant_label.as_deref()), (1, Some("team")));
-    assert_eq!(rules.limits_file.as_ref().map(|(_, interval)| *interval), Some(Duration::from_secs(1)));
+    assert!(rules.rule_files.limits.is_some() && rules.rule_files.relabel.is_none());
+    assert_eq!(rules.rule_files.look_interval, Duration::from_secs(1));
     assert!(has_warning(&rules, "write.global.meta_monitoring_url has no effect"));
     assert!(has_warning(&rules, "both given: the file is used"));
     let none = setup("all --receive.memory-limit=0 --receive.limits-config=");
-    assert!(none.limits_file.is_none() && none.node.rules.relabel.is_empty());
+    assert!(none.rule_files.limits.is_none() && none.node.rules.relabel.is_empty());
     assert_eq!((none.node.rules.memory_bytes_max, none.node.rules.tenant_label), (0, None));
-    assert!(setup("all").node.rules.memory_bytes_max > 0);
+    let rules = setup("all").node.rules;
+    assert!(rules.memory_bytes_max > 0 && rules.tenants_max == 100_000);
+    assert_eq!(setup("receive --receive.max-tenants=0").node.rules.tenants_max, 0);
 }
 
 #[test]

@@ -6,9 +6,9 @@
 
 mod banner;
 mod blocks;
-mod limits_watch;
 mod process_metrics;
 mod query_server;
+mod rules_watch;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -34,8 +34,8 @@ use crate::rfc3339::now_ms;
 use crate::{host, logging, self_scrape};
 use banner::{Banner, authority};
 use blocks::Blocks;
-use limits_watch::LimitsWatch;
 use query_server::QueryListener;
+use rules_watch::RulesWatch;
 
 /// Threads that read requests and write answers; evaluation has threads of its own.
 const IO_THREADS_MAX: usize = 2;
@@ -105,7 +105,7 @@ fn start_and_wait(setup: Setup) -> Result<ExitCode, RunError> {
     // Before the node starts, so that a signal during its start is not lost.
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let node = Node::start(setup.node.clone(), registry.clone())?;
-    let limits_watch = LimitsWatch::start(Arc::clone(node.limits()), setup.limits_file.clone())?;
+    let rules_watch = RulesWatch::start(&node, setup.rule_files.clone())?;
     let write_address = real_address(&node, &setup, setup.write_address);
     let query_address = listener.as_ref().map(QueryListener::address);
     let host = host::name();
@@ -157,7 +157,7 @@ fn start_and_wait(setup: Setup) -> Result<ExitCode, RunError> {
         }
     };
     blocks.stop(&runtime);
-    drop(limits_watch);
+    drop(rules_watch);
     let stopped = node.stop(limit);
     // Queries that outlived the grace period must not hold up the exit.
     runtime.shutdown_background();

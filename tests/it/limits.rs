@@ -207,6 +207,30 @@ fn rules_change_what_is_stored_and_dropped_series_count_as_taken() {
 }
 
 #[test]
+fn changed_rules_take_effect_and_wrong_ones_do_not() {
+    let directory = tempfile::tempdir().unwrap();
+    // No rule at the start: there is something to do only later.
+    let flag = format!("--receive.relabel-config-file={}", file(&directory, "").display());
+    let server = Server::start_with(&[&flag]);
+    let now = now_ms();
+    server.sender().store(&[series("m", "1", &[(now, 1.0)])]);
+    file(&directory, "[{target_label: cluster, replacement: eu}]");
+    wait_for("the rules are in effect", RELOAD_LIMIT, || {
+        server.sender().store(&[series("m", "1", &[(now, 1.0)])]);
+        (server.query().value("count(m{cluster=\"eu\"})", now) == Some(1.0)).then_some(())
+    });
+    file(&directory, "[{target_label: cluster, replacement: us, acton: replace}]");
+    let value = |name| metric(server.addresses.write, name);
+    wait_for("the mistake is counted", RELOAD_LIMIT, || {
+        (value("annulus_relabel_config_reload_err_total") == Some(1.0)).then_some(())
+    });
+    assert_eq!(value("annulus_relabel_config_reload_total"), Some(1.0));
+    assert!(server.process.log().contains("acton"));
+    server.sender().store(&[series("m", "2", &[(now, 1.0)])]);
+    assert_eq!(server.query().value("count(m{cluster=\"eu\"})", now), Some(2.0));
+}
+
+#[test]
 fn a_label_names_the_tenant_of_each_series() {
     let server = Server::start_with(&["--receive.split-tenant-label-name=team"]);
     let now = now_ms();
@@ -222,4 +246,52 @@ fn a_label_names_the_tenant_of_each_series() {
     assert_refused(&response, 400, "1 samples: invalid tenant");
     assert!(response.text().contains("\"a/b\""), "{}", response.text());
     assert_eq!(server.query().value("m{tenant_id=\"new\"}", now), Some(1.0));
+}
+
+#[test]
+fn a_node_with_all_tenants_that_it_may_have_refuses_new_ones_and_stores_for_known_ones() {
+    let server = Server::start_with(&[
+        "--receive.split-tenant-label-name=team",
+        "--receive.max-tenants=3",
+        "--no-self-scrape",
+    ]);
+    let now = now_ms();
+    let of_team = |team: &str, at| series_of(&[("__name__", "m"), ("team", team)], &[(at, 1.0)]);
+    // The tenant of the header is the third one.
+    assert_eq!(send(&server, "t", &[of_team("a", now), of_team("b", now)]).status, 200);
+    let response =
+        send(&server, "t", &[of_team("a", now + 1), of_team("c", now + 1), series("m", "1", &[(now, 1.0)])]);
+    assert_refused(
+        &response,
+        429,
+        "1 samples: new tenant over the limit of this node; first: tenant \"c\" is new",
+    );
+    assert!(response.text().contains("--receive.max-tenants); 2 samples stored"), "{}", response.text());
+    assert_eq!(response.header("retry-after"), Some("60"));
+    let response = send(&server, "u", &[series("m", "1", &[(now, 1.0)])]);
+    assert_refused(&response, 429, "--receive.max-tenants");
+    assert_eq!(response.header("retry-after"), Some("60"));
+    assert_eq!(send(&server, "b", &[series("m", "1", &[(now, 1.0)])]).status, 200);
+    let value = |name| metric(server.addresses.write, name);
+    assert_eq!((value("annulus_tenants"), value("annulus_tenants_limit")), (Some(3.0), Some(3.0)));
+    assert_eq!(value("annulus_tenants_refused_total"), Some(2.0));
+}
+
+#[test]
+fn ten_thousand_tenants_take_little_memory_each() {
+    const TENANTS: usize = 10_000;
+    let server = Server::start_with(&["--receive.split-tenant-label-name=team", "--no-self-scrape"]);
+    let now = now_ms();
+    let resident = || metric(server.addresses.write, "process_resident_memory_bytes").unwrap();
+    let series_of_team =
+        |team: usize| series_of(&[("__name__", "m"), ("team", &format!("team-{team}"))], &[(now, 1.0)]);
+    send(&server, "t", &[series_of_team(0)]);
+    let before = resident();
+    let teams: Vec<usize> = (0..TENANTS).collect();
+    for teams in teams.chunks(500) {
+        let batch: Vec<_> = teams.iter().map(|team| series_of_team(*team)).collect();
+        assert_eq!(send(&server, "t", &batch).status, 200);
+    }
+    assert_eq!(metric(server.addresses.write, "annulus_tenants"), Some(TENANTS as f64 + 1.0));
+    println!("{} bytes per tenant with one series", ((resident() - before) / TENANTS as f64) as i64);
 }

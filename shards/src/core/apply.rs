@@ -253,7 +253,10 @@ fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &R
             target.records.series(series.0, batch.tenant(), &canonical);
             Found::Series(series, key)
         }
-        Err(HeadFull) => Found::Failed(Failure::HeadFull),
+        Err(HeadFull) => {
+            batch.end_series(target.shard);
+            Found::Failed(Failure::HeadFull)
+        }
     }
 }
 

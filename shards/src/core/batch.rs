@@ -88,6 +88,13 @@ impl WriteBatch {
         self.shared.limits.as_ref().map_or(Ok(()), |limits| limits.begin_series(labels, shard))
     }
 
+    /// Takes back that a series may begin, because the head has no number for it.
+    pub fn end_series(&self, shard: usize) {
+        if let Some(limits) = &self.shared.limits {
+            limits.end_series(shard);
+        }
+    }
+
     /// The decoded body that the rows point into.
     pub fn body(&self) -> &[u8] {
         &self.shared.body

@@ -195,7 +195,7 @@ impl Dispatcher {
         mut pacer: Pacer,
     ) -> Result<(Skimmed, Outcome), WriteError> {
         let Keyed { mut body, rows, extras, mut skimmed } = keyed;
-        let limits = self.limits.tenant(&tenant);
+        let limits = self.limits.tenant(&tenant)?;
         limits.check_counts(skimmed.series_count, skimmed.sample_count)?;
         let rows = TenantRows { tenant, hasher, rows, extras };
         let rows = self.rewrite(rows, &mut body, &mut held, &mut pacer).await?;
@@ -228,7 +228,8 @@ impl Dispatcher {
         held: &mut impl Held,
         pacer: &mut Pacer,
     ) -> Result<Rewritten, WriteError> {
-        let Some(rewriter) = &self.rewriter else { return Ok(Rewritten::same(rows)) };
+        let rewriter = self.rewriter.as_ref().filter(|rewriter| rewriter.borrow_mut().begin());
+        let Some(rewriter) = rewriter else { return Ok(Rewritten::same(rows)) };
         let mut walk = Walk::new(rows, body.len());
         loop {
             let bytes_before = body.len();
@@ -278,7 +279,14 @@ impl Dispatcher {
     /// The rows of one tenant.
     async fn write_part(&self, part: TenantRows, body: &Arc<Vec<u8>>) -> Outcome {
         let TenantRows { tenant, hasher, rows, extras } = part;
-        let limits = self.limits.tenant(&tenant);
+        let limits = match self.limits.tenant(&tenant) {
+            Ok(limits) => limits,
+            Err(error) => {
+                let count = (rows.len() + extras.histograms.len()) as u64;
+                self.shard.metrics.refused[Reason::TenantLimit as usize].inc_by(count);
+                return Outcome::refused(Reason::TenantLimit, count, Refusal::TooManyTenants(error));
+            }
+        };
         let to = Writer { tenant: &tenant, limits: &limits, hasher: &hasher };
         let mut outcome = self.send(&to, Arc::clone(body), rows, extras).await;
         if !outcome.rekey.is_empty() {

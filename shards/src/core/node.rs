@@ -21,7 +21,7 @@ use crate::head::{ExtraLimits, TimeWindows};
 use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits};
 use crate::mesh::mesh;
 use crate::metrics::Metrics;
-use crate::relabel::{RelabelMetrics, Rules};
+use crate::relabel::{NodeRules, RelabelMetrics, Rules};
 use crate::rt::{BLOCK_BYTES, Executor, PreflightError, allowed_cpus, bind_all, preflight, spawn_shard};
 use crate::wire::{SeriesHasher, otlp};
 
@@ -92,7 +92,9 @@ pub struct IngestRules {
     /// Memory of the process above which writes are refused, in bytes; 0 is no limit. Whoever runs the node tells what
     /// the process uses ([`Node::limits`]).
     pub memory_bytes_max: u64,
-    /// Relabelling rules.
+    /// Tenants that this node may know before requests for others are refused; 0 is no limit.
+    pub tenants_max: usize,
+    /// Relabelling rules, until others are put in effect ([`Node::relabel`]).
     pub relabel: Arc<Rules>,
     /// The label that names the tenant of a series, and is not stored.
     pub tenant_label: Option<Arc<str>>,
@@ -136,6 +138,7 @@ pub struct Node {
     addresses: Vec<SocketAddr>,
     metrics: Metrics,
     limits: Arc<NodeLimits>,
+    rules: Arc<NodeRules>,
     failure: Arc<Mutex<Option<String>>>,
     watchdog: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
     _data_dir: DataDir,
@@ -181,7 +184,8 @@ impl Node {
         let limits_metrics = LimitsMetrics::register(&registry);
         let node_limits =
             NodeLimits::new(rules.limits.clone(), rules.memory_bytes_max, limits_metrics, count);
-        let relabel_metrics = RelabelMetrics::register(&registry);
+        node_limits.set_tenants_max(rules.tenants_max);
+        let node_rules = NodeRules::new(Arc::clone(&rules.relabel), RelabelMetrics::register(&registry));
         let render = start_renderer(registry)?;
         let failure: Arc<Mutex<Option<String>>> = Arc::default();
         let disk_is_low = Arc::new(AtomicBool::new(false));
@@ -218,7 +222,7 @@ impl Node {
                 limits: limits.clone(),
                 rules: rules.clone(),
                 node_limits: Arc::clone(&node_limits),
-                relabel_metrics: relabel_metrics.clone(),
+                node_rules: Arc::clone(&node_rules),
                 inflight_bytes_max: (config.inflight_bytes_max / count).max(1),
                 outbox,
                 inbox,
@@ -244,7 +248,8 @@ impl Node {
             is_low: disk_is_low,
             free_bytes: metrics.disk_free_bytes.clone(),
         };
-        let watchdog = start_watchdog(&metrics, state, count, disk)?;
+        let tenants = TenantWatch { limits: Arc::clone(&node_limits), metrics: metrics.clone() };
+        let watchdog = start_watchdog(&metrics, state, count, disk, tenants)?;
         Ok(Node {
             executors,
             control,
@@ -252,6 +257,7 @@ impl Node {
             addresses,
             metrics,
             limits: node_limits,
+            rules: node_rules,
             failure,
             watchdog: Some(watchdog),
             _data_dir: data_dir,
@@ -276,6 +282,11 @@ impl Node {
     /// Limits, to be changed, and to be told what memory the process uses.
     pub fn limits(&self) -> &Arc<NodeLimits> {
         &self.limits
+    }
+
+    /// Relabelling rules, to be changed.
+    pub fn relabel(&self) -> &Arc<NodeRules> {
+        &self.rules
     }
 
     /// Why a shard could not start, if one could not. A node with such a shard never becomes ready.
@@ -409,12 +420,26 @@ impl DiskWatch {
     }
 }
 
+/// Forgets tenants that use nothing, on a thread that has no requests to answer.
+struct TenantWatch {
+    limits: Arc<NodeLimits>,
+    metrics: Metrics,
+}
+
+impl TenantWatch {
+    fn look(&self) {
+        self.limits.forget_unused();
+        self.metrics.forget_unused_tenants();
+    }
+}
+
 /// Notices a shard whose executor does not turn: blocked in a system call, or in a loop.
 fn start_watchdog(
     metrics: &Metrics,
     state: SharedState,
     count: usize,
     disk: DiskWatch,
+    tenants: TenantWatch,
 ) -> Result<(Arc<AtomicBool>, JoinHandle<()>), StartError> {
     let turns: Vec<_> = (0..count).map(|shard| metrics.shard(shard).turns).collect();
     let stop = Arc::new(AtomicBool::new(false));
@@ -423,6 +448,7 @@ fn start_watchdog(
         let mut seen: Vec<(u64, u32)> = vec![(0, 0); count];
         while !stopped.load(Ordering::Relaxed) {
             disk.look();
+            tenants.look();
             std::thread::park_timeout(WATCH_INTERVAL);
             for (shard, (last, stalled)) in seen.iter_mut().enumerate() {
                 let turned = turns[shard].get();

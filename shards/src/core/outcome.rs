@@ -2,7 +2,7 @@
 
 use crate::exemplars::ExemplarReason;
 use crate::head::AppendError;
-use crate::limits::NewSeriesError;
+use crate::limits::{NewSeriesError, RequestLimitError};
 use crate::wire::{HistogramMessageError, HistogramRow, LabelError};
 
 /// Why a shard could take none of a batch's remaining rows; the sender is to try again.
@@ -54,11 +54,13 @@ pub enum Reason {
     MemoryLimit,
     /// A native histogram that breaks a rule of Prometheus, or is too large.
     InvalidHistogram,
+    /// Of a tenant that is new, while there are as many as there may be.
+    TenantLimit,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::OutOfOrder,
         Reason::Conflict,
         Reason::TooOld,
@@ -69,6 +71,7 @@ impl Reason {
         Reason::SeriesLimit,
         Reason::MemoryLimit,
         Reason::InvalidHistogram,
+        Reason::TenantLimit,
     ];
 
     /// The name in metrics.
@@ -84,6 +87,7 @@ impl Reason {
             Reason::SeriesLimit => "series_limit",
             Reason::MemoryLimit => "memory_limit",
             Reason::InvalidHistogram => "invalid_histogram",
+            Reason::TenantLimit => "tenant_limit",
         }
     }
 
@@ -100,6 +104,7 @@ impl Reason {
             Reason::SeriesLimit => "new series over the limit of their tenant",
             Reason::MemoryLimit => "new series while memory is short",
             Reason::InvalidHistogram => "invalid native histogram",
+            Reason::TenantLimit => "new tenant over the limit of this node",
         }
     }
 }
@@ -132,6 +137,9 @@ pub enum Refusal {
         /// The value, or how it begins.
         tenant: std::sync::Arc<str>,
     },
+    /// Its tenant is one too many.
+    #[error("{0}")]
+    TooManyTenants(RequestLimitError),
     /// A limit on new series.
     #[error("{error}; series {series}")]
     NewSeries {

@@ -1,16 +1,12 @@
 //! The life of a shard on its executor: recover, serve, drain, close.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-use futures::FutureExt;
-use futures::channel::oneshot;
-use prometheus::IntGauge;
 
 use super::batch::WriteBatch;
 use super::checkpoint::Checkpointer;
@@ -31,15 +27,28 @@ use crate::edge::{
 use crate::head::{ExtraLimits, TimeWindows};
 use crate::limits::{NodeLimits, ShardLimits};
 use crate::mesh::{Inbox, Outbox};
-use crate::metrics::{HttpMetrics, Metrics, OTHER_TENANTS, TENANT_LABELS_MAX};
-use crate::relabel::{RelabelMetrics, Rewriter};
+use crate::metrics::{HttpMetrics, Metrics};
+use crate::relabel::{NodeRules, Rewriter};
 use crate::rt::{
-    Listener, Native, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical, timeout,
+    Listener, Native, Pacer, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical,
+    timeout, unix_now_ms,
 };
 use crate::wire::{Decoder, Form, SeriesHasher};
+use futures::FutureExt;
+use futures::channel::oneshot;
 
 /// How often a shard shows that it turns, and tells its gauges.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// So many heartbeats after its last request, or at most twice as many, a tenant is not at hand any more.
+const AGING_BEATS: u32 = 60;
+
+/// Tenants that are looked at between two looks at the clock: some 50 µs.
+const UNIT_TENANTS: usize = 256;
+
+/// What was cut of a tenant without series is forgotten when it is this much older than late samples may be. New tenants
+/// then take nothing from before it: the shard does not know who of them was cut.
+const IDLE_TENANT_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Reads that run at once on one shard; more wait in the channel.
 const READS_MAX: usize = 16;
@@ -63,7 +72,7 @@ pub struct ShardSeed {
     pub inflight_bytes_max: usize,
     pub rules: IngestRules,
     pub node_limits: Arc<NodeLimits>,
-    pub relabel_metrics: RelabelMetrics,
+    pub node_rules: Arc<NodeRules>,
     pub outbox: Outbox<WriteBatch>,
     pub inbox: Inbox<WriteBatch>,
     pub sockets: Vec<OwnedFd>,
@@ -99,17 +108,11 @@ pub async fn run_shard(seed: ShardSeed) {
     let admission = Admission::new(seed.inflight_bytes_max, inflight_bytes, memory);
     let connections_gauge = shard_metrics.connections.clone();
     let place = ShardPlace { index, count };
-    let rewriter = Rewriter::new(
-        seed.rules.relabel,
-        seed.rules.tenant_label,
-        hasher.clone(),
-        &seed.relabel_metrics,
-        index,
-    );
+    let rewriter = Rewriter::new(seed.node_rules, seed.rules.tenant_label, hasher.clone(), index);
     let limits = ShardLimits::new(seed.node_limits, index);
     let shard = Shard::new(Native, place, hasher, shard_metrics, state.clone(), seed.budget, seed.windows);
     let shard = Rc::new(shard);
-    let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox, limits, rewriter));
+    let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox, limits, Some(rewriter)));
     let (stop_sender, stop) = oneshot::channel::<()>();
     let stop = stop.map(|_| ()).boxed_local().shared();
     let connections = Connections::new(connections_gauge, stop, seed.limits.receive_timeout);
@@ -117,8 +120,16 @@ pub async fn run_shard(seed: ShardSeed) {
     let handler = WriteHandler::new(Rc::clone(&dispatcher), admission, seed.limits, http_metrics);
     let router = Router::new(handler, state, seed.render, seed.stats);
 
-    let beat = heartbeat(Rc::clone(&shard), Rc::clone(&dispatcher), families, seed.jobs.clone());
-    spawn_critical("heartbeat", beat);
+    let reads = Rc::<Reads>::default();
+    let beat = Heartbeat {
+        shard: Rc::clone(&shard),
+        dispatcher: Rc::clone(&dispatcher),
+        router: Rc::clone(&router),
+        reads: Rc::clone(&reads),
+        families,
+        jobs: seed.jobs.clone(),
+    };
+    spawn_critical("heartbeat", beat.run());
     // Probes and metrics are served, and writes get a clear refusal, while the WAL is replayed.
     for socket in seed.sockets {
         spawn(
@@ -133,7 +144,7 @@ pub async fn run_shard(seed: ShardSeed) {
     let jobs = Rc::new(Jobs {
         shard: Rc::clone(&shard),
         dispatcher: Rc::clone(&dispatcher),
-        reads: Rc::default(),
+        reads,
         sweeper: OnceCell::new(),
     });
     spawn_critical("jobs", job_loop(Rc::clone(&jobs), seed.jobs));
@@ -311,21 +322,6 @@ async fn cut(own: &Jobs, job: CutJob) {
     }
 }
 
-/// What the gauges of each tenant were last told by this shard.
-#[derive(Default)]
-struct TenantGauges(HashMap<Arc<str>, (IntGauge, i64)>);
-
-impl TenantGauges {
-    /// Tells one tenant's gauge how many series there are; tenants past the bound share one gauge.
-    fn set(&mut self, families: &Metrics, tenant: Arc<str>, series: i64) {
-        let label = if self.0.len() < TENANT_LABELS_MAX { &*tenant } else { OTHER_TENANTS };
-        let entry = self.0.entry(Arc::clone(&tenant));
-        let (gauge, told) = entry.or_insert_with(|| (families.head_series(label), 0));
-        gauge.add(series - *told);
-        *told = series;
-    }
-}
-
 /// How many reads run, and since when.
 #[derive(Default)]
 pub struct Reads {
@@ -380,25 +376,69 @@ impl Drop for RunningRead {
     }
 }
 
-async fn heartbeat(
+/// What a shard does once a second.
+struct Heartbeat {
     shard: Rc<Shard>,
     dispatcher: Rc<Dispatcher>,
+    router: Rc<Router>,
+    reads: Rc<Reads>,
     families: Metrics,
     jobs: flume::Receiver<Job>,
-) {
-    let mut tenants = TenantGauges::default();
-    loop {
-        shard.metrics.turns.inc();
-        dispatcher.report_queues(&families);
-        shard.report_extras();
-        shard.metrics.queries_queued.set(jobs.len() as i64);
-        families.set_nudges(nudge_count());
-        let now = shard.head.borrow().tenants();
-        dispatcher.limits().tell_series(now.iter().map(|tenant| (Arc::clone(&tenant.name), tenant.series)));
-        for tenant in now {
-            tenants.set(&families, tenant.name, i64::from(tenant.series));
+}
+
+impl Heartbeat {
+    async fn run(self) {
+        let mut beats_to_aging = AGING_BEATS;
+        loop {
+            self.shard.metrics.turns.inc();
+            self.dispatcher.report_queues(&self.families);
+            self.shard.report_extras();
+            self.shard.metrics.queries_queued.set(self.jobs.len() as i64);
+            self.families.set_nudges(nudge_count());
+            self.tell_series().await;
+            self.forget_idle_tenants();
+            beats_to_aging -= 1;
+            if beats_to_aging == 0 {
+                beats_to_aging = AGING_BEATS;
+                self.age().await;
+            }
+            sleep(HEARTBEAT).await;
         }
-        sleep(HEARTBEAT).await;
+    }
+
+    /// Tells how many series there are of the tenants of which there are more or fewer than a second ago.
+    async fn tell_series(&self) {
+        let mut pacer = Pacer::default();
+        loop {
+            let changed = self.shard.head.borrow_mut().take_changed_tenants(UNIT_TENANTS);
+            if changed.is_empty() {
+                return;
+            }
+            self.dispatcher.limits().tell_series(changed);
+            pacer.pace().await;
+        }
+    }
+
+    /// Forgets some tenants that have no series. Neither an image, nor a sweep, nor a read may be under way: they know
+    /// tenants by number.
+    fn forget_idle_tenants(&self) {
+        if self.shard.state() != ShardState::Serving || self.reads.running.get() > 0 {
+            return;
+        }
+        let Some(_turn) = self.shard.maintenance.try_turn() else { return };
+        let before_ms = unix_now_ms() - IDLE_TENANT_MS - self.shard.windows.out_of_order_ms;
+        self.shard.head.borrow_mut().forget_idle_tenants(before_ms, UNIT_TENANTS);
+    }
+
+    /// Lets go of what is at hand of tenants that do not send.
+    async fn age(&self) {
+        self.router.age();
+        let mut pacer = Pacer::default();
+        let mut unused = self.dispatcher.limits().age();
+        while !unused.is_empty() {
+            unused.truncate(unused.len().saturating_sub(UNIT_TENANTS));
+            pacer.pace().await;
+        }
     }
 }
 

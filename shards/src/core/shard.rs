@@ -102,6 +102,12 @@ impl Maintenance {
         self.busy.set(true);
         MaintenanceTurn(self)
     }
+
+    /// The turn, if nobody has it.
+    pub fn try_turn(&self) -> Option<MaintenanceTurn<'_>> {
+        // A turn that is made and dropped would end that of another.
+        if self.busy.replace(true) { None } else { Some(MaintenanceTurn(self)) }
+    }
 }
 
 impl Drop for MaintenanceTurn<'_> {

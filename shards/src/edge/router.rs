@@ -20,6 +20,9 @@ use crate::core::{Readiness, SharedState, readiness};
 /// The media type of Prometheus' text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// When to come back, unless the table of write errors says so.
+const RETRY_SECONDS: u32 = 1;
+
 /// Headers that tell a sender how much of each kind is stored, as remote write 2.0 asks of every answer.
 const WRITTEN_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-prometheus-remote-write-samples-written"),
@@ -44,6 +47,11 @@ impl Router {
         stats: flume::Sender<StatsRequest>,
     ) -> Rc<Router> {
         Rc::new(Router { write, state, render, stats })
+    }
+
+    /// Lets go of what is at hand of tenants that did not send since the call before.
+    pub fn age(&self) {
+        self.write.age();
     }
 
     /// Answers one request.
@@ -141,6 +149,7 @@ fn json(answer: StatsAnswer) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(answer.body));
     *response.status_mut() = answer.status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    say_when_to_retry(&mut response);
     response
 }
 
@@ -148,7 +157,15 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    say_when_to_retry(&mut response);
     response
+}
+
+/// Who is told that the node cannot answer for now is told when to come back.
+fn say_when_to_retry(response: &mut Response<Full<Bytes>>) {
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
+    }
 }
 
 fn respond(answer: Answer) -> Response<Full<Bytes>> {
@@ -169,4 +186,26 @@ fn respond(answer: Answer) -> Response<Full<Bytes>> {
         }
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Failure;
+
+    #[test]
+    fn whoever_may_come_back_is_told_when() {
+        let failed = Answer::of(&WriteError::Failed { failure: Failure::Poisoned });
+        for (response, seconds) in [
+            (text(StatusCode::SERVICE_UNAVAILABLE, "later"), "1"),
+            (json(StatsAnswer::unavailable("later")), "1"),
+            (respond(failed), "30"),
+        ] {
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(response.headers()[RETRY_AFTER], seconds);
+        }
+        for response in [text(StatusCode::OK, "OK"), json(StatsAnswer::bad_request("wrong"))] {
+            assert!(!response.headers().contains_key(RETRY_AFTER));
+        }
+    }
 }

@@ -210,6 +210,10 @@ impl Answer {
             WriteError::Limit(RequestLimitError::Rate { wait, .. }) => {
                 (StatusCode::TOO_MANY_REQUESTS, Some(retry_seconds(*wait)))
             }
+            // Tenants that use nothing are forgotten within minutes, and make room.
+            WriteError::Limit(RequestLimitError::Tenants { .. }) => {
+                (StatusCode::TOO_MANY_REQUESTS, Some(RETRY_SECONDS_MAX))
+            }
             WriteError::Rewrite(RewriteError::TooLarge { .. } | RewriteError::TooManyTenants) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, None)
             }
@@ -255,6 +259,8 @@ fn refused_status(outcome: &Outcome, form: Form) -> (StatusCode, Option<u32>) {
         (StatusCode::SERVICE_UNAVAILABLE, Some(5))
     } else if has(Reason::SeriesLimit) {
         (StatusCode::TOO_MANY_REQUESTS, Some(5))
+    } else if has(Reason::TenantLimit) {
+        (StatusCode::TOO_MANY_REQUESTS, Some(RETRY_SECONDS_MAX))
     } else if form == Form::RemoteWrite2 || has(Reason::InvalidHistogram) || has(Reason::Tenant) {
         // Remote write 2.0 has 400 for whatever is refused for good.
         (StatusCode::BAD_REQUEST, None)
@@ -364,7 +370,47 @@ mod tests {
     fn status(error: WriteError) -> (u16, Option<u32>) {
         let answer = Answer::of(&error);
         assert!(!answer.text.is_empty());
+        assert_says_when(&answer);
         (answer.status.as_u16(), answer.retry_after_seconds)
+    }
+
+    /// A sender that may come back is told when, and no other.
+    #[track_caller]
+    fn assert_says_when(answer: &Answer) {
+        let is_retryable = matches!(answer.status.as_u16(), 429 | 503);
+        assert_eq!(answer.retry_after_seconds.is_some(), is_retryable, "{answer:?}");
+    }
+
+    #[test]
+    fn every_outcome_says_when_to_come_back_or_not_to() {
+        let failures = [
+            None,
+            Some(Failure::QueueFull),
+            Some(Failure::RingFull),
+            Some(Failure::Poisoned),
+            Some(Failure::Recovering),
+            Some(Failure::Stopping),
+            Some(Failure::NotStarted),
+            Some(Failure::HeadFull),
+            Some(Failure::HeadMemory),
+            Some(Failure::DiskFull),
+            Some(Failure::ChunkUnreadable),
+        ];
+        for form in [Form::RemoteWrite1, Form::RemoteWrite2] {
+            for failure in failures {
+                for (one, other) in
+                    Reason::ALL.into_iter().flat_map(|one| Reason::ALL.map(|other| (one, other)))
+                {
+                    let mut outcome = Outcome { failure, written: 1, ..Outcome::default() };
+                    outcome.refused[one as usize] = 1;
+                    outcome.refused[other as usize] = 1;
+                    assert_says_when(&Answer::of_outcome(outcome, form));
+                }
+                let outcome = Outcome { failure, written: 1, ..Outcome::default() };
+                assert_says_when(&Answer::of_outcome(outcome, form));
+            }
+        }
+        assert_says_when(&Answer::stopping());
     }
 
     #[test]
@@ -421,6 +467,8 @@ mod tests {
             let limit = RequestLimitError::Rate { tenant: Arc::clone(&tenant), per_second: 1, wait };
             assert_eq!(status(WriteError::Limit(limit)), (429, Some(seconds)));
         }
+        let limit = RequestLimitError::Tenants { tenant: Arc::clone(&tenant), tenants_max: 1 };
+        assert_eq!(status(WriteError::Limit(limit)), (429, Some(60)));
         assert_eq!(status(WriteError::Rewrite(RewriteError::TooLarge { bytes_max: 1 })), (413, None));
         assert_eq!(status(WriteError::Rewrite(RewriteError::TooManyTenants)), (413, None));
         for (failure, seconds) in [
@@ -474,13 +522,16 @@ mod tests {
 
     #[test]
     fn new_series_that_a_limit_refused_may_be_sent_again() {
-        for (reason, code) in [(Reason::SeriesLimit, 429), (Reason::MemoryLimit, 503)] {
+        for (reason, code, seconds) in
+            [(Reason::SeriesLimit, 429, 5), (Reason::MemoryLimit, 503, 5), (Reason::TenantLimit, 429, 60)]
+        {
             let mut outcome = Outcome::default();
             outcome.refused[reason as usize] = 1;
             outcome.refused[Reason::InvalidHistogram as usize] = 1;
             outcome.refused[Reason::Conflict as usize] = 1;
             let answer = Answer::of_outcome(outcome, Form::RemoteWrite2);
-            assert_eq!((answer.status.as_u16(), answer.retry_after_seconds), (code, Some(5)), "{reason:?}");
+            let found = (answer.status.as_u16(), answer.retry_after_seconds);
+            assert_eq!(found, (code, Some(seconds)), "{reason:?}");
         }
     }
 

@@ -79,6 +79,12 @@ impl WriteHandler {
         WriteHandler { dispatcher, admission, limits, metrics, otlp_metrics }
     }
 
+    /// Lets go of what is at hand of tenants that did not send since the call before.
+    pub fn age(&self) {
+        self.metrics.age();
+        self.otlp_metrics.age();
+    }
+
     /// Reads, writes, answers, and counts.
     pub async fn handle<B>(&self, headers: &HeaderMap, body: B) -> Answer
     where
@@ -169,7 +175,7 @@ impl WriteHandler {
         B::Error: std::fmt::Display,
     {
         let limit = self.limits.receive_timeout;
-        let tenant_limits = self.dispatcher.limits().tenant(tenant);
+        let tenant_limits = self.dispatcher.limits().tenant(tenant)?;
         if let Some(announced_bytes) = announced_bytes(headers) {
             tenant_limits.check_bytes(announced_bytes as u64)?;
         }
@@ -398,7 +404,7 @@ mod tests {
         let metrics = LimitsMetrics::register(&prometheus::Registry::new());
         let config = LimitsConfig::parse("write: {default: {request: {size_bytes_limit: 1000}}}").unwrap();
         let node = NodeLimits::new(config, 0, metrics, 1);
-        let tenant_limits = ShardLimits::new(Arc::clone(&node), 0).tenant("t");
+        let tenant_limits = ShardLimits::new(Arc::clone(&node), 0).tenant("t").unwrap();
         let gauge = IntGauge::new("bytes", "in progress").unwrap();
         let mut permit = Admission::new(1 << 30, gauge, Arc::clone(node.memory())).enter().unwrap();
         let text = vec![0; 8 << 20];

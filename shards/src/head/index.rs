@@ -4,7 +4,7 @@
 
 use ahash::RandomState;
 use hashbrown::HashTable;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::error::HeadFull;
 use super::pages::Pages;
@@ -65,6 +65,10 @@ pub struct TenantIndex {
     pub samples: u64,
     /// Rises whenever the lists of pairs change other than by growing: who walks one begins again.
     pub removals: u64,
+    /// It is in the list of those whose number of series has changed.
+    is_changed: bool,
+    /// It is in the queue of those that may be forgotten.
+    is_queued: bool,
 }
 
 impl Default for TenantIndex {
@@ -78,6 +82,8 @@ impl Default for TenantIndex {
             truncated_ms: i64::MIN,
             samples: 0,
             removals: 0,
+            is_changed: false,
+            is_queued: false,
         }
     }
 }
@@ -87,6 +93,13 @@ impl TenantIndex {
     pub fn extend(&mut self, oldest_ms: i64, newest_ms: i64) {
         self.oldest_ms = Some(self.oldest_ms.map_or(oldest_ms, |known_ms| known_ms.min(oldest_ms)));
         self.newest_ms = self.newest_ms.max(Some(newest_ms));
+    }
+
+    /// Whether nothing is lost with it: it has no series, all that it had and all that it no longer takes is older, and
+    /// who counts series knows that there are none.
+    fn is_idle_since(&self, before_ms: i64) -> bool {
+        let newest_ms = self.newest_ms.unwrap_or(i64::MIN).max(self.frozen_ms).max(self.truncated_ms);
+        self.series.is_empty() && !self.is_changed && newest_ms < before_ms
     }
 }
 
@@ -103,6 +116,12 @@ pub struct Index {
     hasher: RandomState,
     /// By the symbol of the tenant's name.
     pub tenants: HashMap<u32, TenantIndex, RandomState>,
+    /// Tenants whose number of series has changed, each once.
+    changed: Vec<u32>,
+    /// Tenants that had no series, each once: those to look at when some are to be forgotten.
+    queued: VecDeque<u32>,
+    /// The latest time up to which tenants were cut that are forgotten.
+    forgotten_ms: Option<i64>,
 }
 
 impl Index {
@@ -173,13 +192,77 @@ impl Index {
 
     /// Adds a series.
     pub fn add_series(&mut self, tenant: u32, series: u32, pairs: &[u32]) {
-        self.tenants.entry(tenant).or_default().series.push(series);
+        let index = self.tenants.entry(tenant).or_default();
+        index.series.push(series);
+        if !index.is_changed {
+            index.is_changed = true;
+            self.changed.push(tenant);
+        }
         for pair in pairs {
             match &mut self.postings[*pair] {
                 Some(postings) => postings.push(series),
                 empty => *empty = Some(Postings::One(series)),
             }
         }
+    }
+
+    /// Takes a series out of its tenant's list. The last one comes in its place.
+    pub fn remove_series(&mut self, tenant: u32, at: usize) {
+        let Some(index) = self.tenants.get_mut(&tenant) else { return };
+        index.series.swap_remove(at);
+        if !index.is_changed {
+            index.is_changed = true;
+            self.changed.push(tenant);
+        }
+        if index.series.is_empty() {
+            self.queue_tenant(tenant);
+        }
+    }
+
+    /// Remembers to look whether a tenant without series may be forgotten.
+    pub fn queue_tenant(&mut self, tenant: u32) {
+        let Some(index) = self.tenants.get_mut(&tenant) else { return };
+        if !std::mem::replace(&mut index.is_queued, true) {
+            self.queued.push_back(tenant);
+        }
+    }
+
+    /// Before this time no sample of a new tenant is taken: it may be one that was cut, and is forgotten. A replay that
+    /// knows what was cut would drop such a sample, though it was acknowledged.
+    pub fn new_tenant_floor_ms(&self) -> i64 {
+        self.forgotten_ms.unwrap_or(i64::MIN)
+    }
+
+    /// Takes at most `max` tenants whose number of series has changed, with that number.
+    pub fn take_changed(&mut self, max: usize) -> Vec<(u32, u32)> {
+        let first = self.changed.len().saturating_sub(max);
+        let tenants = &mut self.tenants;
+        let changed = self.changed.drain(first..).filter_map(|symbol| {
+            let tenant = tenants.get_mut(&symbol)?;
+            tenant.is_changed = false;
+            Some((symbol, tenant.series.len() as u32))
+        });
+        changed.collect()
+    }
+
+    /// Looks at no more than `max` tenants without series, others at each call, and takes out those that have been idle
+    /// since `before_ms`.
+    pub fn take_idle(&mut self, before_ms: i64, max: usize) -> Vec<u32> {
+        let mut idle = Vec::new();
+        for _ in 0..max.min(self.queued.len()) {
+            let Some(symbol) = self.queued.pop_front() else { break };
+            let Some(tenant) = self.tenants.get_mut(&symbol) else { continue };
+            if tenant.is_idle_since(before_ms) {
+                self.forgotten_ms = self.forgotten_ms.max(Some(tenant.frozen_ms.max(tenant.truncated_ms)));
+                self.tenants.remove(&symbol);
+                idle.push(symbol);
+            } else if tenant.series.is_empty() {
+                self.queued.push_back(symbol);
+            } else {
+                tenant.is_queued = false;
+            }
+        }
+        idle
     }
 
     /// Looks at series `from..` (from the end down) of a pair's postings, at most `max` of them, and removes those

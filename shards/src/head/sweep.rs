@@ -128,10 +128,8 @@ impl Sweep {
             head.vacate(number);
             self.vacated.push(number);
             self.vacated_set.insert(number);
-            if let Some(tenant) = head.index.tenants.get_mut(&self.tenant) {
-                // What comes in its place was looked at, or is new.
-                tenant.series.swap_remove(at);
-            }
+            // What comes in its place was looked at, or is new.
+            head.index.remove_series(self.tenant, at);
         }
         if end == 0
             && let Some(tenant) = head.index.tenants.get_mut(&self.tenant)

@@ -19,12 +19,18 @@ pub enum GateError {
     Timeout,
 }
 
-/// Tickets that go round: a channel of them is a semaphore that may be awaited on any executor.
+/// The width of a gate that lets everybody through.
+const OPEN: usize = usize::MAX;
+
+/// Lets so many requests through at once; how many may be changed while some are inside and others wait.
 pub struct Gate {
-    give: flume::Sender<()>,
-    take: flume::Receiver<()>,
+    /// How many may be inside; [`OPEN`] is any number.
+    width: AtomicUsize,
+    inside: AtomicUsize,
     waiting: AtomicUsize,
-    concurrency_max: usize,
+    /// Tells those who wait that there may be room: a channel may be awaited on any executor.
+    wake: flume::Sender<()>,
+    woken: flume::Receiver<()>,
     metrics: LimitsMetrics,
 }
 
@@ -34,39 +40,64 @@ pub struct GateTicket {
 }
 
 impl Gate {
-    /// A gate through which so many may go at once.
-    pub fn new(concurrency_max: usize, metrics: LimitsMetrics) -> Arc<Gate> {
-        let (give, take) = flume::bounded(concurrency_max);
-        for _ in 0..concurrency_max {
-            give.try_send(()).expect("the channel has room for all tickets");
+    /// A gate through which so many may go at once; `None` is any number.
+    pub fn new(concurrency_max: Option<usize>, metrics: LimitsMetrics) -> Arc<Gate> {
+        let (wake, woken) = flume::bounded(WAITING_MAX);
+        let (inside, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let gate = Gate { width: AtomicUsize::new(OPEN), inside, waiting, wake, woken, metrics };
+        gate.resize(concurrency_max);
+        Arc::new(gate)
+    }
+
+    /// Changes how many may go through at once. Those inside finish; those who wait go by the new number.
+    pub fn resize(&self, concurrency_max: Option<usize>) {
+        self.metrics.gate_max.set(concurrency_max.map_or(0, |count| count as i64));
+        self.width.store(concurrency_max.unwrap_or(OPEN), Ordering::SeqCst);
+        // Whoever is woken in vain waits on.
+        for _ in 0..self.waiting.load(Ordering::SeqCst) {
+            self.wake_one();
         }
-        metrics.gate_max.set(concurrency_max as i64);
-        Arc::new(Gate { give, take, waiting: AtomicUsize::new(0), concurrency_max, metrics })
     }
 
-    /// How many may go through at once.
-    pub fn concurrency_max(&self) -> usize {
-        self.concurrency_max
-    }
-
-    /// Waits for a ticket. The caller sets the time limit.
+    /// Waits for room inside. The caller sets the time limit.
     pub async fn enter(self: &Arc<Gate>) -> Result<GateTicket, GateError> {
         self.metrics.gate_total.inc();
-        if self.take.try_recv().is_err() {
-            let _waiting = Waiting::new(&self.waiting).ok_or(GateError::TooManyWait)?;
-            // The gate itself holds a sender, so that the channel is never closed.
-            let _ = self.take.recv_async().await;
+        if let Some(ticket) = self.try_enter() {
+            return Ok(ticket);
         }
+        let _waiting = Waiting::new(&self.waiting).ok_or(GateError::TooManyWait)?;
+        loop {
+            // After it counts as waiting: whoever leaves from here on sees it, and whoever left before has made room.
+            if let Some(ticket) = self.try_enter() {
+                return Ok(ticket);
+            }
+            // The gate itself holds a sender, so that the channel is never closed.
+            let _ = self.woken.recv_async().await;
+        }
+    }
+
+    fn try_enter(self: &Arc<Gate>) -> Option<GateTicket> {
+        let width = self.width.load(Ordering::SeqCst);
+        let enter = |inside| (inside < width).then_some(inside + 1);
+        self.inside.fetch_update(Ordering::SeqCst, Ordering::SeqCst, enter).ok()?;
         self.metrics.gate_in_flight.inc();
-        Ok(GateTicket { gate: Arc::clone(self) })
+        Some(GateTicket { gate: Arc::clone(self) })
+    }
+
+    fn wake_one(&self) {
+        // A full channel wakes all who wait.
+        let _ = self.wake.try_send(());
     }
 }
 
 impl Drop for GateTicket {
     fn drop(&mut self) {
-        self.gate.metrics.gate_in_flight.dec();
-        // There are never more tickets than the channel has room for.
-        let _ = self.gate.give.try_send(());
+        let gate = &self.gate;
+        gate.metrics.gate_in_flight.dec();
+        let before = gate.inside.fetch_sub(1, Ordering::SeqCst);
+        if before <= gate.width.load(Ordering::SeqCst) && gate.waiting.load(Ordering::SeqCst) > 0 {
+            gate.wake_one();
+        }
     }
 }
 
@@ -76,13 +107,13 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl Waiting<'_> {
     fn new(count: &AtomicUsize) -> Option<Waiting<'_>> {
         let waiting = Waiting(count);
-        (count.fetch_add(1, Ordering::Relaxed) < WAITING_MAX).then_some(waiting)
+        (count.fetch_add(1, Ordering::SeqCst) < WAITING_MAX).then_some(waiting)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -95,7 +126,7 @@ mod tests {
     #[test]
     fn who_comes_late_waits_for_a_ticket() {
         let metrics = LimitsMetrics::register(&prometheus::Registry::new());
-        let gate = Gate::new(2, metrics.clone());
+        let gate = Gate::new(Some(2), metrics.clone());
         let first = gate.enter().now_or_never().unwrap().unwrap();
         let _second = gate.enter().now_or_never().unwrap().unwrap();
         let mut third = Box::pin(gate.enter());
@@ -115,7 +146,7 @@ mod tests {
 
     #[test]
     fn threads_share_the_tickets() {
-        let gate = Gate::new(3, LimitsMetrics::register(&prometheus::Registry::new()));
+        let gate = Gate::new(Some(3), LimitsMetrics::register(&prometheus::Registry::new()));
         let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -130,5 +161,65 @@ mod tests {
             }
         });
         assert!(most.load(Ordering::SeqCst) <= 3);
+    }
+
+    #[test]
+    fn a_gate_that_becomes_narrower_lets_nobody_in_until_enough_have_left() {
+        let gate = Gate::new(Some(3), LimitsMetrics::register(&prometheus::Registry::new()));
+        let mut inside: Vec<_> = (0..3).map(|_| gate.enter().now_or_never().unwrap().unwrap()).collect();
+        let mut waits = Box::pin(gate.enter());
+        assert!(waits.as_mut().now_or_never().is_none());
+        gate.resize(Some(1));
+        for _ in 0..2 {
+            assert!(waits.as_mut().now_or_never().is_none());
+            inside.pop();
+        }
+        assert!(waits.as_mut().now_or_never().is_none(), "one is inside, as many as may be");
+        inside.pop();
+        assert!(waits.now_or_never().is_some());
+    }
+
+    #[test]
+    fn those_who_wait_go_by_the_new_width() {
+        let metrics = LimitsMetrics::register(&prometheus::Registry::new());
+        let gate = Gate::new(Some(1), metrics.clone());
+        let _first = gate.enter().now_or_never().unwrap().unwrap();
+        let mut waits: Vec<_> = (0..5).map(|_| gate.enter().boxed_local()).collect();
+        let mut inside = Vec::new();
+        // How many wait on after each of them tried.
+        let mut try_all = || {
+            waits.retain_mut(|wait| match wait.as_mut().now_or_never() {
+                Some(ticket) => {
+                    inside.push(ticket.unwrap());
+                    false
+                }
+                None => true,
+            });
+            waits.len()
+        };
+        assert_eq!(try_all(), 5);
+        gate.resize(Some(3));
+        assert_eq!((try_all(), metrics.gate_max.get()), (3, 3));
+        gate.resize(None);
+        assert_eq!((try_all(), metrics.gate_max.get(), metrics.gate_in_flight.get()), (0, 0, 6));
+    }
+
+    #[test]
+    fn a_gate_that_is_resized_all_the_time_loses_nobody() {
+        let gate = Gate::new(Some(1), LimitsMetrics::register(&prometheus::Registry::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        drop(futures::executor::block_on(gate.enter()).unwrap());
+                    }
+                });
+            }
+            for width in (0..2000).map(|number| 1 + number % 4) {
+                gate.resize(Some(width));
+            }
+        });
+        let counts = (gate.inside.load(Ordering::SeqCst), gate.waiting.load(Ordering::SeqCst));
+        assert_eq!(counts, (0, 0));
     }
 }

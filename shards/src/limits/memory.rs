@@ -51,9 +51,14 @@ impl MemoryLimit {
     pub fn set_used(&self, used_bytes: u64) -> Option<(MemoryLevel, MemoryLevel)> {
         self.used_bytes.store(used_bytes, Ordering::Relaxed);
         self.gauge.set(i64::try_from(used_bytes).unwrap_or(i64::MAX));
-        let (before, after) = (self.level(), level_of(used_bytes, self.bytes_max));
+        let (before, after) = (self.level(), self.level_at(used_bytes));
         self.level.store(after as u8, Ordering::Relaxed);
         (before != after).then_some((before, after))
+    }
+
+    /// What might still be taken if the process used so much.
+    pub fn level_at(&self, used_bytes: u64) -> MemoryLevel {
+        level_of(used_bytes, self.bytes_max)
     }
 
     /// What may still be taken.

@@ -26,6 +26,14 @@ pub struct LimitsMetrics {
     head_series_limit: IntGaugeVec,
     head_series_limited: IntCounterVec,
     rate_limited: IntCounterVec,
+    /// `prometheus_tsdb_head_series`
+    head_series: IntGaugeVec,
+    /// `annulus_tenants`
+    pub tenants: IntGauge,
+    /// `annulus_tenants_limit`
+    pub tenants_max: IntGauge,
+    /// `annulus_tenants_refused_total`
+    pub tenants_refused: IntCounter,
     /// `thanos_receive_limits_config_reload_total`
     pub reloads: IntCounter,
     /// `thanos_receive_limits_config_reload_err_total`
@@ -98,6 +106,22 @@ impl LimitsMetrics {
             rate_limited: counters(
                 "annulus_rate_limited_requests_total",
                 "Write requests refused because their tenant sends more samples per second than it may.",
+            ),
+            head_series: add(
+                registry,
+                IntGaugeVec::new(
+                    Opts::new("prometheus_tsdb_head_series", "Series in the head."),
+                    &["tenant"],
+                ),
+            ),
+            tenants: gauge("annulus_tenants", "Tenants that have series in the head or sent lately."),
+            tenants_max: gauge(
+                "annulus_tenants_limit",
+                "Tenants that there may be before new ones are refused; 0 is any number.",
+            ),
+            tenants_refused: counter(
+                "annulus_tenants_refused_total",
+                "How often a tenant that is not known was refused because there are as many as there may be.",
             ),
             reloads: counter(
                 "thanos_receive_limits_config_reload_total",
@@ -174,6 +198,25 @@ impl LimitsMetrics {
     /// Counts a request beyond the rate of its tenant.
     pub fn rate_limited(&self, tenant: &str) {
         self.rate_limited.with_label_values(&[self.label(tenant)]).inc();
+    }
+
+    /// Series of a tenant in the heads of all shards.
+    pub fn head_series(&self, tenant: &str) -> IntGauge {
+        self.head_series.with_label_values(&[self.label(tenant)])
+    }
+
+    /// Removes what is shown of a tenant: somebody else may have its place then.
+    pub fn forget(&self, tenant: &str) {
+        if !self.labelled.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant) {
+            return;
+        }
+        // An error means that there is nothing to remove.
+        let _ = self.head_series.remove_label_values(&[tenant]);
+        let _ = self.head_series_limited.remove_label_values(&[tenant]);
+        let _ = self.rate_limited.remove_label_values(&[tenant]);
+        for limit in ["body_size", "series", "samples"] {
+            let _ = self.write_limits_hit.remove_label_values(&[tenant, limit]);
+        }
     }
 
     /// Who refused requests may name tenants at will: only the first of them get series of their own.

@@ -2,9 +2,10 @@
 //!
 //! Owns:     the limits in effect, counts of each tenant's series and samples, the write gate, the memory level.
 //! Touches:  nothing else: the file and the memory of the process are read by whoever has them, who tells this module.
-//! Runs on:  every shard and the thread that watches file and memory; atomics between them, a lock only when
-//!           limits change or a tenant is met for the first time.
+//! Runs on:  every shard and the threads that watch file, memory and tenants; atomics between them, a lock only when
+//!           limits change or a shard meets a tenant that it has not at hand.
 //! Promises: series that are known are never refused by a limit on series or labels. A known series costs nothing here.
+//!           A tenant that has no series and sends nothing is forgotten within some minutes.
 
 mod config;
 mod gate;
@@ -12,6 +13,7 @@ mod memory;
 mod metrics;
 mod node;
 mod rate;
+mod table;
 mod tenant;
 
 pub use config::{LimitsConfig, LimitsConfigError, SampleRate, TenantRules};

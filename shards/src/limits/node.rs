@@ -10,37 +10,28 @@ use super::config::LimitsConfig;
 use super::gate::Gate;
 use super::memory::MemoryLimit;
 use super::metrics::LimitsMetrics;
-use super::tenant::{TenantLimits, TenantUsage};
+use super::table::TenantTable;
+use super::tenant::{RequestLimitError, TenantLimits};
 use crate::rt::monotonic_now;
 
-/// Tenants that a shard keeps at hand; senders may name new ones at will.
+/// Tenants that a shard keeps at hand of those that sent lately; with more, it looks them up again now and then.
 const TENANTS_AT_HAND_MAX: usize = 10_000;
-
-/// With more tenants than this, those that use nothing are forgotten from time to time.
-const TENANTS_KEPT_MIN: usize = 20_000;
 
 /// Limits in effect on all shards.
 pub struct NodeLimits {
     in_effect: Mutex<Arc<InEffect>>,
     /// The number of `in_effect`, for a look without the lock.
     generation: AtomicU64,
-    tenants: Mutex<Tenants>,
+    gate: Arc<Gate>,
+    tenants: TenantTable,
     memory: Arc<MemoryLimit>,
     metrics: LimitsMetrics,
-    shard_count: usize,
     began: Instant,
 }
 
 struct InEffect {
     generation: u64,
     config: LimitsConfig,
-    gate: Option<Arc<Gate>>,
-}
-
-struct Tenants {
-    by_name: HashMap<Arc<str>, Arc<TenantUsage>>,
-    /// How many there may be before unused ones are looked for.
-    look_at: usize,
 }
 
 impl NodeLimits {
@@ -58,14 +49,14 @@ impl NodeLimits {
         );
         metrics.memory_limit_bytes.set(i64::try_from(memory_bytes_max).unwrap_or(i64::MAX));
         metrics.show(&config);
-        let gate = config.concurrency_max.map(|count| Gate::new(count, metrics.clone()));
+        let gate = Gate::new(config.concurrency_max, metrics.clone());
         Arc::new(NodeLimits {
-            in_effect: Mutex::new(Arc::new(InEffect { generation: 0, config, gate })),
+            in_effect: Mutex::new(Arc::new(InEffect { generation: 0, config })),
+            gate,
             generation: AtomicU64::new(0),
-            tenants: Mutex::new(Tenants { by_name: HashMap::new(), look_at: TENANTS_KEPT_MIN }),
+            tenants: TenantTable::new(shard_count, metrics.clone()),
             memory: Arc::new(memory),
             metrics,
-            shard_count,
             began: monotonic_now(),
         })
     }
@@ -73,17 +64,10 @@ impl NodeLimits {
     /// Puts other limits in effect, for requests that begin from here on. Counts of tenants stay as they are.
     pub fn replace(&self, config: LimitsConfig) {
         let mut in_effect = lock(&self.in_effect);
-        let gate = match (config.concurrency_max, &in_effect.gate) {
-            (None, _) => None,
-            (Some(count), Some(gate)) if gate.concurrency_max() == count => Some(Arc::clone(gate)),
-            (Some(count), _) => Some(Gate::new(count, self.metrics.clone())),
-        };
-        if gate.is_none() {
-            self.metrics.gate_max.set(0);
-        }
+        self.gate.resize(config.concurrency_max);
         self.metrics.show(&config);
         let generation = in_effect.generation + 1;
-        *in_effect = Arc::new(InEffect { generation, config, gate });
+        *in_effect = Arc::new(InEffect { generation, config });
         self.generation.store(generation, Ordering::Release);
     }
 
@@ -97,19 +81,18 @@ impl NodeLimits {
         &self.memory
     }
 
-    fn usage(&self, tenant: &str) -> Arc<TenantUsage> {
-        let mut tenants = lock(&self.tenants);
-        if let Some(usage) = tenants.by_name.get(tenant) {
-            return Arc::clone(usage);
-        }
-        if tenants.by_name.len() >= tenants.look_at {
-            tenants.by_name.retain(|_, usage| Arc::strong_count(usage) > 1 || usage.series() > 0);
-            tenants.look_at = TENANTS_KEPT_MIN.max(2 * tenants.by_name.len());
-        }
-        let name: Arc<str> = tenant.into();
-        let usage = Arc::new(TenantUsage::new(Arc::clone(&name), self.shard_count));
-        tenants.by_name.insert(name, Arc::clone(&usage));
-        usage
+    /// Sets how many tenants there may be before requests for new ones are refused; 0 is no limit.
+    pub fn set_tenants_max(&self, tenants_max: usize) {
+        self.tenants.set_max(tenants_max);
+    }
+
+    /// Looks through some of the tenants, others at each call, and forgets those that use nothing.
+    pub fn forget_unused(&self) {
+        self.tenants.forget_unused(self.now());
+    }
+
+    fn now(&self) -> Duration {
+        monotonic_now().duration_since(self.began)
     }
 }
 
@@ -123,53 +106,64 @@ pub struct ShardLimits {
     node: Arc<NodeLimits>,
     shard: usize,
     at_hand: RefCell<AtHand>,
-    told: RefCell<Told>,
 }
 
+/// Two generations of tenants: whoever sends comes to the young one, and the old one goes with each aging, or early when
+/// very many send.
 struct AtHand {
     in_effect: Arc<InEffect>,
-    tenants: HashMap<Arc<str>, Arc<TenantLimits>>,
-}
-
-/// The tenants that this shard told its series of, and when it last did.
-#[derive(Default)]
-struct Told {
-    tenants: HashMap<Arc<str>, (Arc<TenantUsage>, u64)>,
-    round: u64,
+    /// Those that sent since the last aging.
+    young: HashMap<Arc<str>, Arc<TenantLimits>>,
+    /// Those that sent between the last two.
+    old: HashMap<Arc<str>, Arc<TenantLimits>>,
 }
 
 impl ShardLimits {
     /// The limits for one shard.
     pub fn new(node: Arc<NodeLimits>, shard: usize) -> ShardLimits {
         let in_effect = Arc::clone(&*lock(&node.in_effect));
-        let at_hand = RefCell::new(AtHand { in_effect, tenants: HashMap::new() });
-        ShardLimits { node, shard, at_hand, told: RefCell::default() }
+        let at_hand = AtHand { in_effect, young: HashMap::new(), old: HashMap::new() };
+        ShardLimits { node, shard, at_hand: RefCell::new(at_hand) }
     }
 
     /// The limits of a tenant, to be asked for once per request.
-    pub fn tenant(&self, tenant: &str) -> Arc<TenantLimits> {
+    ///
+    /// # Errors
+    /// When the tenant is not known, and there are as many as there may be.
+    pub fn tenant(&self, tenant: &str) -> Result<Arc<TenantLimits>, RequestLimitError> {
         let at_hand = &mut *self.at_hand.borrow_mut();
         at_hand.refresh(&self.node);
-        if let Some(limits) = at_hand.tenants.get(tenant) {
-            return Arc::clone(limits);
+        if let Some(limits) = at_hand.young.get(tenant) {
+            return Ok(Arc::clone(limits));
         }
-        if at_hand.tenants.len() >= TENANTS_AT_HAND_MAX {
-            at_hand.tenants.clear();
+        let limits = match at_hand.old.remove(tenant) {
+            Some(limits) => limits,
+            None => {
+                let (node, rules) = (&self.node, at_hand.in_effect.config.of(tenant));
+                let usage = node.tenants.enter(tenant)?;
+                Arc::new(TenantLimits::new(rules, usage, Arc::clone(&node.memory), node.metrics.clone()))
+            }
+        };
+        if at_hand.young.len() >= TENANTS_AT_HAND_MAX {
+            at_hand.old = std::mem::take(&mut at_hand.young);
         }
-        let rules = at_hand.in_effect.config.of(tenant);
-        let node = &self.node;
-        let limits =
-            TenantLimits::new(rules, node.usage(tenant), Arc::clone(&node.memory), node.metrics.clone());
-        let limits = Arc::new(limits);
-        at_hand.tenants.insert(tenant.into(), Arc::clone(&limits));
-        limits
+        at_hand.young.insert(Arc::clone(limits.name()), Arc::clone(&limits));
+        Ok(limits)
     }
 
-    /// The write gate, if there is one.
+    /// Lets go of the tenants that were not asked for since the call before; the caller drops them at its leisure.
+    pub fn age(&self) -> Vec<Arc<TenantLimits>> {
+        let at_hand = &mut *self.at_hand.borrow_mut();
+        let young = std::mem::take(&mut at_hand.young);
+        std::mem::replace(&mut at_hand.old, young).into_values().collect()
+    }
+
+    /// The write gate, unless it is open: whoever goes through an open one is not counted, and need not be when it
+    /// becomes narrow.
     pub fn gate(&self) -> Option<Arc<Gate>> {
         let at_hand = &mut *self.at_hand.borrow_mut();
         at_hand.refresh(&self.node);
-        at_hand.in_effect.gate.clone()
+        at_hand.in_effect.config.concurrency_max.map(|_| Arc::clone(&self.node.gate))
     }
 
     /// What is counted.
@@ -179,26 +173,19 @@ impl ShardLimits {
 
     /// The clock that all shards have in common.
     pub fn now(&self) -> Duration {
-        monotonic_now().duration_since(self.node.began)
+        self.node.now()
     }
 
-    /// Tells how many series each tenant has in this shard's head.
+    /// Tells how many series some tenants have in this shard's head.
     pub fn tell_series(&self, tenants: impl IntoIterator<Item = (Arc<str>, u32)>) {
-        let told = &mut *self.told.borrow_mut();
-        told.round += 1;
         for (tenant, series) in tenants {
-            let entry = told.tenants.entry(tenant);
-            let entry = entry.or_insert_with_key(|tenant| (self.node.usage(tenant), 0));
-            entry.1 = told.round;
-            entry.0.set_series(self.shard, series);
+            let usage = match self.node.tenants.find(&tenant) {
+                Some(usage) => usage,
+                None if series == 0 => continue,
+                None => self.node.tenants.admit(&tenant),
+            };
+            usage.set_series(self.shard, series);
         }
-        told.tenants.retain(|_, (usage, round)| {
-            let is_there = *round == told.round;
-            if !is_there {
-                usage.set_series(self.shard, 0);
-            }
-            is_there
-        });
     }
 }
 
@@ -206,13 +193,16 @@ impl AtHand {
     fn refresh(&mut self, node: &NodeLimits) {
         if self.in_effect.generation != node.generation.load(Ordering::Acquire) {
             self.in_effect = Arc::clone(&*lock(&node.in_effect));
-            self.tenants.clear();
+            self.young.clear();
+            self.old.clear();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     fn node(yaml: &str) -> Arc<NodeLimits> {
@@ -225,16 +215,20 @@ mod tests {
         let node = node("write: {default: {head_series_limit: 2}}");
         let shards = [ShardLimits::new(Arc::clone(&node), 0), ShardLimits::new(Arc::clone(&node), 1)];
         let labels = [("__name__", "up")];
-        let begin = |shard: usize| shards[shard].tenant("t").begin_series(&labels, shard).is_ok();
+        let begin = |shard: usize| shards[shard].tenant("t").unwrap().begin_series(&labels, shard).is_ok();
         assert!(begin(0) && begin(1) && !begin(0) && !begin(1));
-        assert!(shards[0].tenant("other").begin_series(&labels, 0).is_ok());
+        assert!(shards[0].tenant("other").unwrap().begin_series(&labels, 0).is_ok());
         let other = "write: {tenants: {t: {head_series_limit: 3}}, global: {max_concurrency: 5}}";
         node.replace(LimitsConfig::parse(other).unwrap());
         assert!(begin(0) && !begin(1));
         let gate = shards[1].gate().unwrap();
-        node.replace(LimitsConfig::parse(&other.replace('3', "0")).unwrap());
+        let ticket = gate.enter().now_or_never().unwrap().unwrap();
+        node.replace(LimitsConfig::parse(&other.replace('3', "0").replace('5', "1")).unwrap());
         assert!(begin(0) && begin(1));
-        assert!(Arc::ptr_eq(&gate, &shards[1].gate().unwrap()), "a gate of the same width stays");
+        let narrower = shards[1].gate().unwrap();
+        assert!(narrower.enter().now_or_never().is_none(), "who is inside counts for the other width");
+        drop(ticket);
+        assert!(narrower.enter().now_or_never().is_some());
         node.replace(LimitsConfig::default());
         assert!(shards[0].gate().is_none());
     }
@@ -243,24 +237,57 @@ mod tests {
     fn a_tenant_that_left_the_head_has_no_series() {
         let node = node("write: {default: {head_series_limit: 5}}");
         let shard = ShardLimits::new(Arc::clone(&node), 1);
-        shard.tell_series([("a".into(), 5), ("b".into(), 1)]);
-        assert_eq!((node.usage("a").series(), node.usage("b").series()), (5, 1));
-        assert!(shard.tenant("a").begin_series(&[("__name__", "up")], 1).is_err());
-        shard.tell_series([("b".into(), 2)]);
-        assert_eq!((node.usage("a").series(), node.usage("b").series()), (0, 2));
-        assert!(shard.tenant("a").begin_series(&[("__name__", "up")], 1).is_ok());
+        let series = |tenant| node.tenants.find(tenant).map(|usage| usage.series());
+        shard.tell_series([("a".into(), 5), ("b".into(), 1), ("unknown".into(), 0)]);
+        assert_eq!((series("a"), series("b"), series("unknown")), (Some(5), Some(1), None));
+        assert!(shard.tenant("a").unwrap().begin_series(&[("__name__", "up")], 1).is_err());
+        shard.tell_series([("a".into(), 0), ("b".into(), 2)]);
+        assert_eq!((series("a"), series("b")), (Some(0), Some(2)));
+        assert!(shard.tenant("a").unwrap().begin_series(&[("__name__", "up")], 1).is_ok());
+        assert_eq!(node.metrics.head_series("a").get(), 1);
+    }
+
+    fn forget_all(node: &NodeLimits) {
+        (0..1000).for_each(|_| node.forget_unused());
     }
 
     #[test]
-    fn tenants_that_use_nothing_are_forgotten() {
-        let node = node("");
-        let shard = ShardLimits::new(Arc::clone(&node), 0);
-        shard.tell_series([("kept".into(), 1)]);
-        for number in 0..3 * TENANTS_KEPT_MIN {
-            shard.tenant(&format!("tenant-{number}"));
+    fn who_sends_is_known_and_who_does_not_is_forgotten() {
+        let node = node("write: {default: {annulus: {samples_per_second: 1}}}");
+        let shards = [ShardLimits::new(Arc::clone(&node), 0), ShardLimits::new(Arc::clone(&node), 1)];
+        shards[0].tell_series([("kept".into(), 1)]);
+        shards[0].tenant("owes").unwrap().take_samples(1000, || shards[0].now()).unwrap();
+        for number in 0..2 * TENANTS_AT_HAND_MAX {
+            shards[number % 2].tenant(&format!("tenant-{number}")).unwrap();
         }
-        let tenants = lock(&node.tenants);
-        assert!(tenants.by_name.len() <= 2 * TENANTS_KEPT_MIN, "{}", tenants.by_name.len());
-        assert_eq!(tenants.by_name["kept"].series(), 1);
+        forget_all(&node);
+        assert_eq!(node.metrics.tenants.get(), 2 * TENANTS_AT_HAND_MAX as i64 + 2);
+        for round in 0..4 {
+            shards[1].tenant("sends").unwrap();
+            for shard in &shards {
+                let before = shard.at_hand.borrow().old.len();
+                assert_eq!(shard.age().len(), before, "round {round}");
+            }
+            forget_all(&node);
+        }
+        assert_eq!(node.metrics.tenants.get(), 3);
+        let is_known = |tenant| node.tenants.find(tenant).is_some();
+        assert!(is_known("kept") && is_known("owes") && is_known("sends") && !is_known("tenant-7"));
+    }
+
+    #[test]
+    fn a_node_that_is_full_refuses_new_tenants_only() {
+        let node = node("");
+        node.set_tenants_max(2);
+        let shard = ShardLimits::new(Arc::clone(&node), 0);
+        assert!(shard.tenant("a").is_ok() && shard.tenant("b").is_ok());
+        let refused = shard.tenant("c").err();
+        assert!(matches!(refused, Some(RequestLimitError::Tenants { tenants_max: 2, .. })), "{refused:?}");
+        assert!(shard.tenant("a").is_ok());
+        shard.age();
+        shard.tenant("b").unwrap();
+        shard.age();
+        forget_all(&node);
+        assert!(shard.tenant("c").is_ok() && shard.tenant("a").is_err());
     }
 }

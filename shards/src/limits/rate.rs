@@ -42,6 +42,11 @@ impl Bucket {
         // It always finds a new value.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, earlier);
     }
+
+    /// Whether the bucket is full, as a new one is.
+    pub fn is_full(&self, now: Duration) -> bool {
+        self.0.load(Ordering::Relaxed) <= nanos(now)
+    }
 }
 
 /// How long the bucket takes to get so many samples.
@@ -94,6 +99,7 @@ mod tests {
         bucket.give_back(300, RATE);
         assert_eq!(bucket.take(300, RATE, at(0)), Ok(()));
         assert_eq!(bucket.take(1, RATE, at(0)), Err(Duration::from_millis(10)));
+        assert!(!bucket.is_full(at(9)) && bucket.is_full(at(10)));
         bucket.give_back(u64::MAX, RATE);
         assert_eq!(bucket.take(1000, RATE, at(0)), Ok(()));
         assert_eq!(bucket.take(1, RATE, at(0)), Err(Duration::from_millis(10)));

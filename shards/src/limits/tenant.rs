@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
+use prometheus::IntGauge;
+
 use super::config::TenantRules;
 use super::memory::{MemoryLevel, MemoryLimit};
 use super::metrics::LimitsMetrics;
@@ -56,6 +58,17 @@ pub enum RequestLimitError {
         per_second: u64,
         /// When a repeat may pass.
         wait: Duration,
+    },
+    /// A tenant that is not known, and one too many.
+    #[error(
+        "tenant {tenant:?} is new, and this node has the {tenants_max} tenants that it may have \
+         (--receive.max-tenants)"
+    )]
+    Tenants {
+        /// Who it is.
+        tenant: Arc<str>,
+        /// The limit.
+        tenants_max: usize,
     },
 }
 
@@ -122,20 +135,34 @@ pub struct TenantUsage {
     series: AtomicI64,
     /// The part of each shard, which only that shard changes.
     by_shard: Box<[AtomicU32]>,
+    /// Shows `series`; tenants past a bound share one.
+    gauge: IntGauge,
     bucket: Bucket,
 }
 
 impl TenantUsage {
     /// Nothing yet.
-    pub fn new(name: Arc<str>, shard_count: usize) -> TenantUsage {
+    pub fn new(name: Arc<str>, shard_count: usize, gauge: IntGauge) -> TenantUsage {
         let by_shard = (0..shard_count).map(|_| AtomicU32::new(0)).collect();
-        TenantUsage { name, series: AtomicI64::new(0), by_shard, bucket: Bucket::default() }
+        TenantUsage { name, series: AtomicI64::new(0), by_shard, gauge, bucket: Bucket::default() }
     }
 
-    /// Tells how many series a shard has: what was counted as begun may have failed, and series end.
+    /// Whose it is.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Tells how many series a shard has, for series end.
     pub fn set_series(&self, shard: usize, series: u32) {
         let before = self.by_shard[shard].swap(series, Ordering::Relaxed);
-        self.series.fetch_add(i64::from(series) - i64::from(before), Ordering::Relaxed);
+        let added = i64::from(series) - i64::from(before);
+        self.series.fetch_add(added, Ordering::Relaxed);
+        self.gauge.add(added);
+    }
+
+    /// Whether the rate of the tenant is as if it had never sent anything.
+    pub fn is_rested(&self, now: Duration) -> bool {
+        self.bucket.is_full(now)
     }
 
     /// Series in the heads of all shards.
@@ -152,7 +179,15 @@ impl TenantUsage {
             return false;
         }
         self.by_shard[shard].fetch_add(1, Ordering::Relaxed);
+        self.gauge.inc();
         true
+    }
+
+    /// Takes back what [`TenantUsage::begin_series`] counted.
+    fn end_series(&self, shard: usize) {
+        self.series.fetch_sub(1, Ordering::Relaxed);
+        self.by_shard[shard].fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
     }
 }
 
@@ -173,6 +208,11 @@ impl TenantLimits {
         metrics: LimitsMetrics,
     ) -> TenantLimits {
         TenantLimits { rules, usage, memory, metrics }
+    }
+
+    /// Whose limits they are.
+    pub fn name(&self) -> &Arc<str> {
+        self.usage.name()
     }
 
     fn tenant(&self) -> Arc<str> {
@@ -237,6 +277,11 @@ impl TenantLimits {
         Err(NewSeriesError::SeriesLimit { tenant: self.tenant(), series_max })
     }
 
+    /// Takes back that a series may begin, on the shard that asked, because it cannot.
+    pub fn end_series(&self, shard: usize) {
+        self.usage.end_series(shard);
+    }
+
     fn check_labels(&self, labels: &[(&str, &str)]) -> Result<(), NewSeriesError> {
         let TenantRules { labels_max, label_name_bytes_max, label_value_bytes_max, .. } = self.rules;
         if let Some(labels_max) = labels_max.filter(|labels_max| labels.len() as u64 > *labels_max) {
@@ -273,7 +318,7 @@ mod tests {
         let metrics = LimitsMetrics::register(&prometheus::Registry::new());
         let memory =
             MemoryLimit::new(1000, metrics.memory_used_bytes.clone(), metrics.memory_refused.clone());
-        let usage = Arc::new(TenantUsage::new("t".into(), 4));
+        let usage = Arc::new(TenantUsage::new("t".into(), 4, metrics.head_series("t")));
         TenantLimits::new(config.default, usage, Arc::new(memory), metrics)
     }
 
@@ -301,6 +346,20 @@ mod tests {
         limits.usage.set_series(2, 3);
         assert_eq!(limits.usage.series(), 78);
         assert_eq!(limits.begin_series(&labels, 2), Ok(()));
+    }
+
+    #[test]
+    fn a_series_that_could_not_begin_makes_room_at_once() {
+        let limits = limits("{head_series_limit: 1}");
+        for _ in 0..3 {
+            assert_eq!(limits.begin_series(&[("__name__", "up")], 2), Ok(()));
+            assert!(limits.begin_series(&[("__name__", "up")], 2).is_err());
+            limits.end_series(2);
+            assert_eq!((limits.usage.series(), limits.usage.gauge.get()), (0, 0));
+        }
+        // What the shard tells later is counted from what it has.
+        limits.usage.set_series(2, 1);
+        assert_eq!((limits.usage.series(), limits.usage.gauge.get()), (1, 1));
     }
 
     #[test]

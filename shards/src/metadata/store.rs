@@ -143,6 +143,14 @@ impl MetadataStore {
         Ok(Described::Stored)
     }
 
+    /// Forgets what was said of a tenant's families.
+    pub fn forget(&mut self, tenant: &str) {
+        if let Some(gone) = self.tenants.remove(tenant) {
+            self.family_count -= gone.families.len();
+            self.size_bytes -= gone.size_bytes;
+        }
+    }
+
     /// Whether one more description of a family would take the place of another.
     pub fn would_replace(&self, tenant: &str, family: &str) -> bool {
         self.descriptions(tenant, family).len() >= VARIANTS_MAX

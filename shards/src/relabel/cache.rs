@@ -7,8 +7,17 @@ use ahash::RandomState;
 
 use crate::head::SeriesKey;
 
-/// What an entry takes beside its labels, with its place in the table and in the list.
-const ENTRY_BYTES: usize = 128;
+/// An entry in the table, with its byte of control.
+const SLOT_BYTES: usize = size_of::<(SeriesKey, Relabelled)>() + 1;
+
+/// What an entry takes beside its texts, with its places in the table and in the list. A table is at most seven eighths
+/// full, and both are half empty after they have grown.
+const ENTRY_BYTES: usize = 2 * (SLOT_BYTES * 8 / 7 + 1 + size_of::<SeriesKey>());
+
+/// What the allocator takes for a shared text: the two counts before it, and eight bytes of its own, in steps of 16.
+const fn text_bytes(len: usize) -> usize {
+    (2 * size_of::<usize>() + len + 8).next_multiple_of(16)
+}
 
 /// What relabelling makes of one label set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +46,10 @@ impl Relabelled {
         ENTRY_BYTES
             + match self {
                 Relabelled::Same | Relabelled::Dropped | Relabelled::TooLong => 0,
-                Relabelled::BadTenant(tenant) => tenant.len(),
+                Relabelled::BadTenant(tenant) => text_bytes(tenant.len()),
                 Relabelled::Other { label_bytes, tenant, .. } => {
-                    label_bytes.len() + tenant.as_ref().map_or(0, |tenant| tenant.len())
+                    text_bytes(label_bytes.len())
+                        + tenant.as_ref().map_or(0, |tenant| text_bytes(tenant.len()))
                 }
             }
     }
@@ -74,9 +84,7 @@ impl Cache {
         }
         while self.bytes + bytes > self.bytes_max {
             // Keys are hashes: any of their bits are chance.
-            let victim = self.keys.swap_remove(key.0 as usize % self.keys.len());
-            let gone = self.entries.remove(&victim).expect("the list has the keys of the table");
-            self.bytes -= gone.size_bytes();
+            self.evict(key.0 as usize % self.keys.len());
         }
         self.bytes += bytes;
         self.keys.push(key);
@@ -84,7 +92,26 @@ impl Cache {
         assert!(before.is_none(), "what is known is not looked at again");
     }
 
-    /// About how much memory it takes.
+    /// Drops some entries.
+    pub fn shrink(&mut self, count: usize) {
+        for _ in 0..count.min(self.keys.len()) {
+            self.evict(self.keys.len() - 1);
+        }
+    }
+
+    /// Drops the entry of a key by its place in the list.
+    fn evict(&mut self, place: usize) {
+        let victim = self.keys.swap_remove(place);
+        let gone = self.entries.remove(&victim).expect("the list has the keys of the table");
+        self.bytes -= gone.size_bytes();
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// How much memory it takes, at most.
     pub fn size_bytes(&self) -> usize {
         self.bytes
     }
@@ -110,5 +137,35 @@ mod tests {
         let long = Relabelled::BadTenant("x".repeat(1 << 20).into());
         cache.insert(SeriesKey(1), long);
         assert_eq!(cache.get(SeriesKey(1)), None);
+    }
+
+    #[test]
+    fn what_it_takes_is_counted_in_full() {
+        let mut cache = Cache::new(1 << 20);
+        let texts: Vec<Arc<[u8]>> = (0..9000u128)
+            .map(|number| {
+                let label_bytes: Arc<[u8]> = vec![0; 1 + number as usize % 90].into();
+                let relabelled = Relabelled::Other {
+                    label_bytes: Arc::clone(&label_bytes),
+                    key: SeriesKey(7),
+                    tenant: None,
+                };
+                cache.insert(SeriesKey(number << 64 | number), relabelled);
+                let table = cache.entries.capacity() * 8 / 7 * SLOT_BYTES;
+                let list = cache.keys.capacity() * size_of::<SeriesKey>();
+                let fixed = ENTRY_BYTES * cache.entries.len();
+                // The smallest tables are larger than few entries need.
+                assert!(table + list <= fixed + 1024, "{table} and {list} of {fixed}");
+                label_bytes
+            })
+            .collect();
+        assert!(cache.entries.len() < 9000 && cache.size_bytes() <= 1 << 20);
+        let held =
+            texts.iter().filter(|text| Arc::strong_count(text) == 2).map(|text| text_bytes(text.len()));
+        assert_eq!(cache.size_bytes(), held.sum::<usize>() + ENTRY_BYTES * cache.entries.len());
+        while !cache.is_empty() {
+            cache.shrink(100);
+        }
+        assert_eq!((cache.size_bytes(), cache.entries.len()), (0, 0));
     }
 }

@@ -8,11 +8,13 @@
 mod cache;
 mod config;
 mod labels;
+mod node_rules;
 mod rewrite;
 mod rule;
 mod template;
 
 pub use config::{RelabelConfigError, parse_rules};
 pub use labels::LabelSet;
+pub use node_rules::NodeRules;
 pub use rewrite::{RelabelMetrics, RewriteError, Rewriter, Rewritten, TenantRows, Walk};
 pub use rule::{Action, Rule, Rules};

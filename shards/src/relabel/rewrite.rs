@@ -11,6 +11,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 
 use super::cache::{Cache, Relabelled};
 use super::labels::LabelSet;
+use super::node_rules::NodeRules;
 use super::rule::Rules;
 use crate::edge::is_tenant_name;
 use crate::head::SeriesKey;
@@ -58,6 +59,10 @@ pub struct RelabelMetrics {
     dropped: IntCounter,
     lookups: IntCounterVec,
     cache_bytes: IntGaugeVec,
+    /// `annulus_relabel_config_reload_total`
+    pub reloads: IntCounter,
+    /// `annulus_relabel_config_reload_err_total`
+    pub reload_errors: IntCounter,
 }
 
 impl RelabelMetrics {
@@ -80,20 +85,37 @@ impl RelabelMetrics {
         let opts =
             Opts::new("annulus_relabel_cache_bytes", "Memory of relabelled label sets that are remembered.");
         let cache_bytes = IntGaugeVec::new(opts, &["shard"]).expect(name_is_valid);
+        let opts = Opts::new(
+            "annulus_relabel_config_reload_total",
+            "Changes of the file of relabelling rules that were taken.",
+        );
+        let reloads = IntCounter::with_opts(opts).expect(name_is_valid);
+        let opts = Opts::new(
+            "annulus_relabel_config_reload_err_total",
+            "Changes of the file of relabelling rules that could not be taken; the rules before them stay.",
+        );
+        let reload_errors = IntCounter::with_opts(opts).expect(name_is_valid);
         let once = "a family is registered once per registry";
         registry.register(Box::new(dropped.clone())).expect(once);
         registry.register(Box::new(lookups.clone())).expect(once);
         registry.register(Box::new(cache_bytes.clone())).expect(once);
-        RelabelMetrics { dropped, lookups, cache_bytes }
+        registry.register(Box::new(reloads.clone())).expect(once);
+        registry.register(Box::new(reload_errors.clone())).expect(once);
+        RelabelMetrics { dropped, lookups, cache_bytes, reloads, reload_errors }
     }
 }
 
 /// Relabels the requests that one shard accepts.
 pub struct Rewriter {
+    node: Arc<NodeRules>,
+    /// Those of the node, when a request began last.
     rules: Arc<Rules>,
+    generation: u64,
     tenant_label: Option<Arc<str>>,
     hasher: SeriesHasher,
     cache: Cache,
+    /// What rules before made; it goes step by step.
+    stale: Vec<Cache>,
     dropped: IntCounter,
     hits: IntCounter,
     misses: IntCounter,
@@ -226,27 +248,50 @@ impl Walk {
 }
 
 impl Rewriter {
-    /// Nothing is remembered yet; `None` when there is nothing to do.
+    /// Nothing is remembered yet.
     pub fn new(
-        rules: Arc<Rules>,
+        node: Arc<NodeRules>,
         tenant_label: Option<Arc<str>>,
         hasher: SeriesHasher,
-        metrics: &RelabelMetrics,
         shard: usize,
-    ) -> Option<Rewriter> {
-        if rules.is_empty() && tenant_label.is_none() {
-            return None;
-        }
-        Some(Rewriter {
-            rules,
+    ) -> Rewriter {
+        let metrics = node.metrics();
+        Rewriter {
+            generation: node.generation(),
+            rules: node.in_effect(),
             tenant_label,
             hasher,
             cache: Cache::new(CACHE_BYTES_MAX),
+            stale: Vec::new(),
             dropped: metrics.dropped.clone(),
             hits: metrics.lookups.with_label_values(&["hit"]),
             misses: metrics.lookups.with_label_values(&["miss"]),
             cache_bytes: metrics.cache_bytes.with_label_values(&[shard.to_string()]),
-        })
+            node,
+        }
+    }
+
+    /// Takes over what rules are in effect; answers whether there is anything to do for a request that begins. One that
+    /// is under way goes on with the new rules.
+    pub fn begin(&mut self) -> bool {
+        let generation = self.node.generation();
+        if self.generation != generation {
+            self.generation = generation;
+            self.rules = self.node.in_effect();
+            self.stale.push(std::mem::replace(&mut self.cache, Cache::new(CACHE_BYTES_MAX)));
+        }
+        self.drop_stale();
+        !self.rules.is_empty() || self.tenant_label.is_some()
+    }
+
+    /// Drops some of what other rules made: at least as much as comes in with the step that follows.
+    fn drop_stale(&mut self) {
+        if let Some(last) = self.stale.last_mut() {
+            last.shrink(UNIT_COST);
+            if last.is_empty() {
+                self.stale.pop();
+            }
+        }
     }
 
     /// Goes on for a bounded amount of work; answers whether the walk is done.
@@ -259,7 +304,9 @@ impl Rewriter {
         self.dropped.inc_by(std::mem::take(&mut walk.dropped));
         self.hits.inc_by(std::mem::take(&mut walk.hits));
         self.misses.inc_by(std::mem::take(&mut walk.misses));
-        self.cache_bytes.set(self.cache.size_bytes() as i64);
+        self.drop_stale();
+        let caches = self.stale.iter().chain([&self.cache]);
+        self.cache_bytes.set(caches.map(Cache::size_bytes).sum::<usize>() as i64);
         Ok(done)
     }
 

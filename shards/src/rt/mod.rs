@@ -6,6 +6,7 @@
 mod disk;
 mod executor;
 mod file;
+mod heap;
 mod http;
 mod net;
 mod notify;
@@ -20,6 +21,7 @@ pub use executor::{
     timeout, unix_now_ms, yield_to_reactor,
 };
 pub use file::{RingFile, ShardDirectory, prepare_directory};
+pub use heap::trim_heap;
 pub use http::{HyperExecutor, HyperIo, HyperTimer};
 pub use net::{Listener, Stream, bind_all, retry_at_start};
 pub use notify::{Notify, WaitList};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::head::Sweep;
 
 const RULES: Rules = Rules::replay(7_200_000);
 
@@ -68,4 +69,55 @@ fn labels_of_the_wal_that_came_back_belong_to_the_later_number() {
     assert_eq!((head.find(SeriesKey(1)), head.find(SeriesKey(3))), (Some(SeriesIndex(0)), None));
     assert_eq!((head.live_series_count(), head.vacant_count()), (2, 1));
     assert_eq!(head.read(&Arc::from("a"), 0, 0, 100, false).unwrap().chunks[0].min_ms, 20);
+}
+
+#[test]
+fn tenants_whose_number_of_series_changed_are_told_once() {
+    let mut head = Head::default();
+    for (number, tenant) in ["a", "b", "a", "c"].iter().enumerate() {
+        let number = number as u128;
+        head.create(SeriesKey(number), tenant, &[("n", number.to_string().as_str())]).unwrap();
+    }
+    let mut changed = head.take_changed_tenants(2);
+    assert_eq!(changed.len(), 2);
+    changed.extend(head.take_changed_tenants(2));
+    changed.sort();
+    assert_eq!(changed, [("a".into(), 2), ("b".into(), 1), ("c".into(), 1)]);
+    assert!(head.take_changed_tenants(2).is_empty());
+    let mut sweep = Sweep::new(&head, "a", 0).unwrap();
+    while !sweep.step(&mut head).unwrap() {}
+    assert_eq!(head.take_changed_tenants(2), [("a".into(), 0)]);
+}
+
+#[test]
+fn a_tenant_without_series_is_forgotten_when_what_was_cut_of_it_is_old() {
+    let mut head = Head::default();
+    for (number, tenant) in ["gone", "kept"].iter().enumerate() {
+        let series = head.create(SeriesKey(number as u128), tenant, &[("n", "1")]).unwrap();
+        head.append(series, 500, 1.0, &Rules::replay(7_200_000), &()).unwrap();
+        head.note(tenant, 1, 500, 500);
+    }
+    let known = |head: &Head| head.tenants().len();
+    head.set_bounds("never had any", 700, 700).unwrap();
+    assert_eq!((head.forget_idle_tenants(i64::MAX, 10), known(&head)), (1, 2), "those with series stay");
+    head.set_bounds("gone", 1000, 1000).unwrap();
+    let mut sweep = Sweep::new(&head, "gone", 1000).unwrap();
+    while !sweep.step(&mut head).unwrap() {}
+    assert_eq!(head.forget_idle_tenants(i64::MAX, 10), 0, "its count of series was not told yet");
+    head.take_changed_tenants(10);
+    assert_eq!(head.forget_idle_tenants(1000, 10), 0, "what was cut of it is not old enough");
+    let bytes = head.size_bytes();
+    assert_eq!((head.forget_idle_tenants(1001, 10), known(&head)), (1, 1));
+    assert!(head.size_bytes() < bytes);
+    head.audit().unwrap();
+    let floor_ms = |head: &Head, tenant| head.rules(&TimeWindows::default(), tenant, 0).floor_ms;
+    assert_eq!(
+        (floor_ms(&head, "gone"), floor_ms(&head, "new")),
+        (1000, 1000),
+        "what was cut is not taken again"
+    );
+    assert!(floor_ms(&head, "kept") < 0, "who is known keeps its own");
+    head.create(SeriesKey(9), "gone", &[("n", "1")]).unwrap();
+    assert_eq!(floor_ms(&head, "gone"), 1000);
+    head.audit().unwrap();
 }

@@ -13,8 +13,8 @@ fn hasher() -> SeriesHasher {
 
 fn rewriter(rules: &str, tenant_label: Option<&str>) -> Rewriter {
     let metrics = RelabelMetrics::register(&Registry::new());
-    let rules = Arc::new(parse_rules(rules).unwrap());
-    Rewriter::new(rules, tenant_label.map(Arc::from), hasher(), &metrics, 0).unwrap()
+    let rules = NodeRules::new(Arc::new(parse_rules(rules).unwrap()), metrics);
+    Rewriter::new(rules, tenant_label.map(Arc::from), hasher(), 0)
 }
 
 /// A body of label sets, and for each of them as many rows, and one row of the other kinds.
@@ -200,8 +200,31 @@ fn many_labels_end_a_unit_early() {
 
 #[test]
 fn without_rules_there_is_nothing_to_do() {
-    let metrics = RelabelMetrics::register(&Registry::new());
-    assert!(Rewriter::new(Arc::default(), None, hasher(), &metrics, 0).is_none());
+    assert!(!rewriter("", None).begin());
+    assert!(rewriter("", Some("team")).begin() && rewriter("[{action: labeldrop, regex: x}]", None).begin());
+}
+
+#[test]
+fn other_rules_hold_for_what_was_relabelled_before() {
+    let mut rewriter = rewriter("[{target_label: b, replacement: old}]", None);
+    let numbers: Vec<String> = (0..50).map(|number| number.to_string()).collect();
+    let series: Vec<_> =
+        numbers.iter().map(|number| (vec![("__name__", "up"), ("a", number.as_str())], 1)).collect();
+    let labels_of = |rewriter: &mut Rewriter| {
+        let (body, rewritten) = rewrite(rewriter, &series);
+        rows(&body, &rewritten).into_iter().map(|(_, labels, _)| labels).collect::<Vec<_>>()
+    };
+    assert!(rewriter.begin() && labels_of(&mut rewriter).iter().all(|labels| labels.ends_with("b=old ")));
+    rewriter.node.replace(parse_rules("[{target_label: b, replacement: new}]").unwrap());
+    assert!(rewriter.begin() && labels_of(&mut rewriter).iter().all(|labels| labels.ends_with("b=new ")));
+    rewriter.node.replace(Rules::default());
+    assert!(!rewriter.begin());
+    while !rewriter.stale.is_empty() {
+        assert!(!rewriter.begin());
+    }
+    assert_eq!(rewriter.cache.size_bytes(), 0);
+    rewriter.node.replace(parse_rules("[{target_label: b, replacement: again}]").unwrap());
+    assert!(rewriter.begin() && labels_of(&mut rewriter).iter().all(|labels| labels.ends_with("b=again ")));
 }
 
 proptest! {
