@@ -6,9 +6,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::support::http::{connect, read_response};
+use super::support::metrics::metric;
 use super::support::server::Server;
 use super::support::write::{HEADERS, body, series};
-use super::support::{leave_out, now_ms};
+use super::support::{leave_out, now_ms, wait_until};
 
 /// The limit that these tests give the server for a request to arrive.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,6 +47,26 @@ fn assert_closed_in_time(mut stream: TcpStream) -> Vec<u8> {
         }
         _ => answer,
     }
+}
+
+#[test]
+fn the_shards_share_the_connections_evenly() {
+    let server = Server::start_with(&["--shards=3"]);
+    let mut senders: Vec<_> = (0..12).map(|_| server.sender()).collect();
+    let now = now_ms();
+    for (number, sender) in (0..).zip(&mut senders) {
+        sender.store(&[series("m", "1", &[(now + number, 1.0)])]);
+    }
+    let count = |shard: usize| {
+        let series = format!("annulus_connections{{shard=\"{shard}\"}}");
+        metric(server.addresses.write, &series).unwrap()
+    };
+    // The connections that ask are counted too, and those that have asked end some time later.
+    wait_until("even shares", Duration::from_secs(10), || {
+        let counts: Vec<f64> = (0..3).map(count).collect();
+        let are_even = counts.iter().all(|count| (4.0..=5.0).contains(count));
+        are_even.then_some(()).ok_or_else(|| format!("connections of the shards: {counts:?}"))
+    });
 }
 
 #[test]

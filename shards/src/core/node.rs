@@ -16,7 +16,7 @@ use super::handle::ShardHandle;
 use super::run::{Control, ShardSeed, run_shard};
 use super::shard::HeadBudget;
 use super::state::{ShardState, SharedState};
-use crate::edge::{EdgeLimits, RenderJob, StatsRequest, render_thread, stats_thread};
+use crate::edge::{EdgeLimits, RenderJob, StatsRequest, render_thread, seats, stats_thread};
 use crate::head::{ExtraLimits, TimeWindows};
 use crate::limits::{LimitsConfig, LimitsMetrics, NodeLimits};
 use crate::mesh::mesh;
@@ -205,7 +205,8 @@ impl Node {
         let (mut executors, mut control, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
         let (stats, stats_requests) = flume::bounded(STATS_QUEUED);
         let ends = mesh::<WriteBatch>(count, MESH_CAPACITY);
-        for (shard, ((outbox, inbox), sockets)) in ends.into_iter().zip(sockets).enumerate() {
+        let ends = ends.into_iter().zip(sockets).zip(seats(count));
+        for (shard, (((outbox, inbox), sockets), seat)) in ends.enumerate() {
             let (jobs_in, jobs_out) = flume::bounded(JOBS_QUEUED);
             let (control_in, control_out) = flume::bounded(4);
             let seed = ShardSeed {
@@ -227,6 +228,7 @@ impl Node {
                 outbox,
                 inbox,
                 sockets,
+                seat,
                 jobs: jobs_out,
                 control: control_out,
                 render: render.clone(),

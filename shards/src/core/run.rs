@@ -22,7 +22,8 @@ use super::shard::{HeadBudget, Shard, ShardPlace};
 use super::state::{ShardState, SharedState};
 use super::stats;
 use crate::edge::{
-    Admission, Answer, Connections, EdgeLimits, RenderJob, Router, StatsRequest, WriteHandler, accept_loop,
+    Admission, Answer, Connections, EdgeLimits, RenderJob, Router, Seat, StatsRequest, WriteHandler,
+    accept_loop, handed_loop,
 };
 use crate::head::{ExtraLimits, TimeWindows};
 use crate::limits::{NodeLimits, ShardLimits};
@@ -76,6 +77,7 @@ pub struct ShardSeed {
     pub outbox: Outbox<WriteBatch>,
     pub inbox: Inbox<WriteBatch>,
     pub sockets: Vec<OwnedFd>,
+    pub seat: Seat,
     pub jobs: flume::Receiver<Job>,
     pub control: flume::Receiver<Control>,
     pub render: flume::Sender<RenderJob>,
@@ -115,7 +117,7 @@ pub async fn run_shard(seed: ShardSeed) {
     let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox, limits, Some(rewriter)));
     let (stop_sender, stop) = oneshot::channel::<()>();
     let stop = stop.map(|_| ()).boxed_local().shared();
-    let connections = Connections::new(connections_gauge, stop, seed.limits.receive_timeout);
+    let connections = Connections::new(seed.seat, connections_gauge, stop, seed.limits.receive_timeout);
     let http_metrics = HttpMetrics::new(families.clone());
     let handler = WriteHandler::new(Rc::clone(&dispatcher), admission, seed.limits, http_metrics);
     let router = Router::new(handler, state, seed.render, seed.stats);
@@ -137,6 +139,7 @@ pub async fn run_shard(seed: ShardSeed) {
             accept_loop(Listener::from_socket(socket), Rc::clone(&connections), Rc::clone(&router)),
         );
     }
+    spawn("handed connections", handed_loop(Rc::clone(&connections), Rc::clone(&router)));
     // They answer from the start too: who asks a shard that replays, or that cannot start, is told so at once.
     let writer = Rc::clone(&shard);
     spawn_critical("commit", async move { writer.commit_loop().await });

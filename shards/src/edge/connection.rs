@@ -1,6 +1,5 @@
 //! Connections: accept, tell HTTP/1.1 from cleartext HTTP/2, serve, and drain when the node stops.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -15,8 +14,10 @@ use hyper::service::service_fn;
 use prometheus::IntGauge;
 
 use super::activity::{Activity, Watched};
+use super::balance::Seat;
 use super::router::Router;
-use crate::rt::{HyperExecutor, HyperIo, HyperTimer, Listener, Stream, WaitList, sleep, spawn, timeout};
+use crate::rt::{Accepted, HyperExecutor, HyperIo, HyperTimer, Listener, Stream, WaitList};
+use crate::rt::{sleep, spawn, timeout};
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,7 +33,7 @@ pub type Stop = Shared<LocalBoxFuture<'static, ()>>;
 
 /// The open connections of one shard.
 pub struct Connections {
-    count: Cell<usize>,
+    seat: Seat,
     closed: WaitList,
     gauge: IntGauge,
     stop: Stop,
@@ -42,27 +43,48 @@ pub struct Connections {
 
 impl Connections {
     /// None is open.
-    pub fn new(gauge: IntGauge, stop: Stop, head_timeout: Duration) -> Rc<Connections> {
-        Rc::new(Connections { count: Cell::new(0), closed: WaitList::default(), gauge, stop, head_timeout })
+    pub fn new(seat: Seat, gauge: IntGauge, stop: Stop, head_timeout: Duration) -> Rc<Connections> {
+        Rc::new(Connections { seat, closed: WaitList::default(), gauge, stop, head_timeout })
     }
 
     /// Waits until all connections have ended.
     pub async fn drained(&self) {
-        self.closed.wait_until(|| self.count.get() == 0).await;
+        self.closed.wait_until(|| self.count() == 0).await;
     }
 
     /// How many are open.
     pub fn count(&self) -> usize {
-        self.count.get()
+        self.seat.open_count()
+    }
+
+    /// Serves a connection that counts as open.
+    fn take_up(self: &Rc<Self>, accepted: Accepted, router: &Rc<Router>) {
+        let (open, router) = (Open::new(self), Rc::clone(router));
+        let stream = match accepted.take_up() {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "a connection ended before it was taken up");
+                return;
+            }
+        };
+        if self.count() > CONNECTIONS_MAX {
+            tracing::warn!(connections_max = CONNECTIONS_MAX, "too many connections; a new one was closed");
+            return;
+        }
+        spawn("connection", async move {
+            if let Err(error) = serve(stream, &open.0, router).await {
+                tracing::debug!(%error, "a connection ended with an error");
+            }
+            drop(open);
+        });
     }
 }
 
-/// Counts one connection until it is dropped.
+/// One connection that counts as open, until it is dropped.
 struct Open(Rc<Connections>);
 
 impl Open {
     fn new(connections: &Rc<Connections>) -> Open {
-        connections.count.set(connections.count.get() + 1);
         connections.gauge.inc();
         Open(Rc::clone(connections))
     }
@@ -70,7 +92,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.count.set(self.0.count.get() - 1);
+        self.0.seat.give_up();
         self.0.gauge.dec();
         self.0.closed.wake_all();
     }
@@ -85,28 +107,33 @@ pub async fn accept_loop(listener: Listener, connections: Rc<Connections>, route
             accepted = listener.accept().fuse() => accepted,
         };
         match accepted {
-            Ok(stream) if connections.count() < CONNECTIONS_MAX => {
-                let open = Open::new(&connections);
-                let router = Rc::clone(&router);
-                spawn("connection", async move {
-                    if let Err(error) = serve(stream, &open.0, router).await {
-                        tracing::debug!(%error, "a connection ended with an error");
-                    }
-                    drop(open);
-                });
-            }
-            Ok(stream) => {
-                tracing::warn!(
-                    connections_max = CONNECTIONS_MAX,
-                    "too many connections; a new one was closed"
-                );
-                drop(stream);
-                sleep(ACCEPT_PAUSE).await;
+            Ok(accepted) => {
+                if let Some(accepted) = connections.seat.place(accepted) {
+                    connections.take_up(accepted, &router);
+                }
+                if connections.count() >= CONNECTIONS_MAX {
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections for now");
                 sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Takes up what other shards accepted. Once the node stops it closes them: a shard may hand one over after this one has
+/// stopped.
+pub async fn handed_loop(connections: Rc<Connections>, router: Rc<Router>) {
+    loop {
+        let accepted = connections.seat.handed().await;
+        if connections.stop.peek().is_none() {
+            connections.take_up(accepted, &router);
+        } else {
+            let open = Open::new(&connections);
+            drop(accepted.take_up());
+            drop(open);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The edge: connections, HTTP, limits, probes, and the one table from errors to statuses.
 //!
-//! Owns:     the connections that one shard accepted.
+//! Owns:     the connections that one shard serves.
 //! Touches:  the shard's dispatcher; never a head or a WAL.
 //! Runs on:  the shard's executor.
 //! Promises: every request gets an answer or a closed connection within its time limits, and memory for requests
@@ -8,6 +8,7 @@
 
 mod activity;
 mod admission;
+mod balance;
 mod connection;
 mod content;
 mod head_stats;
@@ -18,7 +19,8 @@ mod status;
 mod write;
 
 pub use admission::Admission;
-pub use connection::{Connections, accept_loop};
+pub use balance::{Seat, seats};
+pub use connection::{Connections, accept_loop, handed_loop};
 pub use head_stats::{StatsAnswer, StatsQuery, StatsRequest, stats_thread};
 pub use render::{RenderJob, render_thread};
 pub use router::Router;

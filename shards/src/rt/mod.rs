@@ -23,7 +23,7 @@ pub use executor::{
 pub use file::{RingFile, ShardDirectory, prepare_directory};
 pub use heap::trim_heap;
 pub use http::{HyperExecutor, HyperIo, HyperTimer};
-pub use net::{Listener, Stream, bind_all, retry_at_start};
+pub use net::{Accepted, Listener, Stream, bind_all, retry_at_start};
 pub use notify::{Notify, WaitList};
 pub use nudge::nudge_count;
 pub use platform::{Native, Pace, Platform};

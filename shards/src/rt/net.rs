@@ -84,10 +84,20 @@ impl Listener {
     }
 
     /// The next connection. Errors such as too many open files are the caller's to wait out.
-    pub async fn accept(&self) -> io::Result<Stream> {
-        let stream = self.0.accept().await.map_err(io::Error::from)?;
-        stream.set_nodelay(true).map_err(io::Error::from)?;
-        Ok(Stream { tcp: stream, replay: Vec::new(), replayed: 0 })
+    pub async fn accept(&self) -> io::Result<Accepted> {
+        self.0.shared_accept().await.map(Accepted).map_err(io::Error::from)
+    }
+}
+
+/// A connection that any executor may take up. One that no executor takes up stays open until the process ends.
+pub struct Accepted(glommio::net::AcceptedTcpStream);
+
+impl Accepted {
+    /// Takes it up on this executor.
+    pub fn take_up(self) -> io::Result<Stream> {
+        let tcp = self.0.bind_to_executor();
+        tcp.set_nodelay(true).map_err(io::Error::from)?;
+        Ok(Stream { tcp, replay: Vec::new(), replayed: 0 })
     }
 }
 
