@@ -28,7 +28,7 @@ const DEFAULT_TENANT_HEADER: &str = "thanos-tenant";
 /// How long the rest of a refused body is read.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Text of a snappy block between two looks at the clock: 20 µs of work, 150 µs at the worst.
+/// Text of a snappy block between two looks at the clock: some 20 µs of work, an estimated 150 µs if all elements are short.
 const UNSNAPPY_UNIT_BYTES: usize = 128 << 10;
 
 /// What a sender may ask of one shard.
