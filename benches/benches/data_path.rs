@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use annulus_shards::chunk::XorAppender;
 use annulus_shards::rt::{RingFile, ShardDirectory, allowed_cpus, preflight, prepare_directory, spawn_shard};
 use annulus_shards::wal::Wal;
-use annulus_shards::wire::{SeriesHasher, Skimmer, canonical_label_bytes, decompress};
+use annulus_shards::wire::{SeriesHasher, Skimmer, Unsnappy, canonical_label_bytes};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Samples of one request, each of a series of its own.
@@ -55,7 +55,15 @@ fn decode(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(SAMPLES));
     let mut out = Vec::new();
     group.bench_function("snappy", |bencher| {
-        bencher.iter(|| decompress(black_box(&compressed), 64 << 20, &mut out).expect("a valid block"));
+        bencher.iter(|| {
+            out.clear();
+            let mut step = Unsnappy::new(black_box(&compressed), 64 << 20).expect("a valid block");
+            while !step.run(&compressed, &mut out, 128 << 10).expect("a valid block") {}
+        });
+    });
+    let mut plain = vec![0; body.len()];
+    group.bench_function("snappy by the snap crate", |bencher| {
+        bencher.iter(|| snap::raw::Decoder::new().decompress(black_box(&compressed), &mut plain));
     });
     let mut rows = Vec::new();
     group.bench_function("skim and key", |bencher| {

@@ -422,7 +422,10 @@ mod tests {
         assert_eq!(status(WriteError::BodyTooLarge { bytes_max: 1 }), (413, None));
         assert_eq!(status(WriteError::BodyTimeout { limit: Duration::from_secs(1) }), (503, Some(1)));
         assert_eq!(status(WriteError::BodyBroken("reset".into())), (503, Some(1)));
-        assert_eq!(status(WriteError::Snappy(SnappyError::Invalid(snap::Error::Empty))), (400, None));
+        assert_eq!(
+            status(WriteError::Snappy(SnappyError::Invalid(crate::wire::BlockError::Empty))),
+            (400, None)
+        );
         let bomb = SnappyError::TooLarge { declared_bytes: 9, bytes_max: 1 };
         assert_eq!(status(WriteError::Snappy(bomb)), (413, None));
         assert_eq!(status(WriteError::Zstd(ZstdError::Invalid("damaged"))), (400, None));

@@ -32,5 +32,5 @@ pub use proto::WireError;
 pub(crate) use proto::put_varint;
 pub use skim::{Row, Skimmed, Skimmer};
 pub use skim2::Skimmer2;
-pub use snappy::{SnappyError, decompress};
+pub use snappy::{BlockError, SnappyError, Unsnappy};
 pub use zstd::{Unzstd, ZstdError};
