@@ -28,6 +28,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Open connections of one shard.
 const CONNECTIONS_MAX: usize = 10_000;
 
+/// Memory that an HTTP/1.1 connection keeps for what it reads next: a request of 2,000 samples is read at once, and
+/// thousands of connections do not take gigabytes.
+const READ_BUFFER_BYTES_MAX: usize = 128 << 10;
+
 /// Fires once, when the node stops.
 pub type Stop = Shared<LocalBoxFuture<'static, ()>>;
 
@@ -178,7 +182,7 @@ async fn serve(mut stream: Stream, connections: &Connections, router: Rc<Router>
             .timer(HyperTimer)
             .header_read_timeout(None)
             .half_close(true)
-            .max_buf_size(256 << 10)
+            .max_buf_size(READ_BUFFER_BYTES_MAX)
             .serve_connection(io, service);
         drive(connection, stop, &activity, connections.head_timeout, |connection| {
             connection.graceful_shutdown()
