@@ -42,7 +42,7 @@ const VICTORIA_METRICS_FLAGS: [&str; 5] = [
 ///
 /// annulus-benches queries --receiver annulus --receiver prometheus --receiver victoria-metrics
 ///
-/// annulus-benches queries --receiver annulus --receiver prometheus --ingest-rate 200k --runs 50
+/// annulus-benches queries --receiver annulus --receiver prometheus --ingest-rate 200k
 ///
 /// annulus-benches queries --receiver annulus --receiver prometheus --group wide
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub struct QueriesArguments {
     /// Time between two samples of a series; 15s, or 2m for the wide group.
     #[arg(long, value_parser = parse_positive_duration)]
     interval: Option<Duration>,
-    /// Measured runs of each question.
+    /// Measured runs of each question, one after the other.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     runs: u32,
     /// Rest between load and questions. Receivers look every minute for what they can write as a block: a shorter one
@@ -76,6 +76,9 @@ pub struct QueriesArguments {
     /// Series that these samples belong to.
     #[arg(long, default_value = "100k", value_parser = parse_count, requires = "ingest_rate")]
     ingest_series: u64,
+    /// Ask again and again for at least so long while samples are written.
+    #[arg(long, default_value = "30s", value_parser = parse_duration, requires = "ingest_rate")]
+    ingest_duration: Duration,
     /// Where receivers keep their data; the temporary directory by default, which may be memory.
     #[arg(long)]
     directory: Option<PathBuf>,
@@ -155,7 +158,11 @@ impl QueriesArguments {
             queries: self.group.queries(),
             runs: self.runs,
             rest: self.rest,
-            ingest: self.ingest_rate.map(|rate| Ingest { rate, series: self.ingest_series }),
+            ingest: self.ingest_rate.map(|rate| Ingest {
+                rate,
+                series: self.ingest_series,
+                duration: self.ingest_duration,
+            }),
         })
     }
 
@@ -222,7 +229,8 @@ mod tests {
         let session = session("--group wide --ingest-rate 200k").unwrap();
         assert_eq!((session.data.series, session.data.rounds, session.queries.len()), (1_000_000, 30, 4));
         assert!(session.data.has_session);
-        assert_eq!(session.ingest, Some(Ingest { rate: 200_000.0, series: 100_000 }));
+        let duration = Duration::from_secs(30);
+        assert_eq!(session.ingest, Some(Ingest { rate: 200_000.0, series: 100_000, duration }));
     }
 
     #[test]

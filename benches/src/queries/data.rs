@@ -18,6 +18,8 @@ const SERIES_PER_REQUEST: u64 = 2000;
 enum Values {
     /// Whole numbers that only rise.
     Count,
+    /// The same, so large that hardly two series ever gain the same: among equals, `topk` may take any.
+    Traffic,
     /// Seconds that only rise, in hundredths.
     Seconds,
     /// Bytes of memory, in whole pages.
@@ -33,7 +35,7 @@ const METRICS: [(&str, Values); 10] = [
     ("pod_http_requests_total", Values::Count),
     ("pod_http_errors_total", Values::Count),
     ("pod_cpu_seconds_total", Values::Seconds),
-    ("pod_network_receive_bytes_total", Values::Count),
+    ("pod_network_receive_bytes_total", Values::Traffic),
     ("pod_gc_seconds_total", Values::Seconds),
     ("pod_memory_working_set_bytes", Values::Bytes),
     ("pod_memory_cache_bytes", Values::Bytes),
@@ -189,11 +191,12 @@ fn pod_labels(pod: u64) -> Vec<u8> {
 fn value(values: Values, series: u64, round: u64) -> f64 {
     let own = mix(series);
     let noise = mix(own ^ round);
+    let gain_max = if values == Values::Traffic { 100_000_000 } else { 1000 };
     // What a counter gains in a round, give or take: with noise below it, no step is negative.
-    let gain = 1 + own % 1000;
+    let gain = 1 + own % gain_max;
     let counted = ((own >> 40) + gain * round + noise % gain) as f64;
     match values {
-        Values::Count => counted,
+        Values::Count | Values::Traffic => counted,
         Values::Seconds => counted / 100.0,
         Values::Bytes => (4096 * (1000 + own % 50_000 + noise % 2000)) as f64,
         Values::Whole => (own % 50 + noise % 8) as f64,
@@ -282,8 +285,10 @@ pub(super) mod tests {
         let data = data(1000);
         for series in 0..data.series {
             for round in 1..data.rounds {
-                let step = value(Values::Count, series, round) - value(Values::Count, series, round - 1);
-                assert!(step > 0.0, "series {series}, round {round}");
+                for values in [Values::Count, Values::Traffic, Values::Seconds] {
+                    let step = value(values, series, round) - value(values, series, round - 1);
+                    assert!(step > 0.0, "{values:?}, series {series}, round {round}");
+                }
             }
         }
         for pod in 0..100 {

@@ -23,6 +23,8 @@ pub struct Ingest {
     pub rate: f64,
     /// Series that they belong to; none of them is asked for.
     pub series: u64,
+    /// How long at least.
+    pub duration: Duration,
 }
 
 /// What became of it, from the first query to the last.

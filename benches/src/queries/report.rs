@@ -214,7 +214,7 @@ impl QueryReport {
             ratio: base.and_then(|base| ratio(asked.times.median(), base.times.median())),
             answer_bytes: asked.answer_bytes,
             answer_series: asked.content.len(),
-            cpu_s: asked.cpu_s,
+            cpu_s: asked.cpu_s_per_answer(),
             rss_peak_bytes: asked.rss_peak_bytes,
         }
     }
@@ -250,7 +250,7 @@ mod tests {
         let asked = |_: &Query| Asked {
             times: Times::new(vec![factor, 3.0 * factor, 2.0 * factor]),
             answer_bytes: 2048,
-            cpu_s: 0.004,
+            cpu_s: 0.012,
             rss_peak_bytes: 1 << 20,
             content: Content::Values(vec![value.to_owned()]),
         };
@@ -287,6 +287,7 @@ mod tests {
             "{text}"
         );
         let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["receivers"][0]["queries"][0]["cpu_s"], 0.004);
         assert_eq!(json["receivers"][1]["queries"][8]["median_ms"], 20.0);
     }
 

@@ -83,12 +83,27 @@ pub struct Asked {
     pub times: Times,
     /// Bytes of the last answer.
     pub answer_bytes: u64,
-    /// CPU of the receiver for one answer, on average; what else it did meanwhile is part of it.
+    /// CPU of the receiver for all these answers; what else it did meanwhile is part of it.
     pub cpu_s: f64,
     /// The most memory that it took meanwhile.
     pub rss_peak_bytes: u64,
     /// What the last answer said.
     pub content: Content,
+}
+
+impl Asked {
+    /// CPU for one answer, on average.
+    pub fn cpu_s_per_answer(&self) -> f64 {
+        self.cpu_s / self.times.count().max(1) as f64
+    }
+
+    /// Adds more runs of the same question.
+    fn add(&mut self, more: Asked) {
+        self.times = Times::joined([&self.times, &more.times]);
+        self.cpu_s += more.cpu_s;
+        self.rss_peak_bytes = self.rss_peak_bytes.max(more.rss_peak_bytes);
+        (self.answer_bytes, self.content) = (more.answer_bytes, more.content);
+    }
 }
 
 impl Session {
@@ -122,7 +137,8 @@ impl Session {
         let (asked, ingested) = match self.ingest {
             None => (self.ask_all(target, base).await?, None),
             Some(ingest) => {
-                let (asked, ingested) = ingest.beside(target, self.ask_all(target, base)).await?;
+                let asking = self.ask_at_least(ingest.duration, target, base);
+                let (asked, ingested) = ingest.beside(target, asking).await?;
                 (asked, Some(ingested))
             }
         };
@@ -190,6 +206,22 @@ impl Session {
         Ok(())
     }
 
+    /// All questions, again and again, until there are enough acknowledgements for a quantile of theirs too.
+    async fn ask_at_least(
+        &self,
+        duration: Duration,
+        target: &Target,
+        base: &str,
+    ) -> Result<Vec<Asked>, String> {
+        let begin = Instant::now();
+        let mut asked = self.ask_all(target, base).await?;
+        while begin.elapsed() < duration {
+            let more = self.ask_all(target, base).await?;
+            asked.iter_mut().zip(more).for_each(|(asked, more)| asked.add(more));
+        }
+        Ok(asked)
+    }
+
     async fn ask_all(&self, target: &Target, base: &str) -> Result<Vec<Asked>, String> {
         let mut asked = Vec::with_capacity(self.queries.len());
         for query in self.queries {
@@ -214,7 +246,7 @@ impl Session {
         Ok(Asked {
             times: Times::new(times_ms),
             answer_bytes: last.body.len() as u64,
-            cpu_s: (after.cpu_s - before.cpu_s) / f64::from(self.runs),
+            cpu_s: after.cpu_s - before.cpu_s,
             rss_peak_bytes: after.rss_peak_bytes,
             content: Content::read(&last.body, query.shape)?,
         })

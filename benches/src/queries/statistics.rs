@@ -11,6 +11,11 @@ impl Times {
         Times(times_ms)
     }
 
+    /// How many runs.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The one in the middle, or between the two in the middle; 0 of none.
     pub fn median(&self) -> f64 {
         let (times, middle) = (&self.0, self.0.len() / 2);
