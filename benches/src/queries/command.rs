@@ -98,7 +98,8 @@ fn parse_hours(text: &str) -> Result<f64, String> {
     Ok(hours)
 }
 
-/// Measures one receiver after the other. Exit code 2 if there is no result, or if two that must agree do not.
+/// Measures one receiver after the other; if one fails, those before it are shown all the same. Exit code 2 if one
+/// failed, or if two that must agree do not; 1 if samples that were written beside the queries were not stored.
 pub fn command(arguments: &QueriesArguments) -> ExitCode {
     block_on(None, execute(arguments))
 }
@@ -107,11 +108,21 @@ async fn execute(arguments: &QueriesArguments) -> Result<ExitCode, Box<dyn std::
     let stop = Stop::on_signal();
     let session = arguments.session(now_ms())?;
     let mut measured: Vec<Measured> = Vec::new();
+    let mut failure = None;
     for choice in choices(&[], &arguments.spawns(), None)? {
         if let Choice::Spawned { name, spawn } = choice {
             eprintln!("{name}: {} samples", exact(session.data.samples()));
-            measured.push(session.with(&name, &spawn, arguments.directory.as_deref(), &stop).await?);
+            match session.with(&name, &spawn, arguments.directory.as_deref(), &stop).await {
+                Ok(one) => measured.push(one),
+                Err(reason) => {
+                    failure = Some(reason);
+                    break;
+                }
+            }
         }
+    }
+    if let (true, Some(reason)) = (measured.is_empty(), &failure) {
+        return Err(reason.clone().into());
     }
     let directory = arguments.directory.clone().unwrap_or_else(std::env::temp_dir);
     let machine = format!("{}, data on {}", machine(), filesystem(&directory));
@@ -121,6 +132,9 @@ async fn execute(arguments: &QueriesArguments) -> Result<ExitCode, Box<dyn std::
     if let Some(path) = &arguments.json {
         let write = || std::fs::write(path, serde_json::to_vec_pretty(&report)?);
         write().map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if let Some(reason) = failure {
+        return Err(reason.into());
     }
     if !report.differences.is_empty() {
         return Err(format!("{} answers differ that must not", report.differences.len()).into());
