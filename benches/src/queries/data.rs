@@ -49,6 +49,9 @@ const APPS: [&str; 8] =
 const NAMESPACES: u64 = 40;
 const PODS_PER_NODE: u64 = 30;
 
+/// Rounds that every counter has seen before the first sample.
+const ROUNDS_BEFORE: u64 = 1000;
+
 /// Which series, and when they have samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Data {
@@ -194,7 +197,8 @@ fn value(values: Values, series: u64, round: u64) -> f64 {
     let gain_max = if values == Values::Traffic { 100_000_000 } else { 1000 };
     // What a counter gains in a round, give or take: with noise below it, no step is negative.
     let gain = 1 + own % gain_max;
-    let counted = ((own >> 40) + gain * round + noise % gain) as f64;
+    // Far from zero from the start: near it, versions of Prometheus extrapolate differently.
+    let counted = ((own >> 40) + gain * (round + ROUNDS_BEFORE) + noise % gain) as f64;
     match values {
         Values::Count | Values::Traffic => counted,
         Values::Seconds => counted / 100.0,
