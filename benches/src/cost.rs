@@ -22,10 +22,10 @@ use annulus_loadgen::verify::QueryArgs;
 use clap::{Args, ValueEnum};
 
 /// Series of a cluster that stands still: 8 to 14 labels, 370 bytes each on the wire.
-const PROFILE: &str = "kube-small";
+pub(crate) const PROFILE: &str = "kube-small";
 
 /// No series comes or goes and none is a native histogram, so that every receiver does the same work.
-const PROFILE_CHANGES: [&str; 3] =
+pub(crate) const PROFILE_CHANGES: [&str; 3] =
     ["churn_per_hour=0", "counter_resets_per_hour=0", "native_histogram_share=0"];
 
 /// Rest between two runs, in which the machine writes back what the one before left.

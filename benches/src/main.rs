@@ -1,10 +1,11 @@
-//! What a receiver of remote write costs: CPU, memory, disk and latency per acknowledged sample.
+//! What a receiver of remote write costs: CPU, memory, disk and latency per acknowledged sample, and per query.
 //!
 //! Receivers run as child processes and are measured from outside (`/proc`), so that annulus and others are treated
 //! alike: the same stream, the same connections, one after the other in one run. The load, the measuring and the
 //! report are those of the load generator.
 
 mod cost;
+mod queries;
 
 use std::process::ExitCode;
 
@@ -20,9 +21,12 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Bench {
     Cost(cost::CostArguments),
+    Queries(queries::QueriesArguments),
 }
 
 fn main() -> ExitCode {
-    let Bench::Cost(arguments) = Arguments::parse().bench;
-    cost::command(&arguments)
+    match Arguments::parse().bench {
+        Bench::Cost(arguments) => cost::command(&arguments),
+        Bench::Queries(arguments) => queries::command(&arguments),
+    }
 }

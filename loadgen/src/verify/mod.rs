@@ -5,7 +5,7 @@
 //! Promises: each sample of the run is looked at exactly once; what could not be read is an error, never "no
 //!           difference"; memory is bounded by a few targets and answers, however long the stream.
 
-mod answer;
+pub mod answer;
 mod client;
 mod command;
 mod compare;

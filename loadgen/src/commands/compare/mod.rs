@@ -4,7 +4,7 @@
 //! Touches:  child processes and their temporary directories. The load itself is the `run` that it is given.
 //! Promises: every receiver gets the same load; no two are measured at once; whatever was started is ended.
 
-mod process;
+pub mod process;
 pub mod target;
 
 use std::path::PathBuf;
