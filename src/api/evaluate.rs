@@ -66,7 +66,7 @@ impl Evaluate for Engine {
 
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, ParseError> {
         match parser::parse(text)? {
-            Expr::Vector(selector) if selector.offset_ms == 0 && selector.at.is_none() => {
+            Expr::Vector(selector) if selector.offset.is_none() && selector.at.is_none() => {
                 Ok(selector.matchers)
             }
             _ => Err(ParseError {

@@ -108,6 +108,7 @@ impl<'q> Evaluator<'q> {
                 self.map(node, steps, |step, _| Some(steps.time_ms(step) as f64 / 1000.0))
             }
             Node::Absent(labels, node) => self.absent(labels, node, steps),
+            Node::Nothing(node) => self.vector(node, steps).map(|_| Value::Vector(Vec::new())),
             Node::ToScalar(node) => Ok(Value::Scalar(only_values(&self.vector(node, steps)?, count))),
             Node::ToVector(node) => {
                 let column = Column::from_values(self.scalar(node, steps)?);
@@ -136,6 +137,7 @@ impl<'q> Evaluator<'q> {
                 self.relabel(edit, series).map(Value::Vector)
             }
             Node::Histogram(call) => self.histogram(call, steps).map(Value::Vector),
+            Node::Info(call) => self.info(call, steps).map(Value::Vector),
             Node::Negate(node) => match self.value(node, steps)? {
                 Value::Scalar(values) => Ok(Value::Scalar(values.into_iter().map(|value| -value).collect())),
                 Value::Vector(series) => self.map_series(series, |_, value| Some(-value)),

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use annulus_shards::Labels;
 
+use super::borders::smoothed_values;
 use super::column::{Column, Series, has_same_labels, merge_same_labels, same_labelset};
 use super::eval::{Arguments, Evaluator};
 use super::node::{Node, RangeCall, RangeCheck, Ranged, Selector};
 use super::samples::Samples;
 use super::steps::Steps;
 use super::window::{Reach, latest_times, latest_values, over_windows};
-use crate::promql::ast::Span;
+use crate::promql::ast::{Borders, Span};
 use crate::promql::value::QueryError;
 use crate::source::SeriesChunks;
 
@@ -162,6 +163,9 @@ impl Evaluator<'_> {
     /// The series of a node that reads samples.
     pub(super) fn lazy<'a>(&'a self, node: &'a Node, steps: &'a Steps) -> Result<Lazy<'a>, QueryError> {
         match node {
+            Node::Latest(selector) if selector.borders == Borders::Smoothed => {
+                Ok(self.latest(selector, steps, smoothed_values, false))
+            }
             Node::Latest(selector) => Ok(self.latest(selector, steps, latest_values, false)),
             Node::LatestTime(selector) => Ok(self.latest(selector, steps, latest_times, true)),
             Node::Range(call) => self.range(call, steps),
@@ -169,7 +173,8 @@ impl Evaluator<'_> {
         }
     }
 
-    fn latest<'a>(
+    /// The value of each series at each step, as `latest` finds it among the samples.
+    pub(super) fn latest<'a>(
         &'a self,
         selector: &'a Selector,
         steps: &'a Steps,
@@ -179,6 +184,8 @@ impl Evaluator<'_> {
         let series = &self.fetched[selector.request];
         let held_before = self.budget.held();
         let bounds_ms = selector.reach.bounds_ms(steps);
+        // A stale marker ends a series, but is nothing to draw a line to.
+        let keep_stale = selector.borders != Borders::Smoothed;
         let labels =
             |one: &SeriesChunks| if renames { self.renamed(&one.labels) } else { one.labels.clone() };
         let labels = self.workers.map(series.len(), |index| labels(&series[index]));
@@ -187,7 +194,7 @@ impl Evaluator<'_> {
             drop_name: vec![renames; labels.len()],
             labels,
             compute: Box::new(move |index, samples| {
-                samples.read(&series[index].labels, &series[index].chunks, bounds_ms, true)?;
+                samples.read(&series[index].labels, &series[index].chunks, bounds_ms, keep_stale)?;
                 self.budget.allow(held_before, samples.len() as u64)?;
                 Ok(latest(samples, steps, selector.reach))
             }),

@@ -7,6 +7,7 @@ use annulus_shards::{Labels, LabelsBuilder};
 use super::column::{Column, Series, merge_same_labels, without_metadata};
 use super::control::{Budget, Control};
 use super::eval::Evaluator;
+use super::fill::fill_missing;
 use super::grouping::{LabelChoice, Ordinals};
 use super::label_functions::format_labels;
 use super::math_functions::{arithmetic, compare, from_bool};
@@ -72,15 +73,20 @@ impl Evaluator<'_> {
         steps: &Steps,
     ) -> Result<Vec<Series>, QueryError> {
         let swapped = call.matching.cardinality == Cardinality::OneToMany;
-        let (many, one) = if swapped { (&right, &left) } else { (&left, &right) };
-        let groups = match_groups(&call.matching, many, one, self.workers);
+        let (mut many, mut one) = if swapped { (right, left) } else { (left, right) };
+        let fills = !call.matching.fill.is_none();
+        if fills {
+            fill_missing(&call.matching, &mut many, &mut one, steps, self.workers, &self.budget)?;
+        }
+        let groups = match_groups(&call.matching, &many, &one, self.workers);
         let is_arithmetic = !call.op.is_comparison();
         let repeats = groups.iter().any(|group| group.one.len() > 1);
         let pairing = Pairing {
             call,
-            many,
-            one,
-            many_present: if repeats { any_present(many, steps) } else { Vec::new() },
+            many: &many,
+            one: &one,
+            // With values to fill in, repeated series are looked for even at steps that need none.
+            many_present: if repeats && !fills { any_present(&many, steps) } else { Vec::new() },
             swapped,
             drop_metadata: is_arithmetic || (call.return_bool && !self.late_names),
             steps,
@@ -293,12 +299,13 @@ pub(super) fn combine(call: &BinaryCall, left: f64, right: f64, kept: f64) -> Op
     }
 }
 
-fn signature_choice(matching: &Matching) -> LabelChoice {
+/// The labels by which series are paired.
+pub(super) fn signature_choice(matching: &Matching) -> LabelChoice {
     if matching.on { LabelChoice::only(&matching.labels) } else { LabelChoice::all_but(&matching.labels) }
 }
 
 /// The number of each series' signature, for both sides, and how many signatures there are.
-fn signatures(
+pub(super) fn signatures(
     matching: &Matching,
     left: &[Series],
     right: &[Series],
@@ -335,7 +342,7 @@ fn any_present(series: &[Series], steps: &Steps) -> Vec<bool> {
 }
 
 /// For each signature, the steps at which any of its series has a value.
-fn presence(series: &[Series], numbers: &[usize], count: usize, steps: &Steps) -> Vec<Vec<bool>> {
+pub(super) fn presence(series: &[Series], numbers: &[usize], count: usize, steps: &Steps) -> Vec<Vec<bool>> {
     let mut present = vec![Vec::new(); count];
     for (one, number) in series.iter().zip(numbers) {
         let present = &mut present[*number];

@@ -3,12 +3,13 @@
 use annulus_shards::Labels;
 
 use super::calendar::DateFunction;
+use super::info::InfoCall;
 use super::label_functions::LabelEdit;
 use super::math_functions::MathFunction;
 use super::range_functions::RangeFunction;
 use super::steps::Steps;
 use super::window::Reach;
-use crate::promql::ast::{AggregateOp, BinaryOp, Matching, Span};
+use crate::promql::ast::{AggregateOp, BinaryOp, Borders, Matching, Span};
 
 /// One operation; its operands are evaluated at the same steps, where nothing else is said.
 pub(super) enum Node {
@@ -30,6 +31,8 @@ pub(super) enum Node {
     Range(Box<RangeCall>),
     /// 1 where the operand has no value; the labels are given.
     Absent(Labels, Box<Node>),
+    /// No series, whatever the operand is.
+    Nothing(Box<Node>),
     /// The value of the only series.
     ToScalar(Box<Node>),
     /// One series without labels.
@@ -46,6 +49,8 @@ pub(super) enum Node {
     Relabel(LabelEdit, Box<Node>),
     /// A function of classic histograms.
     Histogram(Box<HistogramCall>),
+    /// Labels of info series are added.
+    Info(Box<InfoCall>),
     /// `-x`
     Negate(Box<Node>),
     /// An aggregation.
@@ -62,6 +67,8 @@ pub(super) struct Selector {
     pub(super) request: usize,
     /// Which of its samples.
     pub(super) reach: Reach,
+    /// What counts as the value at the ends.
+    pub(super) borders: Borders,
 }
 
 /// Where a range function finds its samples.
@@ -85,6 +92,14 @@ impl Ranged {
         match self {
             Ranged::Selector(selector) => selector.reach,
             Ranged::Subquery { reach, .. } => *reach,
+        }
+    }
+
+    /// What counts as the value at the ends of a range.
+    pub(super) fn borders(&self) -> Borders {
+        match self {
+            Ranged::Selector(selector) => selector.borders,
+            Ranged::Subquery { .. } => Borders::Inside,
         }
     }
 }

@@ -8,9 +8,10 @@ use proptest::prelude::*;
 
 use super::tests::{Memory, STALE};
 use super::*;
+use crate::promql::parser::Features;
 
 /// Queries of every kind whose value at a step depends on nothing but that step.
-const QUERIES: [&str; 44] = [
+const QUERIES: [&str; 54] = [
     "m",
     "m offset 25s",
     "m offset -15s",
@@ -55,6 +56,16 @@ const QUERIES: [&str; 44] = [
     "label_replace(m, \"c\", \"$1\", \"a\", \"(.*)\")",
     "histogram_quantile(0.6, label_replace(m, \"le\", \"$1\", \"b\", \"(.*)\"))",
     "-m ^ 2",
+    "m smoothed",
+    "m smoothed offset 12s",
+    "rate(m[40s] smoothed)",
+    "increase(m[35s] smoothed offset -10s)",
+    "delta(m[50s] anchored)",
+    "changes(m[15s] anchored @ 90)",
+    "m + fill(7) (m > 2)",
+    "(m < 4) * on (a) group_left fill_left(1) fill_right(2) sum by (a) (m > 3)",
+    "m > bool fill_right(3) (m offset 20s)",
+    "info(label_replace(m, \"job\", \"$1\", \"a\", \"(.*)\"), {__name__=\"m\"})",
 ];
 
 /// Up to five series of up to sixteen samples, one each ten seconds; stale markers among them.
@@ -93,7 +104,8 @@ proptest! {
     fn a_range_query_is_its_instant_queries(memory in any_memory(), step_ms in 5_000i64..40_000) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (engine, source) = (Engine::new(2), Arc::new(memory));
-        let options = QueryOptions { lookback_delta_ms: 30_000, ..QueryOptions::default() };
+        let features = Features::ALL;
+        let options = QueryOptions { lookback_delta_ms: 30_000, features, ..QueryOptions::default() };
         let (start_ms, end_ms) = (1_000, 200_000);
         for query in QUERIES {
             let whole = runtime.block_on(engine.range(source.clone(), query, start_ms, end_ms, step_ms, &options)).unwrap();

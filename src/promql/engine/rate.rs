@@ -42,7 +42,7 @@ fn last_two(window: &Window<'_>) -> Option<(f64, f64, f64)> {
 }
 
 /// The window's length as Prometheus computes it: whole seconds and the fraction are added as floats.
-fn window_seconds(window: &Window<'_>) -> f64 {
+pub(super) fn window_seconds(window: &Window<'_>) -> f64 {
     let range_ms = window.end_ms.wrapping_sub(window.start_ms);
     (range_ms / 1000) as f64 + (range_ms % 1000 * 1_000_000) as f64 / 1e9
 }

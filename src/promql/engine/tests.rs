@@ -8,6 +8,7 @@ use annulus_shards::chunk::{Encoding, XorAppender};
 use annulus_shards::{Labels, Matcher, STALE_NAN_BITS};
 
 use super::*;
+use crate::promql::parser::Features;
 use crate::source::{ChunkRef, SourceFuture};
 
 /// The value that ends a series.
@@ -320,7 +321,11 @@ fn a_source_that_hangs_runs_into_the_timeout() {
 fn one_series_with_long_windows_stops_at_its_timeout() {
     let mut memory = Memory::default();
     memory.add(&[("__name__", "m")], &vec![1.0; 30_000]);
-    let options = QueryOptions { timeout: Duration::from_millis(50), ..QueryOptions::default() };
+    let options = QueryOptions {
+        timeout: Duration::from_millis(50),
+        features: Features::ALL,
+        ..QueryOptions::default()
+    };
     let began = Instant::now();
     let engine = Engine::new(1);
     let answer = engine.range(Arc::new(memory), "mad_over_time(m[80h])", 0, 300_000_000, 30_000, &options);

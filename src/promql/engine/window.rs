@@ -20,6 +20,8 @@ pub(super) struct Reach {
     pub(super) at_ms: Option<i64>,
     /// How far back it looks from there; the far end is open.
     pub(super) range_ms: i64,
+    /// How far before and after that it reads, to know the values at the ends.
+    pub(super) beyond_ms: (i64, i64),
 }
 
 impl Reach {
@@ -28,14 +30,30 @@ impl Reach {
         self.at_ms.unwrap_or(step_ms).saturating_sub(self.offset_ms)
     }
 
+    /// The open end of a step's range.
+    pub(super) fn start_ms(&self, step_ms: i64) -> i64 {
+        self.end_ms(step_ms).saturating_sub(self.range_ms)
+    }
+
+    /// The time after which samples are read for a step.
+    pub(super) fn read_start_ms(&self, step_ms: i64) -> i64 {
+        self.start_ms(step_ms).saturating_sub(self.beyond_ms.0)
+    }
+
+    /// The last time that is read for a step.
+    pub(super) fn read_end_ms(&self, step_ms: i64) -> i64 {
+        self.end_ms(step_ms).saturating_add(self.beyond_ms.1)
+    }
+
     /// The first and the last time that any of the steps needs, both inclusive.
     pub(super) fn bounds_ms(&self, steps: &Steps) -> (i64, i64) {
-        let first_ms = self.end_ms(steps.first_ms()).saturating_sub(self.range_ms).saturating_add(1);
-        (first_ms, self.end_ms(steps.last_ms()))
+        let first_ms = self.read_start_ms(steps.first_ms()).saturating_add(1);
+        (first_ms, self.read_end_ms(steps.last_ms()))
     }
 }
 
-/// The samples of one step's range, `(start_ms, end_ms]`; never empty when a function sees it.
+/// The samples of one step's range, `(start_ms, end_ms]`, and of what is read beyond it; never empty when a function
+/// sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Window<'a> {
     /// Times of the samples.
@@ -101,12 +119,11 @@ pub(super) fn over_windows(
         .iter()
         .enumerate()
         .map(|(index, step_ms)| {
-            let end_ms = reach.end_ms(step_ms);
-            let start_ms = end_ms.saturating_sub(reach.range_ms);
-            while high < samples.len() && samples.times[high] <= end_ms {
+            let (read_start_ms, read_end_ms) = (reach.read_start_ms(step_ms), reach.read_end_ms(step_ms));
+            while high < samples.len() && samples.times[high] <= read_end_ms {
                 high += 1;
             }
-            while low < high && samples.times[low] <= start_ms {
+            while low < high && samples.times[low] <= read_start_ms {
                 low += 1;
             }
             if low == high {
@@ -120,8 +137,8 @@ pub(super) fn over_windows(
             let window = Window {
                 times: &samples.times[low..high],
                 values: &samples.values[low..high],
-                start_ms,
-                end_ms,
+                start_ms: reach.start_ms(step_ms),
+                end_ms: reach.end_ms(step_ms),
                 step_ms,
             };
             Ok(function(index, &window).unwrap_or(ABSENT))
@@ -145,7 +162,7 @@ mod tests {
     }
 
     fn reach(range_ms: i64) -> Reach {
-        Reach { offset_ms: 0, at_ms: None, range_ms }
+        Reach { offset_ms: 0, at_ms: None, range_ms, beyond_ms: (0, 0) }
     }
 
     #[test]
@@ -168,7 +185,7 @@ mod tests {
     #[test]
     fn at_pins_every_step_to_one_time() {
         let samples = samples(&[(0, 1.0), (10, 2.0), (20, 3.0)]);
-        let pinned = Reach { offset_ms: 5, at_ms: Some(15), range_ms: 100 };
+        let pinned = Reach { offset_ms: 5, at_ms: Some(15), ..reach(100) };
         let column = latest_values(&samples, &Steps::span(0, 100, 50).unwrap(), pinned);
         assert_eq!(all(&column, 3), [Some(2.0); 3]);
     }
@@ -180,24 +197,26 @@ mod tests {
             gaps in proptest::collection::vec(1i64..40, 0..60),
             (start_ms, step_ms, count) in (-100i64..1000, 1i64..60, 1usize..40),
             (range_ms, offset_ms, at_ms) in (1i64..200, -50i64..50, proptest::option::of(-50i64..1000)),
+            beyond_ms in (0i64..50, 0i64..50),
         ) {
             let mut time_ms = 0;
             let pairs: Vec<_> = gaps.iter().map(|gap| { time_ms += gap; (time_ms, time_ms as f64) }).collect();
             let samples = samples(&pairs);
             let steps = Steps::span(start_ms, start_ms + step_ms * (count as i64 - 1), step_ms).unwrap();
-            let reach = Reach { offset_ms, at_ms, range_ms };
+            let reach = Reach { offset_ms, at_ms, range_ms, beyond_ms };
             let fold = |values: &[f64]| values.iter().fold(0.0, |hash, value| hash * 31.0 + value);
             let control = Control::new(std::time::Duration::from_secs(60));
             let got = over_windows(&samples, &steps, reach, &control, |_, window| Some(fold(window.values))).unwrap();
             let latest = latest_values(&samples, &steps, reach);
             for (index, step_ms) in steps.iter().enumerate() {
                 let end_ms = at_ms.unwrap_or(step_ms) - offset_ms;
-                let inside: Vec<f64> = pairs.iter()
-                    .filter(|(time_ms, _)| *time_ms > end_ms - range_ms && *time_ms <= end_ms)
-                    .map(|(_, value)| *value)
-                    .collect();
-                prop_assert_eq!(got.get(index), (!inside.is_empty()).then(|| fold(&inside)));
-                prop_assert_eq!(latest.get(index), inside.last().copied());
+                let within = |(before_ms, after_ms): (i64, i64)| -> Vec<f64> {
+                    let range = end_ms - range_ms - before_ms + 1..=end_ms + after_ms;
+                    pairs.iter().filter(|(time_ms, _)| range.contains(time_ms)).map(|(_, value)| *value).collect()
+                };
+                let read = within(beyond_ms);
+                prop_assert_eq!(got.get(index), (!read.is_empty()).then(|| fold(&read)));
+                prop_assert_eq!(latest.get(index), within((0, 0)).last().copied());
             }
         }
     }

@@ -6,6 +6,7 @@ use annulus_shards::Labels;
 
 use super::memory::MemorySource;
 use crate::promql::engine::Engine;
+use crate::promql::parser::Features;
 use crate::promql::value::{QueryAnswer, QueryError, QueryOptions};
 
 /// Samples at a time that scripts assume a query may hold.
@@ -47,6 +48,7 @@ impl EngineBackend {
             options: QueryOptions {
                 samples_max: SAMPLES_MAX,
                 delayed_name_removal: true,
+                features: Features::ALL,
                 ..QueryOptions::default()
             },
             source: Arc::default(),

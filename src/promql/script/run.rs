@@ -121,10 +121,7 @@ impl Runner<'_> {
         {
             return Some(HISTOGRAMS.to_owned());
         }
-        let expr = match parser::parse(&eval.query) {
-            Ok(expr) => expr,
-            Err(error) => return parser::is_unsupported(&error).then_some(error.message),
-        };
+        let expr = parser::parse(&eval.query).ok()?;
         let selectors = variants::selectors(&expr);
         self.absent.iter().find_map(|(labels, reason)| {
             let selects = selectors.iter().any(|selector| {
@@ -397,7 +394,6 @@ mod tests {
             ("eval instant at 1m m\n  m {{count:1}}\n", HISTOGRAMS),
             ("eval instant at 1m s\n  s 1\n", START_TIMESTAMPS),
             ("eval instant at 1m lacking\n  expect fail\n", "this version does not have the function \"f\""),
-            ("eval instant at 1m m + fill(0) m\n  {} 1\n", "the fill modifier is not supported"),
             (
                 "load_with_nhcb 1m\n  c_bucket{le=\"1\",a=\"3\"} 1\n\neval instant at 1m c{a=\"3\"}\n  {} 1\n",
                 HISTOGRAMS,
