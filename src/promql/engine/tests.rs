@@ -496,3 +496,49 @@ fn as_many_queries_run_as_the_engine_is_told() {
         assert_eq!(source.waiting_max.load(Ordering::Relaxed), queries_max);
     }
 }
+
+#[test]
+fn hostile_queries_end_in_an_error_within_bounds() {
+    let nested = |open: &str, inner: &str, close: &str, count: usize| {
+        format!("{}{inner}{}", open.repeat(count), close.repeat(count))
+    };
+    for query in [
+        "x".repeat(10 << 20),
+        "(".repeat(10 << 20),
+        nested("(", "x", ")", 10_000),
+        nested("abs(", "x", ")", 10_000),
+        nested("sum_over_time(", "x[5m]", "[5m:])", 10_000),
+        nested("-", "x", "", 10_000),
+        format!("x[{}]", nested("(", "1", ")", 10_000)),
+        format!("x[{}1]", "1+".repeat(100_000)),
+        format!("{}1", "1+".repeat(100_000)),
+        format!("{}1", "1^".repeat(100_000)),
+        format!("{}x", "x or ".repeat(100_000)),
+        format!("{}x", "x + fill(1) ".repeat(40_000)),
+    ] {
+        let start: String = query.chars().take(30).collect();
+        match instant_with(Memory::default(), &query, 0, &QueryOptions::default()) {
+            Err(QueryError::Parse(error)) => assert!(error.message.len() < 2100, "{start}"),
+            other => panic!("{start}: {:?}", other.map(|answer| answer.value)),
+        }
+    }
+}
+
+#[test]
+fn the_deepest_queries_that_parse_are_evaluated() {
+    let options = QueryOptions { features: Features::ALL, ..QueryOptions::default() };
+    for query in [
+        format!("{}c_total{}", "abs(".repeat(250), ")".repeat(250)),
+        format!("{}c_total{}", "sum by (job) (".repeat(250), ")".repeat(250)),
+        format!("{}c_total", "c_total or ".repeat(500)),
+        format!("{}c_total", "c_total * fill(1) ".repeat(500)),
+        format!("{}c_total[1m]{}", "sum_over_time(".repeat(200), ")[1m:1m]".repeat(199) + ")"),
+        format!("c_total[{}1]", "1+".repeat(500)),
+        format!("c_total offset {}step(){}", "-(".repeat(80), ")".repeat(80)),
+        format!("{}c_total{}", "info(".repeat(250), ", {})".repeat(250)),
+    ] {
+        let start: String = query.chars().take(30).collect();
+        let answer = instant_with(counters(), &query, 60, &options);
+        assert!(answer.is_ok(), "{start}: {answer:?}");
+    }
+}
