@@ -6,7 +6,10 @@ use super::token::{Keyword, Kind, Token};
 use super::{Failure, TREE_DEPTH_MAX, join};
 use crate::duration::DURATION_MS_MAX;
 
-const EXPECTED: &str = "number, duration, step(), or range()";
+/// Where a duration is read, in the words of messages.
+pub(super) const RANGE: &str = "subquery or range selector";
+pub(super) const SUBQUERY_STEP: &str = "subquery selector";
+const OFFSET: &str = "offset";
 
 /// How strongly operators bind; a sign binds like [`PRODUCT`].
 const SUM: u8 = 1;
@@ -41,7 +44,7 @@ impl Parser<'_> {
     /// a sum.
     pub(super) fn parse_offset_duration(&mut self) -> Parsed<DurationExpr> {
         self.duration_operators = 0;
-        self.parse_duration_operand("offset", true)
+        self.parse_duration_operand(OFFSET, true)
     }
 
     fn parse_duration(&mut self, context: &str) -> Parsed<DurationExpr> {
@@ -109,13 +112,13 @@ impl Parser<'_> {
             Kind::LeftParen => {
                 self.advance();
                 let expr = Box::new(self.parse_duration_operators(context, SUM)?);
-                let close = self.expect(Kind::RightParen, context, "\")\"")?;
+                let close = self.expect_in_duration(Kind::RightParen, context)?;
                 Ok(DurationExpr::Paren { expr, span: join(token.span, close.span) })
             }
             Kind::Keyword(keyword @ (Keyword::Step | Keyword::Range)) => {
                 self.advance();
-                self.expect(Kind::LeftParen, context, "\"(\"")?;
-                let close = self.expect(Kind::RightParen, context, "\")\"")?;
+                self.expect_in_duration(Kind::LeftParen, context)?;
+                let close = self.expect_in_duration(Kind::RightParen, context)?;
                 let span = join(token.span, close.span);
                 Ok(match keyword {
                     Keyword::Step => DurationExpr::Step(span),
@@ -128,17 +131,30 @@ impl Parser<'_> {
             Kind::Identifier if self.text(token.span).eq_ignore_ascii_case("max_of") => {
                 self.parse_duration_choice(DurationOp::MaxOf, context)
             }
-            _ => Err(self.unexpected(context, EXPECTED)),
+            _ => Err(self.unexpected_in_duration(context)),
         }
+    }
+
+    fn expect_in_duration(&mut self, kind: Kind, context: &str) -> Parsed<Token> {
+        if self.peek().kind == kind { Ok(self.advance()) } else { Err(self.unexpected_in_duration(context)) }
+    }
+
+    /// Wherever a duration breaks off, Prometheus says what could have begun it.
+    fn unexpected_in_duration(&self, context: &str) -> Failure {
+        let expected = match context {
+            SUBQUERY_STEP => "number, duration, step(), range(), or \"]\"",
+            _ => "number, duration, step(), or range()",
+        };
+        self.unexpected(context, expected)
     }
 
     fn parse_duration_choice(&mut self, op: DurationOp, context: &str) -> Parsed<DurationExpr> {
         let name = self.advance();
-        self.expect(Kind::LeftParen, context, "\"(\"")?;
+        self.expect_in_duration(Kind::LeftParen, context)?;
         let left = self.parse_duration_operators(context, SUM)?;
-        self.expect(Kind::Comma, context, "\",\"")?;
+        self.expect_in_duration(Kind::Comma, context)?;
         let right = self.parse_duration_operators(context, SUM)?;
-        let close = self.expect(Kind::RightParen, context, "\")\"")?;
+        let close = self.expect_in_duration(Kind::RightParen, context)?;
         self.duration_of_two(op, left, right, join(name.span, close.span))
     }
 }

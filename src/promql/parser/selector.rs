@@ -4,6 +4,7 @@ use annulus_shards::labels::METRIC_NAME;
 use annulus_shards::{MatchOp, Matcher};
 
 use super::super::ast::{AtModifier, Borders, DurationExpr, Expr, Span, Subquery, VectorSelector};
+use super::duration::{RANGE, SUBQUERY_STEP};
 use super::grammar::{Node, Parsed, Parser};
 use super::token::{Keyword, Kind};
 use super::{Failure, join};
@@ -117,14 +118,14 @@ impl Parser<'_> {
     /// `[5m]` or `[1h:5m]`.
     fn parse_range(&mut self, node: Node) -> Parsed<Node> {
         let open = self.advance();
-        let range = self.parse_positive_duration("subquery or range selector")?;
+        let range = self.parse_positive_duration(RANGE)?;
         if self.peek().kind == Kind::Colon {
             self.advance();
             let step = match self.peek().kind {
                 Kind::RightBracket => None,
-                _ => Some(self.parse_positive_duration("subquery selector")?),
+                _ => Some(self.parse_positive_duration(SUBQUERY_STEP)?),
             };
-            let close = self.expect(Kind::RightBracket, "subquery selector", "\"]\"")?;
+            let close = self.expect(Kind::RightBracket, SUBQUERY_STEP, "\"]\"")?;
             let span = join(node.expr.span(), close.span);
             let subquery = Subquery { expr: node.expr, range, step, offset: None, at: None, span };
             return Node::above(node.height, Expr::Subquery(Box::new(subquery)));

@@ -92,7 +92,15 @@ fn broken_syntax_is_refused_in_the_words_of_prometheus() {
         ("foo[0]", "duration must be greater than 0"),
         ("foo[-1m]", "duration must be greater than 0"),
         ("foo[5m:0s]", "duration must be greater than 0"),
-        ("foo[step]", "unexpected \"]\" in subquery or range selector, expected \"(\""),
+        (
+            "foo[step]",
+            "unexpected \"]\" in subquery or range selector, expected number, duration, step(), or range()",
+        ),
+        (
+            "foo[5m:max_of(1m)]",
+            "unexpected \")\" in subquery selector, expected number, duration, step(), range(), or \"]\"",
+        ),
+        ("foo[5m:1m 2m]", "unexpected duration \"2m\" in subquery selector, expected \"]\""),
         ("foo offset -300y", "duration out of range"),
         ("foo offset NaN", "duration out of range"),
         ("foo[300y]", "duration out of range"),
