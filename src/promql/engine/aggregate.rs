@@ -8,13 +8,13 @@ use annulus_shards::Labels;
 use super::column::{ABSENT, Column, Series};
 use super::eval::Evaluator;
 use super::grouping::{LabelChoice, Ordinals};
-use super::kahan::{Average, KahanSum};
 use super::lazy::Lazy;
 use super::math_functions::{larger, smaller};
 use super::node::{AggregateCall, Node};
 use super::quantile::quantile;
 use super::steps::Steps;
 use crate::promql::ast::AggregateOp;
+use crate::promql::kahan::{Average, KahanSum};
 use crate::promql::value::QueryError;
 
 /// The state of one group at one step.

@@ -42,7 +42,6 @@ mod eval;
 mod grouping;
 mod histogram_call;
 mod histogram_quantile;
-mod kahan;
 mod label_functions;
 mod label_hash;
 mod lazy;

@@ -1,9 +1,9 @@
 //! Functions of a window of samples: the `_over_time` family, regression, smoothing, changes and resets.
 
-use super::kahan::{Average, KahanSum};
 use super::quantile::quantile;
 use super::rate;
 use super::window::Window;
+use crate::promql::kahan::{Average, KahanSum};
 
 /// A function of a window and of the call's scalar arguments at that step. Nothing is no value.
 pub(super) type RangeFunction = fn(&Window<'_>, &[f64]) -> Option<f64>;
