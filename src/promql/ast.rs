@@ -156,6 +156,8 @@ pub enum BinaryOp {
     Less,
     GreaterEqual,
     LessEqual,
+    TrimUpper,
+    TrimLower,
     And,
     Or,
     Unless,
@@ -206,6 +208,8 @@ impl BinaryOp {
             BinaryOp::Less => "<",
             BinaryOp::GreaterEqual => ">=",
             BinaryOp::LessEqual => "<=",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
             BinaryOp::And => "and",
             BinaryOp::Or => "or",
             BinaryOp::Unless => "unless",
@@ -216,6 +220,11 @@ impl BinaryOp {
     pub fn is_comparison(self) -> bool {
         use BinaryOp::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
         matches!(self, Equal | NotEqual | Greater | Less | GreaterEqual | LessEqual)
+    }
+
+    /// `</` and `>/`, which trim native histograms.
+    pub fn is_trim(self) -> bool {
+        matches!(self, BinaryOp::TrimUpper | BinaryOp::TrimLower)
     }
 
     /// `and`, `or`, `unless`.

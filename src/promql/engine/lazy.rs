@@ -9,12 +9,13 @@ use annulus_shards::Labels;
 
 use super::column::{Column, Series, has_same_labels, merge_same_labels, same_labelset};
 use super::eval::{Arguments, Evaluator};
+use super::histogram_notes::{HistogramNote, Notes};
 use super::node::{Node, RangeCall, RangeCheck, Ranged, Selector};
-use super::samples::Samples;
+use super::samples::{Detail, Samples};
 use super::steps::Steps;
-use super::window::{Reach, latest_times, latest_values, over_windows};
+use super::window::{Reach, Window, latest_times, latest_values, over_windows, over_windows_of_both};
 use crate::promql::ast::Span;
-use crate::promql::value::QueryError;
+use crate::promql::value::{QueryError, SampleValue};
 use crate::source::SeriesChunks;
 
 /// About how many points are computed at once.
@@ -118,8 +119,8 @@ impl Lazy<'_> {
 
 /// The samples behind a range function.
 pub(super) enum Input<'a> {
-    /// Chunks of the store.
-    Chunks(&'a [SeriesChunks], (i64, i64)),
+    /// Chunks of the store, the times wanted, and what of histograms.
+    Chunks(&'a [SeriesChunks], (i64, i64), Detail),
     /// The values of a subquery.
     Columns(Vec<Series>, Steps),
 }
@@ -128,7 +129,7 @@ impl Input<'_> {
     /// How many series.
     pub(super) fn len(&self) -> usize {
         match self {
-            Input::Chunks(series, _) => series.len(),
+            Input::Chunks(series, ..) => series.len(),
             Input::Columns(series, _) => series.len(),
         }
     }
@@ -136,7 +137,7 @@ impl Input<'_> {
     /// The labels of a series, and whether its name goes at the end.
     pub(super) fn labels(&self, index: usize) -> (&Labels, bool) {
         match self {
-            Input::Chunks(series, _) => (&series[index].labels, false),
+            Input::Chunks(series, ..) => (&series[index].labels, false),
             Input::Columns(series, _) => (&series[index].labels, series[index].drop_name),
         }
     }
@@ -144,14 +145,16 @@ impl Input<'_> {
     /// The samples of a series, without stale markers.
     pub(super) fn read(&self, index: usize, samples: &mut Samples) -> Result<(), QueryError> {
         match self {
-            Input::Chunks(series, bounds_ms) => {
-                samples.read(&series[index].labels, &series[index].chunks, *bounds_ms, false)
+            Input::Chunks(series, bounds_ms, detail) => {
+                samples.read(&series[index].labels, &series[index].chunks, *bounds_ms, false, *detail)
             }
             Input::Columns(series, steps) => {
                 samples.clear();
                 for (step, value) in series[index].column.present() {
                     samples.push(steps.time_ms(step), value);
                 }
+                let histograms = series[index].column.histograms();
+                samples.histograms.extend(histograms.map(|(step, one)| (steps.time_ms(step), one.clone())));
                 Ok(())
             }
         }
@@ -187,8 +190,9 @@ impl Evaluator<'_> {
             drop_name: vec![renames; labels.len()],
             labels,
             compute: Box::new(move |index, samples| {
-                samples.read(&series[index].labels, &series[index].chunks, bounds_ms, true)?;
-                self.budget.allow(held_before, samples.len() as u64)?;
+                let SeriesChunks { labels, chunks } = &series[index];
+                samples.read(labels, chunks, bounds_ms, true, selector.detail)?;
+                self.budget.allow(held_before, samples.points() as u64)?;
                 Ok(latest(samples, steps, selector.reach))
             }),
             observe: None,
@@ -199,7 +203,8 @@ impl Evaluator<'_> {
     pub(super) fn input<'a>(&'a self, ranged: &'a Ranged, steps: &Steps) -> Result<Input<'a>, QueryError> {
         match ranged {
             Ranged::Selector(selector) => {
-                Ok(Input::Chunks(&self.fetched[selector.request], selector.reach.bounds_ms(steps)))
+                let bounds_ms = selector.reach.bounds_ms(steps);
+                Ok(Input::Chunks(&self.fetched[selector.request], bounds_ms, selector.detail))
             }
             Ranged::Subquery { node, steps: Some(steps), .. } => {
                 Ok(Input::Columns(self.vector(node, steps)?, *steps))
@@ -234,13 +239,45 @@ impl Evaluator<'_> {
             drop_name,
             compute: Box::new(move |index, samples| {
                 input.read(index, samples)?;
-                self.budget.allow(held_before, samples.len() as u64)?;
+                self.budget.allow(held_before, samples.points() as u64)?;
+                if !samples.histograms.is_empty() {
+                    let name = input.labels(index).0.metric_name().unwrap_or_default();
+                    return self.over_histograms(call, name, samples, steps, &args);
+                }
                 over_windows(samples, steps, reach, self.control, |step, window| {
                     (call.function)(window, args.at(step))
                 })
             }),
             observe,
         })
+    }
+
+    /// A range function over a series that has histograms, and what is to be said about it.
+    fn over_histograms(
+        &self,
+        call: &RangeCall,
+        metric_name: &str,
+        samples: &Samples,
+        steps: &Steps,
+        args: &Arguments,
+    ) -> Result<Column, QueryError> {
+        let mut notes = Notes::default();
+        let function = |step: usize, window: &Window<'_>| {
+            if window.histograms.is_empty() {
+                return (call.function)(window, args.at(step)).map(SampleValue::Float);
+            }
+            if let Some(function) = call.of_histograms {
+                return function(window, args.at(step), &mut notes);
+            }
+            if window.times.is_empty() {
+                return None;
+            }
+            notes.add(HistogramNote::IgnoredInRange);
+            (call.function)(window, args.at(step)).map(SampleValue::Float)
+        };
+        let column = over_windows_of_both(samples, steps, call.ranged.reach(), self.control, function)?;
+        self.tell(&notes, metric_name, call.span);
+        Ok(column)
     }
 
     fn observer<'a>(
@@ -267,7 +304,11 @@ impl Evaluator<'_> {
 
     fn counter_names<'a>(&'a self, input: Arc<Input<'a>>, span: Span) -> Observe<'a> {
         let seen: Mutex<HashSet<String>> = Mutex::default();
-        Box::new(move |index, _| {
+        Box::new(move |index, column| {
+            // Histograms are known to be counters or not without regard to their names.
+            if column.present().next().is_none() {
+                return;
+            }
             let name = input.labels(index).0.metric_name().unwrap_or_default();
             if name.is_empty() || COUNTER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
                 return;

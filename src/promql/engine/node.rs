@@ -3,12 +3,15 @@
 use annulus_shards::Labels;
 
 use super::calendar::DateFunction;
+use super::histogram_range::HistogramRangeFunction;
 use super::label_functions::LabelEdit;
 use super::math_functions::MathFunction;
 use super::range_functions::RangeFunction;
+use super::samples::Detail;
 use super::steps::Steps;
 use super::window::Reach;
 use crate::promql::ast::{AggregateOp, BinaryOp, Matching, Span};
+use crate::promql::histogram::FloatHistogram;
 
 /// One operation; its operands are evaluated at the same steps, where nothing else is said.
 pub(super) enum Node {
@@ -44,7 +47,9 @@ pub(super) enum Node {
     Sort(Sort, Box<Node>),
     /// Edits the labels of each series.
     Relabel(LabelEdit, Box<Node>),
-    /// A function of classic histograms.
+    /// A number that a native histogram has.
+    HistogramStat(fn(&FloatHistogram) -> f64, Box<Node>),
+    /// A function of classic and native histograms.
     Histogram(Box<HistogramCall>),
     /// `-x`
     Negate(Box<Node>),
@@ -62,6 +67,8 @@ pub(super) struct Selector {
     pub(super) request: usize,
     /// Which of its samples.
     pub(super) reach: Reach,
+    /// What of its histograms.
+    pub(super) detail: Detail,
 }
 
 /// Where a range function finds its samples.
@@ -93,6 +100,8 @@ impl Ranged {
 pub(super) struct RangeCall {
     /// What it does with a window.
     pub(super) function: RangeFunction,
+    /// The same where there are histograms in the window; if absent, they are passed over.
+    pub(super) of_histograms: Option<HistogramRangeFunction>,
     /// Where the windows come from.
     pub(super) ranged: Ranged,
     /// Its scalar arguments.
@@ -101,6 +110,8 @@ pub(super) struct RangeCall {
     pub(super) keeps_name: bool,
     /// What is checked beside.
     pub(super) check: RangeCheck,
+    /// Where the range vector stands.
+    pub(super) span: Span,
 }
 
 /// What a range function has to say about its input.
@@ -125,7 +136,7 @@ pub(super) struct Sort {
     pub(super) span: Span,
 }
 
-/// What is asked of classic histograms.
+/// What is asked of histograms.
 pub(super) enum HistogramQuestion {
     /// `histogram_quantile`
     Quantile(Node, Span),
@@ -135,11 +146,11 @@ pub(super) enum HistogramQuestion {
     Fraction(Node, Node),
 }
 
-/// A function of classic histograms.
+/// A function of classic and native histograms.
 pub(super) struct HistogramCall {
     /// What is asked.
     pub(super) question: HistogramQuestion,
-    /// The buckets.
+    /// The buckets, and the native histograms.
     pub(super) node: Node,
     /// Where they stand.
     pub(super) span: Span,
@@ -151,6 +162,10 @@ pub(super) struct AggregateCall {
     pub(super) op: AggregateOp,
     /// What is aggregated.
     pub(super) node: Node,
+    /// Where that stands.
+    pub(super) node_span: Span,
+    /// Where the whole stands.
+    pub(super) span: Span,
     /// k, φ, the ratio, or the label of `count_values`.
     pub(super) param: Option<Node>,
     /// Where the parameter stands.
@@ -173,4 +188,6 @@ pub(super) struct BinaryCall {
     pub(super) matching: Matching,
     /// `bool`
     pub(super) return_bool: bool,
+    /// Where it stands.
+    pub(super) span: Span,
 }

@@ -158,6 +158,16 @@ impl<N: Number> Accumulator<N> {
         self.reset_hint = reset_hint;
     }
 
+    /// Makes the buckets as coarse as those of a schema, if they are finer.
+    pub fn reduce_to(&mut self, schema: i32) {
+        if schema < self.schema && !self.has_custom_buckets() {
+            let steps = self.schema.abs_diff(schema);
+            self.positive = reduced(self.positive.drain(..), steps);
+            self.negative = reduced(self.negative.drain(..), steps);
+            self.schema = schema;
+        }
+    }
+
     /// Whether any number, or bound, is infinite.
     pub(super) fn has_overflow(&self) -> bool {
         let buckets = self.positive.iter().chain(&self.negative).map(|(_, number)| *number);
@@ -218,12 +228,7 @@ impl<N: Number> Accumulator<N> {
         }
         let zero_count = self.reconcile_zero_buckets(other);
         self.zero_count.absorb(negated(zero_count));
-        if other.schema < self.schema {
-            let steps = self.schema.abs_diff(other.schema);
-            self.positive = reduced(self.positive.drain(..), steps);
-            self.negative = reduced(self.negative.drain(..), steps);
-            self.schema = other.schema;
-        }
+        self.reduce_to(other.schema);
         let (schema, threshold) = (self.schema, self.zero_threshold);
         let steps = other.schema.abs_diff(schema);
         for (mine, theirs) in [(&mut self.positive, &other.positive), (&mut self.negative, &other.negative)] {

@@ -41,7 +41,9 @@ fn precedence(op: BinaryOp) -> u8 {
         | BinaryOp::Greater
         | BinaryOp::Less
         | BinaryOp::GreaterEqual
-        | BinaryOp::LessEqual => 3,
+        | BinaryOp::LessEqual
+        | BinaryOp::TrimUpper
+        | BinaryOp::TrimLower => 3,
         BinaryOp::Add | BinaryOp::Sub => 4,
         BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod | BinaryOp::Atan2 => PRODUCT,
         BinaryOp::Pow => POWER,
@@ -62,6 +64,8 @@ fn binary_operator(kind: Kind) -> Option<BinaryOp> {
         Kind::Less => BinaryOp::Less,
         Kind::GreaterEqual => BinaryOp::GreaterEqual,
         Kind::LessEqual => BinaryOp::LessEqual,
+        Kind::TrimUpper => BinaryOp::TrimUpper,
+        Kind::TrimLower => BinaryOp::TrimLower,
         Kind::Keyword(Keyword::And) => BinaryOp::And,
         Kind::Keyword(Keyword::Or) => BinaryOp::Or,
         Kind::Keyword(Keyword::Unless) => BinaryOp::Unless,
