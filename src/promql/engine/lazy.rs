@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use annulus_shards::Labels;
+use annulus_shards::chunk::ResetHint;
 
 use super::column::{Column, Series, has_same_labels, merge_same_labels, same_labelset};
 use super::eval::{Arguments, Evaluator};
@@ -15,7 +16,8 @@ use super::samples::{Detail, Samples};
 use super::steps::Steps;
 use super::window::{Reach, Window, latest_times, latest_values, over_windows, over_windows_of_both};
 use crate::promql::ast::Span;
-use crate::promql::value::{QueryError, SampleValue};
+use crate::promql::histogram::FloatHistogram;
+use crate::promql::value::{QueryError, SampleValue, SharedHistogram};
 use crate::source::SeriesChunks;
 
 /// About how many points are computed at once.
@@ -154,7 +156,8 @@ impl Input<'_> {
                     samples.push(steps.time_ms(step), value);
                 }
                 let histograms = series[index].column.histograms();
-                samples.histograms.extend(histograms.map(|(step, one)| (steps.time_ms(step), one.clone())));
+                let histograms = histograms.map(|(step, one)| (steps.time_ms(step), without_hint(one)));
+                samples.histograms.extend(histograms);
                 Ok(())
             }
         }
@@ -319,6 +322,16 @@ impl Evaluator<'_> {
                 self.annotate(|annotations| annotations.possible_non_counter(name, span));
             }
         })
+    }
+}
+
+/// A histogram as a subquery gives it. What it says about the sample before it is not about the step before it.
+fn without_hint(histogram: &SharedHistogram) -> SharedHistogram {
+    match histogram.reset_hint {
+        ResetHint::Unknown | ResetHint::Gauge => histogram.clone(),
+        ResetHint::Yes | ResetHint::No => {
+            Arc::new(FloatHistogram { reset_hint: ResetHint::Unknown, ..FloatHistogram::clone(histogram) })
+        }
     }
 }
 

@@ -37,8 +37,6 @@ fn load_exponent(fraction: f64, exponent: i64) -> f64 {
 
 /// 2^(i / 256 - 1), to the last bit as Prometheus has it: not each is the number next to the true value. Coarser schemas
 /// use each second, fourth and so on.
-#[expect(clippy::approx_constant, reason = "they stand in a table of powers")]
-#[expect(clippy::excessive_precision, reason = "the digits are those that the table is known by")]
 #[rustfmt::skip]
 const FRACTIONS: [f64; 256] = [
     0.5, 0.5013556375251013, 0.5027149505564014, 0.5040779490592088, 0.5054446430258502, 0.5068150424757447,

@@ -140,8 +140,10 @@ struct OpenChunk {
 impl OpenChunk {
     fn append(&mut self, time_ms: i64, histogram: &FloatHistogram, chunks: &mut Vec<ChunkRef>) {
         let (is_first, last_ms) = (self.appender.count() == 0, self.appender.last_ms());
-        let appended =
-            self.appender.append(time_ms, histogram).expect("scripts give spans that fit their buckets");
+        let Ok(appended) = self.appender.append(time_ms, histogram) else {
+            // A store refuses what is no histogram.
+            return;
+        };
         if let Appended::Cut(bytes) = appended {
             chunks.push(histogram_chunk(self.min_ms, last_ms, bytes));
             self.min_ms = time_ms;

@@ -260,6 +260,7 @@ fn custom_bucket_histograms(load: &Load) -> Vec<(Labels, Vec<(i64, SampleValue)>
     }
     let histogram = |(time_ms, mut classic): (i64, Classic)| {
         classic.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        classic.buckets.dedup_by_key(|(bound, _)| *bound);
         let histogram = from_classic(&classic.buckets, classic.count, classic.sum)?;
         Some((time_ms, SampleValue::from(histogram)))
     };
