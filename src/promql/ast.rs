@@ -243,6 +243,11 @@ impl BinaryOp {
         matches!(self, Equal | NotEqual | Greater | Less | GreaterEqual | LessEqual)
     }
 
+    /// `</` and `>/`, which trim native histograms.
+    pub fn is_trim(self) -> bool {
+        matches!(self, BinaryOp::TrimUpper | BinaryOp::TrimLower)
+    }
+
     /// `and`, `or`, `unless`.
     pub fn is_set(self) -> bool {
         matches!(self, BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)

@@ -3,12 +3,9 @@
 //! A window of such a selector has samples beyond its borders, as far as the lookback reaches: before the start, and
 //! for `smoothed` after the end too.
 
-use super::column::{ABSENT, Column};
 use super::range_functions::{RangeFunction, range_function};
 use super::rate::window_seconds;
-use super::samples::Samples;
-use super::steps::Steps;
-use super::window::{Reach, Window};
+use super::window::Window;
 use crate::promql::ast::Borders;
 use crate::promql::value::QueryError;
 
@@ -50,8 +47,7 @@ fn per_second(window: &Window<'_>, change: f64) -> Option<f64> {
     Some(change / window_seconds(window))
 }
 
-/// The samples of a window that its borders are made from: from the last one at or before its start, if there is
-/// one, to its last one, or, if it is `smoothed`, the first one at or after its end.
+/// A window, with the samples that its borders are made from.
 #[derive(Debug, Clone, Copy)]
 struct Bordered<'a> {
     window: &'a Window<'a>,
@@ -63,14 +59,8 @@ struct Bordered<'a> {
 impl<'a> Bordered<'a> {
     /// Nothing, if no sample says anything about the window.
     fn of(window: &'a Window<'a>, smoothed: bool) -> Option<Bordered<'a>> {
-        let times = window.times;
-        let mut last = times.len().checked_sub(1)?;
-        let first = times[..last].partition_point(|time_ms| *time_ms <= window.start_ms).saturating_sub(1);
-        if smoothed {
-            last = times[..last].partition_point(|time_ms| *time_ms < window.end_ms);
-        }
-        let is_outside = times[last] <= window.start_ms || (smoothed && times[first] > window.end_ms);
-        (!is_outside).then_some(Bordered { window, first, last, smoothed })
+        let (first, last) = bordering(window.times, |time_ms| *time_ms, window, smoothed)?;
+        Some(Bordered { window, first, last, smoothed })
     }
 
     /// The value at the start of the window.
@@ -105,6 +95,25 @@ impl<'a> Bordered<'a> {
         let inside = first..end.max(first);
         (&times[inside.clone()], &values[inside])
     }
+}
+
+/// The indexes of the samples that the borders of a window are made from: the last one at or before its start, if
+/// there is one, and its last one, or, if it is `smoothed`, the first one at or after its end. Nothing, if no sample
+/// says anything about the window.
+pub(super) fn bordering<T>(
+    samples: &[T],
+    time_ms: impl Fn(&T) -> i64,
+    window: &Window<'_>,
+    smoothed: bool,
+) -> Option<(usize, usize)> {
+    let mut last = samples.len().checked_sub(1)?;
+    let first = samples[..last].partition_point(|one| time_ms(one) <= window.start_ms).saturating_sub(1);
+    if smoothed {
+        last = samples[..last].partition_point(|one| time_ms(one) < window.end_ms);
+    }
+    let is_before = time_ms(&samples[last]) <= window.start_ms;
+    let is_after = smoothed && time_ms(&samples[first]) > window.end_ms;
+    (!is_before && !is_after).then_some((first, last))
 }
 
 /// The value at a time between two samples. A counter that was reset between them grew from zero.
@@ -142,40 +151,36 @@ fn from_anchor<'a>(window: &Window<'a>) -> Option<Window<'a>> {
 }
 
 /// The points of a bordered range as a query shows it: the samples inside, and the values at both borders.
-pub(super) fn border_points(window: &Window<'_>, borders: Borders) -> Vec<(i64, f64)> {
-    let Some(bordered) = Bordered::of(window, borders == Borders::Smoothed) else { return Vec::new() };
+///
+/// # Errors
+/// When there are histograms, as in Prometheus.
+pub(super) fn border_points(window: &Window<'_>, borders: Borders) -> Result<Vec<(i64, f64)>, QueryError> {
+    let is_smoothed = borders == Borders::Smoothed;
+    if !window.histograms.is_empty() {
+        let name = if is_smoothed { "smoothed" } else { "anchored" };
+        return Err(QueryError::Execution(format!("{name} modifier is not supported with histograms")));
+    }
+    let Some(bordered) = Bordered::of(window, is_smoothed) else { return Ok(Vec::new()) };
     let (times, values) = bordered.inside();
     let inside = times.iter().copied().zip(values.iter().copied());
     let left = (window.start_ms, bordered.left(false));
     let right = (window.end_ms, bordered.right(false));
-    [left].into_iter().chain(inside).chain([right]).collect()
+    Ok([left].into_iter().chain(inside).chain([right]).collect())
 }
 
-/// The value of a `smoothed` instant selector at each step: on the line between the samples before and after it, or
-/// the one before it if none comes after. The samples have no stale markers.
-pub(super) fn smoothed_values(samples: &Samples, steps: &Steps, reach: Reach) -> Column {
-    let (times, values) = (&samples.times, &samples.values);
-    let mut next = 0;
-    let value_at = |step_ms: i64| {
-        let time_ms = reach.end_ms(step_ms);
-        while next < times.len() && times[next] < time_ms {
-            next += 1;
+/// The value of a `smoothed` instant selector, from the samples around its time: on the line between those before and
+/// after it, or that of the one before it if none comes after.
+pub(super) fn smooth(window: &Window<'_>) -> Option<f64> {
+    let Window { times, values, end_ms, .. } = window;
+    let next = times.partition_point(|time_ms| time_ms < end_ms);
+    match (next.checked_sub(1), times.get(next)) {
+        (_, Some(next_ms)) if next_ms == end_ms => Some(values[next]),
+        (Some(last), Some(next_ms)) => {
+            Some(interpolate((times[last], values[last]), (*next_ms, values[next]), *end_ms, false))
         }
-        let after = times.get(next).filter(|after_ms| **after_ms <= reach.read_end_ms(step_ms));
-        if after == Some(&time_ms) {
-            return values[next];
-        }
-        match next.checked_sub(1) {
-            Some(last) if times[last] > time_ms.saturating_sub(reach.range_ms) => match after {
-                Some(after_ms) => {
-                    interpolate((times[last], values[last]), (*after_ms, values[next]), time_ms, false)
-                }
-                None => values[last],
-            },
-            _ => ABSENT,
-        }
-    };
-    Column::from_values(steps.iter().map(value_at).collect())
+        (Some(last), None) => Some(values[last]),
+        (None, _) => None,
+    }
 }
 
 #[cfg(test)]
@@ -183,7 +188,7 @@ mod tests {
     use super::*;
 
     fn window<'a>(times: &'a [i64], values: &'a [f64]) -> Window<'a> {
-        Window { times, values, start_ms: 15_000, end_ms: 35_000, step_ms: 35_000 }
+        Window { times, values, histograms: &[], start_ms: 15_000, end_ms: 35_000, step_ms: 35_000 }
     }
 
     fn call(name: &str, borders: Borders, times: &[i64], values: &[f64]) -> Option<f64> {
@@ -198,7 +203,7 @@ mod tests {
         assert_eq!(call("rate", Borders::Anchored, &times, &values), Some(0.25));
         assert_eq!(call("changes", Borders::Anchored, &times, &values), Some(2.0));
         assert_eq!(call("resets", Borders::Anchored, &times, &values), Some(1.0));
-        let points = border_points(&window(&times, &values), Borders::Anchored);
+        let points = border_points(&window(&times, &values), Borders::Anchored).unwrap();
         assert_eq!(points, [(15_000, 1.0), (20_000, 4.0), (30_000, 2.0), (35_000, 2.0)]);
     }
 
@@ -208,7 +213,7 @@ mod tests {
         assert_eq!(call("delta", Borders::Smoothed, &times, &values), Some(0.0));
         // From 5 to 10, to 4 after a reset, to 5.
         assert_eq!(call("increase", Borders::Smoothed, &times, &values), Some(10.0));
-        let points = border_points(&window(&times, &values), Borders::Smoothed);
+        let points = border_points(&window(&times, &values), Borders::Smoothed).unwrap();
         assert_eq!(points, [(15_000, 5.0), (20_000, 10.0), (30_000, 4.0), (35_000, 5.0)]);
     }
 
@@ -217,7 +222,9 @@ mod tests {
         for borders in [Borders::Anchored, Borders::Smoothed] {
             for times in [&[0, 10_000][..], &[15_000], &[]] {
                 assert_eq!(call("increase", borders, times, &[1.0, 2.0][..times.len()]), None);
-                assert!(border_points(&window(times, &[1.0, 2.0][..times.len()]), borders).is_empty());
+                assert!(
+                    border_points(&window(times, &[1.0, 2.0][..times.len()]), borders).unwrap().is_empty()
+                );
             }
         }
         assert_eq!(call("rate", Borders::Smoothed, &[36_000, 40_000], &[1.0, 2.0]), None);
@@ -235,7 +242,7 @@ mod tests {
             let values: Vec<f64> = (0..times.len()).map(|n| (n * 7 % 5) as f64).collect();
             for borders in [Borders::Anchored, Borders::Smoothed] {
                 let delta = call("delta", borders, &times, &values);
-                let points = border_points(&window(&times, &values), borders);
+                let points = border_points(&window(&times, &values), borders).unwrap();
                 let ends = points.last().zip(points.first()).map(|(last, first)| last.1 - first.1);
                 assert!(borders == Borders::Anchored || delta == ends, "{times:?}: {delta:?} {ends:?}");
             }

@@ -11,7 +11,6 @@ use super::grouping::LabelChoice;
 use super::label_functions::format_labels;
 use super::node::{Node, Selector};
 use super::steps::Steps;
-use super::window::latest_times;
 use crate::promql::value::QueryError;
 
 /// The info metric that is meant if none is named.
@@ -69,7 +68,7 @@ impl Evaluator<'_> {
     /// The value of `info`.
     pub(super) fn info(&self, call: &InfoCall, steps: &Steps) -> Result<Vec<Series>, QueryError> {
         let base = self.vector(&call.node, steps)?;
-        let series = self.latest(&call.selector, steps, latest_times, false).collect(self, steps)?;
+        let series = self.latest_times(&call.selector, steps, false).collect(self, steps)?;
         let is_info = |one: &Series| {
             let name = one.labels.metric_name().unwrap_or_default();
             call.names.iter().all(|matcher| matcher.matches(name))
@@ -94,7 +93,7 @@ impl Evaluator<'_> {
         let groups = info.by_identity.get(&identity).map(Vec::as_slice).unwrap_or_default();
         let mut columns: HashMap<Vec<usize>, usize> = HashMap::new();
         let mut results: Vec<Option<Series>> = Vec::new();
-        for (step, value) in one.column.present() {
+        for step in one.column.present_steps() {
             let met: Vec<usize> =
                 groups.iter().filter_map(|group| info.newest(&info.groups[*group], step)).collect();
             let place = match columns.get(&met) {
@@ -113,8 +112,8 @@ impl Evaluator<'_> {
                     results.len() - 1
                 }
             };
-            if let Some(result) = &mut results[place] {
-                result.column.set(step, value);
+            if let (Some(result), Some(value)) = (&mut results[place], one.column.value(step)) {
+                result.column.set_value(step, value);
             }
         }
         Ok(results.into_iter().flatten().collect())
@@ -168,7 +167,7 @@ impl<'a> Info<'a> {
             return Ok(());
         }
         for step in 0..steps.count() {
-            if !base.iter().any(|one| one.column.get(step).is_some()) {
+            if !base.iter().any(|one| one.column.value(step).is_some()) {
                 continue;
             }
             for group in self.groups.iter().filter(|group| group.series.len() > 1) {

@@ -1,6 +1,7 @@
 //! Binary operators between two vectors: series are paired by their signatures, then combined step by step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 use annulus_shards::{Labels, LabelsBuilder};
 
@@ -9,13 +10,15 @@ use super::control::{Budget, Control};
 use super::eval::Evaluator;
 use super::fill::fill_missing;
 use super::grouping::{LabelChoice, Ordinals};
+use super::histogram_binary::{Combined, combine_values};
+use super::histogram_notes::HistogramNote;
 use super::label_functions::format_labels;
 use super::math_functions::{arithmetic, compare, from_bool};
 use super::node::BinaryCall;
 use super::steps::Steps;
 use super::workers::Workers;
 use crate::promql::ast::{BinaryOp, Cardinality, Matching};
-use crate::promql::value::QueryError;
+use crate::promql::value::{QueryError, SampleValue};
 
 /// The series of both sides that share a signature, as indexes.
 #[derive(Debug, Default, Clone)]
@@ -49,7 +52,12 @@ struct Pairing<'a> {
     steps: &'a Steps,
     control: &'a Control,
     budget: &'a Budget,
+    /// The last thing to say of each step, and the series of the "many" side that it is about.
+    notes: Mutex<BTreeMap<usize, (usize, HistogramNote)>>,
 }
+
+/// An operator does not apply to two values.
+struct Inapplicable;
 
 /// Why a group has no result.
 enum Failure {
@@ -79,7 +87,7 @@ impl Evaluator<'_> {
             fill_missing(&call.matching, &mut many, &mut one, steps, self.workers, &self.budget)?;
         }
         let groups = match_groups(&call.matching, &many, &one, self.workers);
-        let is_arithmetic = !call.op.is_comparison();
+        let is_arithmetic = !call.op.is_comparison() && !call.op.is_trim();
         let repeats = groups.iter().any(|group| group.one.len() > 1);
         let pairing = Pairing {
             call,
@@ -92,6 +100,7 @@ impl Evaluator<'_> {
             steps,
             control: self.control,
             budget: &self.budget,
+            notes: Mutex::default(),
         };
         let results = self.workers.map(groups.len(), |index| pairing.combine(&groups[index]));
         let mut paired = Vec::new();
@@ -110,6 +119,9 @@ impl Evaluator<'_> {
         }
         if let Some(conflict) = first {
             return Err(QueryError::Execution(conflict.message));
+        }
+        for (_, note) in pairing.notes.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+            self.annotate(|annotations| annotations.histograms(note, "", call.span));
         }
         paired.sort_by_key(|(index, _)| *index);
         merge_same_labels(paired.into_iter().map(|(_, series)| series).collect())
@@ -161,11 +173,29 @@ impl Pairing<'_> {
     fn combine_pair(&self, many: usize, one: usize) -> Result<Option<(usize, Series)>, QueryError> {
         let mut column = self.many[many].column.clone();
         let other = &self.one[one].column;
-        column.map(|step, value| self.apply(value, other.get(step)?));
+        if column.has_histograms() || other.has_histograms() || self.call.op.is_trim() {
+            column = self.combine_columns(many, other);
+        } else {
+            column.map(|step, value| self.apply(value, other.get(step)?));
+        }
         if column.is_absent() {
             return Ok(None);
         }
         Ok(Some((many, self.series(self.labels(many, one)?, column))))
+    }
+
+    fn combine_columns(&self, many: usize, other: &Column) -> Column {
+        let column = &self.many[many].column;
+        let mut combined = Column::absent_within(column);
+        for step in column.extent() {
+            if let (Some(value), Some(other)) = (column.value(step), other.value(step))
+                && let Ok(Some(value)) = self.apply_values(step, many, &value, &other)
+            {
+                combined.set_value(step, value);
+            }
+        }
+        combined.trim();
+        combined
     }
 
     fn combine_many(&self, group: &MatchGroup) -> Result<Vec<(usize, Series)>, Failure> {
@@ -180,7 +210,8 @@ impl Pairing<'_> {
             let Some((one, one_value)) = only_one else { continue };
             let mut matched = false;
             for many in &group.many {
-                let Some(value) = self.many[*many].column.get(step) else { continue };
+                let Some(value) = self.many[*many].column.value(step) else { continue };
+                let Ok(value) = self.apply_values(step, *many, &value, &one_value) else { continue };
                 let conflict = |message: &str| {
                     Failure::Conflict(Conflict {
                         step,
@@ -213,8 +244,8 @@ impl Pairing<'_> {
                         "multiple matches for labels: grouping labels must ensure unique matches",
                     ));
                 }
-                if let Some(value) = self.apply(value, one_value) {
-                    results[place].2.set(step, value);
+                if let Some(value) = value {
+                    results[place].2.set_value(step, value);
                 }
             }
         }
@@ -223,10 +254,10 @@ impl Pairing<'_> {
     }
 
     /// The series of the "one" side that has a value at a step.
-    fn only_one(&self, group: &MatchGroup, step: usize) -> Result<Option<(usize, f64)>, Conflict> {
-        let mut found: Option<(usize, f64)> = None;
+    fn only_one(&self, group: &MatchGroup, step: usize) -> Result<Option<(usize, SampleValue)>, Conflict> {
+        let mut found: Option<(usize, SampleValue)> = None;
         for index in &group.one {
-            let Some(value) = self.one[*index].column.get(step) else { continue };
+            let Some(value) = self.one[*index].column.value(step) else { continue };
             if let Some((first, _)) = found
                 && self.many_present.get(step).copied().unwrap_or(true)
             {
@@ -257,6 +288,26 @@ impl Pairing<'_> {
     fn apply(&self, many: f64, one: f64) -> Option<f64> {
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
         combine(self.call, left, right, left)
+    }
+
+    /// The same for values of any kind; an error where the operator does not apply to them.
+    fn apply_values(
+        &self,
+        step: usize,
+        many_index: usize,
+        many: &SampleValue,
+        one: &SampleValue,
+    ) -> Result<Option<SampleValue>, Inapplicable> {
+        let (left, right) = if self.swapped { (one, many) } else { (many, one) };
+        let Combined { value, note, is_impossible } = combine_values(self.call, left, right, true);
+        if let Some(note) = note {
+            let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = notes.entry(step).or_insert((many_index, note));
+            if last.0 <= many_index {
+                *last = (many_index, note);
+            }
+        }
+        if is_impossible { Err(Inapplicable) } else { Ok(value) }
     }
 
     fn series(&self, labels: Labels, column: Column) -> Series {
@@ -335,7 +386,7 @@ fn match_groups(matching: &Matching, many: &[Series], one: &[Series], workers: &
 
 fn any_present(series: &[Series], steps: &Steps) -> Vec<bool> {
     let mut present = vec![false; steps.count()];
-    for (step, _) in series.iter().flat_map(|one| one.column.present()) {
+    for step in series.iter().flat_map(|one| one.column.present_steps()) {
         present[step] = true;
     }
     present
@@ -347,7 +398,7 @@ pub(super) fn presence(series: &[Series], numbers: &[usize], count: usize, steps
     for (one, number) in series.iter().zip(numbers) {
         let present = &mut present[*number];
         present.resize(steps.count(), false);
-        for (step, _) in one.column.present() {
+        for step in one.column.present_steps() {
             present[step] = true;
         }
     }
@@ -360,7 +411,7 @@ fn masked(series: Vec<Series>, numbers: &[usize], present: &[Vec<bool>], wanted:
     for (mut one, number) in series.into_iter().zip(numbers) {
         let present = &present[*number];
         let is_present = |step: usize| present.get(step).copied().unwrap_or(false);
-        one.column.map(|step, value| (is_present(step) == wanted).then_some(value));
+        one.column.retain(|step| is_present(step) == wanted);
         if !one.column.is_absent() {
             kept.push(one);
         }

@@ -44,10 +44,16 @@ mod control;
 mod eval;
 mod fill;
 mod grouping;
+mod histogram_binary;
+mod histogram_borders;
 mod histogram_call;
+mod histogram_group;
+mod histogram_notes;
 mod histogram_quantile;
+mod histogram_range;
+mod histogram_rate;
+mod histogram_text;
 mod info;
-mod kahan;
 mod label_functions;
 mod label_hash;
 mod lazy;
@@ -312,23 +318,27 @@ fn samples(
     for index in 0..input.len() {
         evaluator.control.check()?;
         input.read(index, &mut samples)?;
+        let in_range = |time_ms: i64| time_ms > start_ms && time_ms <= end_ms;
         let points: Vec<(i64, f64)> = match ranged.borders() {
             Borders::Inside => {
                 let points = samples.times.iter().copied().zip(samples.values.iter().copied());
-                points.filter(|(time_ms, _)| *time_ms > start_ms && *time_ms <= end_ms).collect()
+                points.filter(|(time_ms, _)| in_range(*time_ms)).collect()
             }
             borders => {
                 let (times, values) = (&samples.times, &samples.values);
-                border_points(&Window { times, values, start_ms, end_ms, step_ms }, borders)
+                let window =
+                    Window { times, values, histograms: &samples.histograms, start_ms, end_ms, step_ms };
+                border_points(&window, borders)?
             }
         };
-        if points.is_empty() {
+        samples.histograms.retain(|(time_ms, _)| in_range(*time_ms));
+        if points.is_empty() && samples.histograms.is_empty() {
             continue;
         }
-        evaluator.budget.add(points.len() as u64)?;
+        evaluator.budget.add(samples.points() as u64)?;
         let (labels, drop_name) = input.labels(index);
         let labels = if drop_name { without_metadata(labels) } else { labels.clone() };
-        matrix.push(MatrixSeries { labels, points });
+        matrix.push(MatrixSeries { labels, points, histograms: samples.histograms.clone() });
     }
     matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
     Ok(matrix)
@@ -341,7 +351,8 @@ fn answer(query: &Query, value: Value) -> QueryValue {
         Value::Text(value) => QueryValue::String { timestamp_ms, value },
         Value::Scalar(values) if query.is_range => {
             let points = steps.iter().zip(values).collect();
-            QueryValue::Matrix(vec![MatrixSeries { labels: annulus_shards::Labels::empty(), points }])
+            let labels = annulus_shards::Labels::empty();
+            QueryValue::Matrix(vec![MatrixSeries { labels, points, histograms: Vec::new() }])
         }
         Value::Scalar(values) => QueryValue::Scalar { timestamp_ms, value: values[0] },
         Value::Vector(series) if query.is_range => {
@@ -349,9 +360,12 @@ fn answer(query: &Query, value: Value) -> QueryValue {
                 .into_iter()
                 .map(|one| {
                     let points = one.column.present().map(|(step, value)| (steps.time_ms(step), value));
-                    MatrixSeries { points: points.collect(), labels: one.labels }
+                    let histograms = one.column.histograms();
+                    let histograms =
+                        histograms.map(|(step, one)| (steps.time_ms(step), one.clone())).collect();
+                    MatrixSeries { points: points.collect(), histograms, labels: one.labels }
                 })
-                .filter(|one| !one.points.is_empty())
+                .filter(|one| !one.points.is_empty() || !one.histograms.is_empty())
                 .collect();
             matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
             QueryValue::Matrix(matrix)
@@ -360,7 +374,7 @@ fn answer(query: &Query, value: Value) -> QueryValue {
             series
                 .into_iter()
                 .filter_map(|one| {
-                    let value = one.column.get(0)?;
+                    let value = one.column.value(0)?;
                     Some(VectorSample { labels: one.labels, timestamp_ms, value })
                 })
                 .collect(),

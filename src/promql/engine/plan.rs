@@ -2,6 +2,7 @@
 
 use super::borders::bordered_function;
 use super::calendar::date_function;
+use super::histogram_borders::bordered_histogram_function;
 use super::info::{InfoCall, info_matchers};
 use super::label_functions::{LabelEdit, absent_labels};
 use super::math_functions::{larger, math_function, smaller};
@@ -10,12 +11,14 @@ use super::node::{
     Selector, Sort,
 };
 use super::range_functions::range_function;
+use super::samples::Detail;
 use super::steps::Steps;
 use super::window::Reach;
 use crate::promql::ast::{
     Aggregate, AggregateOp, AtModifier, Binary, Borders, Call, Cardinality, DurationExpr, Expr, Fill,
     Matching, NoDuration, QueryTimes, Subquery, VectorSelector,
 };
+use crate::promql::histogram::{FloatHistogram, histogram_variance};
 use crate::promql::parser::literal::quote_bytes;
 use crate::promql::value::{QueryError, QueryOptions};
 use crate::source::SelectRequest;
@@ -43,7 +46,12 @@ pub(super) fn plan(
     end_ms: i64,
     options: &QueryOptions,
 ) -> Result<Plan, QueryError> {
-    let mut planner = Planner { options, query: (*steps, end_ms), requests: Vec::new() };
+    let mut planner = Planner {
+        options,
+        query: (*steps, end_ms),
+        requests: Vec::new(),
+        needs: Needs { buckets: false, stats: false },
+    };
     let root = match without_parens(expr) {
         expr @ (Expr::Matrix { .. } | Expr::Subquery(_)) => Node::Samples(planner.ranged(expr, steps)?),
         expr => planner.node(expr, steps)?,
@@ -56,9 +64,31 @@ struct Planner<'q> {
     /// The query's own steps and its end, which `@ start()` and `@ end()` mean, also within subqueries.
     query: (Steps, i64),
     requests: Vec<SelectRequest>,
+    needs: Needs,
+}
+
+/// What is needed of the native histograms of the selectors in an expression.
+#[derive(Clone, Copy)]
+struct Needs {
+    /// Something around it needs the buckets.
+    buckets: bool,
+    /// Something around it needs no more than count and sum.
+    stats: bool,
 }
 
 impl Planner<'_> {
+    /// Plans something of which the buckets of native histograms are needed.
+    fn with_buckets<T>(&mut self, plan: impl FnOnce(&mut Self) -> T) -> T {
+        self.with_needs(Needs { buckets: true, ..self.needs }, plan)
+    }
+
+    fn with_needs<T>(&mut self, needs: Needs, plan: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.needs, needs);
+        let planned = plan(self);
+        self.needs = before;
+        planned
+    }
+
     /// An expression at some steps; evaluated once, if it is the same at all of them.
     fn node(&mut self, expr: &Expr, steps: &Steps) -> Result<Node, QueryError> {
         let expr = without_parens(expr);
@@ -132,7 +162,9 @@ impl Planner<'_> {
         let offset_ms = self.offset_ms(selector.offset.as_deref())?;
         let reach = Reach { offset_ms, at_ms: self.resolve(selector.at), range_ms, beyond_ms };
         let request = self.request(&selector.matchers, reach.bounds_ms(steps))?;
-        Ok(Selector { request, reach, borders: selector.borders })
+        let Needs { buckets, stats } = self.needs;
+        let detail = if stats && !buckets { Detail::CountAndSum } else { Detail::Whole };
+        Ok(Selector { request, reach, borders: selector.borders, detail, span: selector.span })
     }
 
     /// The place of a request: an earlier one of equal matchers and overlapping time serves both.
@@ -189,7 +221,8 @@ impl Planner<'_> {
             return Err(QueryError::TooManySamples);
         }
         let node = match &inner {
-            Some(inner) => self.boxed(&subquery.expr, inner)?,
+            // Resets are looked for between its steps, not its samples.
+            Some(inner) => self.with_buckets(|planner| planner.boxed(&subquery.expr, inner))?,
             None => Box::new(Node::Number(0.0)),
         };
         Ok(Ranged::Subquery { node, steps: inner, reach })
@@ -236,8 +269,25 @@ impl Planner<'_> {
             }
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort(call, steps),
             "label_replace" | "label_join" => self.relabel(call, steps),
+            "histogram_count" | "histogram_sum" | "histogram_avg" => {
+                let stat: fn(&FloatHistogram) -> f64 = match call.name {
+                    "histogram_count" => |histogram| histogram.count,
+                    "histogram_sum" => |histogram| histogram.sum,
+                    _ => |histogram| histogram.sum / histogram.count,
+                };
+                let needs = Needs { stats: true, ..self.needs };
+                let node = self.with_needs(needs, |planner| planner.boxed(argument(call, 0)?, steps))?;
+                Ok(Node::HistogramStat(stat, node))
+            }
+            "histogram_stdvar" => {
+                Ok(Node::HistogramStat(histogram_variance, self.boxed(argument(call, 0)?, steps)?))
+            }
+            "histogram_stddev" => {
+                let stat = |histogram: &FloatHistogram| histogram_variance(histogram).sqrt();
+                Ok(Node::HistogramStat(stat, self.boxed(argument(call, 0)?, steps)?))
+            }
             "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
-                self.histogram(call, steps)
+                self.with_buckets(|planner| planner.histogram(call, steps))
             }
             "info" => self.info(call, steps),
             // Samples are kept without the time at which their counter started.
@@ -277,8 +327,10 @@ impl Planner<'_> {
         let scalars = call.args.iter().filter(|arg| !is_range(arg));
         let node = RangeCall {
             function,
+            of_histograms: bordered_histogram_function(call.name, borders),
             ranged: self.ranged(range, steps)?,
             args: scalars.map(|arg| self.node(arg, steps)).collect::<Result<_, _>>()?,
+            span: range.span(),
             keeps_name: matches!(call.name, "last_over_time" | "first_over_time" | "absent_over_time"),
             check: match call.name {
                 "rate" | "increase" => RangeCheck::CounterName(argument(call, 0)?.span()),
@@ -357,7 +409,8 @@ impl Planner<'_> {
         let reach = Reach { offset_ms, at_ms, range_ms, beyond_ms: (0, 0) };
         let wanted: Vec<Matcher> = names.iter().chain(&data).cloned().collect();
         let request = self.request(&wanted, reach.bounds_ms(steps))?;
-        let selector = Selector { request, reach, borders: Borders::Inside };
+        let (borders, detail, span) = (Borders::Inside, Detail::Whole, base.span());
+        let selector = Selector { request, reach, borders, detail, span };
         let node = self.node(base, steps)?;
         Ok(Node::Info(Box::new(InfoCall { node, selector, names, data })))
     }
@@ -410,6 +463,8 @@ impl Planner<'_> {
             param: param.map(|param| self.node(param, steps)).transpose()?,
             param_span: param.map_or(aggregate.span, Expr::span),
             node: self.node(&aggregate.expr, steps)?,
+            node_span: aggregate.expr.span(),
+            span: aggregate.span,
             without: aggregate.without,
             grouping: aggregate.grouping.clone(),
         };
@@ -424,13 +479,12 @@ impl Planner<'_> {
             include: Vec::new(),
             fill: Fill::default(),
         });
-        let call = BinaryCall {
-            op: binary.op,
-            left: self.node(&binary.left, steps)?,
-            right: self.node(&binary.right, steps)?,
-            matching,
-            return_bool: binary.return_bool,
-        };
+        let needs = Needs { buckets: self.needs.buckets || binary.op.is_trim(), ..self.needs };
+        let (left, right) = self.with_needs(needs, |planner| {
+            Ok::<_, QueryError>((planner.node(&binary.left, steps)?, planner.node(&binary.right, steps)?))
+        })?;
+        let (op, return_bool, span) = (binary.op, binary.return_bool, binary.span);
+        let call = BinaryCall { op, left, right, matching, return_bool, span };
         Ok(Node::Binary(Box::new(call)))
     }
 }

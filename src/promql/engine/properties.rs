@@ -90,9 +90,10 @@ fn bits(value: f64) -> u64 {
 fn at_one_time(answer: QueryAnswer) -> BTreeMap<Labels, u64> {
     match answer.value {
         QueryValue::Scalar { value, .. } => BTreeMap::from([(Labels::empty(), bits(value))]),
-        QueryValue::Vector(samples) => {
-            samples.into_iter().map(|sample| (sample.labels, bits(sample.value))).collect()
-        }
+        QueryValue::Vector(samples) => samples
+            .into_iter()
+            .map(|sample| (sample.labels, bits(sample.value.as_float().unwrap())))
+            .collect(),
         other => panic!("an instant query answered {other:?}"),
     }
 }

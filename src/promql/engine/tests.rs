@@ -89,7 +89,7 @@ fn instant(memory: Memory, query: &str, time_s: i64) -> Vec<String> {
     let answer = instant_with(memory, query, time_s, &QueryOptions::default());
     match answer.unwrap_or_else(|error| panic!("{query}: {error}")).value {
         QueryValue::Vector(samples) => {
-            samples.iter().map(|s| format!("{:?} {}", s.labels, s.value)).collect()
+            samples.iter().map(|s| format!("{:?} {}", s.labels, s.value.as_float().unwrap())).collect()
         }
         QueryValue::Scalar { value, .. } => vec![value.to_string()],
         QueryValue::String { value, .. } => vec![value],
@@ -273,7 +273,7 @@ fn classic_histograms_have_quantiles() {
     let answer =
         instant_with(memory, "histogram_quantile(0.6, h_bucket)", 0, &QueryOptions::default()).unwrap();
     let QueryValue::Vector(samples) = answer.value else { panic!("a vector") };
-    assert_eq!((samples.len(), samples[0].value), (1, 1.5));
+    assert_eq!((samples.len(), samples[0].value.as_float()), (1, Some(1.5)));
     assert_eq!(
         answer.warnings,
         ["PromQL warning: bucket label \"le\" is missing or has a malformed value of \"odd\" (1:25)"]

@@ -1,0 +1,113 @@
+//! Binary operators on values of which one may be a native histogram.
+
+use annulus_shards::chunk::ResetHint;
+
+use super::histogram_notes::{Combination, HistogramNote, Kind};
+use super::matching::combine;
+use super::math_functions::from_bool;
+use super::node::BinaryCall;
+use crate::promql::ast::BinaryOp;
+use crate::promql::histogram::{Accumulator, FloatHistogram, Trim, compact, divide, multiply, same, trim};
+use crate::promql::value::{SampleValue, SharedHistogram};
+
+/// The result of an operator on two values.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Combined {
+    /// The value; nothing where a comparison filters, or where there is no result.
+    pub(super) value: Option<SampleValue>,
+    /// What is to be said.
+    pub(super) note: Option<HistogramNote>,
+    /// The operator does not apply to these values: they are as if they were not there.
+    pub(super) is_impossible: bool,
+}
+
+impl Combined {
+    fn of(value: impl Into<SampleValue>) -> Combined {
+        Combined { value: Some(value.into()), ..Combined::default() }
+    }
+
+    fn impossible(note: HistogramNote) -> Combined {
+        Combined { value: None, note: Some(note), is_impossible: true }
+    }
+}
+
+/// The result of an operator on two values of any kind. `kept_left`: what passes a comparison is the left one.
+pub(super) fn combine_values(
+    call: &BinaryCall,
+    left: &SampleValue,
+    right: &SampleValue,
+    kept_left: bool,
+) -> Combined {
+    use SampleValue::{Float, Histogram};
+    match (left, right) {
+        (Float(_), Float(_)) if call.op.is_trim() => incompatible(call.op, Kind::Float, Kind::Float),
+        (Float(left), Float(right)) => {
+            let kept = if kept_left { *left } else { *right };
+            let value = combine(call, *left, *right, kept).map(SampleValue::Float);
+            Combined { value, ..Combined::default() }
+        }
+        (Float(left), Histogram(right)) => match call.op {
+            BinaryOp::Mul => changed(right, |histogram| multiply(histogram, *left)),
+            op => incompatible(op, Kind::Float, Kind::Histogram),
+        },
+        (Histogram(left), Float(right)) => match call.op {
+            BinaryOp::Mul => changed(left, |histogram| multiply(histogram, *right)),
+            BinaryOp::Div => changed(left, |histogram| divide(histogram, *right)),
+            BinaryOp::TrimUpper => trimmed(left, Trim::Below, *right),
+            BinaryOp::TrimLower => trimmed(left, Trim::Above, *right),
+            op => incompatible(op, Kind::Histogram, Kind::Float),
+        },
+        (Histogram(left), Histogram(right)) => match call.op {
+            BinaryOp::Add | BinaryOp::Sub => sum(call.op, left, right),
+            BinaryOp::Equal | BinaryOp::NotEqual => {
+                let holds = same(left, right) == (call.op == BinaryOp::Equal);
+                let kept = if call.return_bool {
+                    Some(from_bool(holds).into())
+                } else {
+                    holds.then(|| Histogram(left.clone()))
+                };
+                Combined { value: kept, ..Combined::default() }
+            }
+            op => incompatible(op, Kind::Histogram, Kind::Histogram),
+        },
+    }
+}
+
+fn incompatible(op: BinaryOp, left: Kind, right: Kind) -> Combined {
+    Combined::impossible(HistogramNote::IncompatibleTypes(op, left, right))
+}
+
+fn changed(histogram: &SharedHistogram, change: impl Fn(&mut FloatHistogram)) -> Combined {
+    let mut changed = FloatHistogram::clone(histogram);
+    change(&mut changed);
+    compact(&mut changed);
+    Combined::of(changed)
+}
+
+/// A trim that leaves out nothing leaves the layout as it is too.
+fn trimmed(histogram: &SharedHistogram, keep: Trim, value: f64) -> Combined {
+    let mut trimmed = FloatHistogram::clone(histogram);
+    trim(&mut trimmed, keep, value);
+    Combined::of(trimmed)
+}
+
+fn sum(op: BinaryOp, left: &FloatHistogram, right: &FloatHistogram) -> Combined {
+    let is_addition = op == BinaryOp::Add;
+    let mut sum = Accumulator::<f64>::new(left);
+    let added = if is_addition { sum.add(right) } else { sum.subtract(right) };
+    let combination = if is_addition { Combination::Addition } else { Combination::Subtraction };
+    let Ok(added) = added else {
+        return Combined::impossible(HistogramNote::IncompatibleBuckets(op));
+    };
+    if added.hints_collide {
+        return Combined::impossible(HistogramNote::HintsCollide(combination));
+    }
+    if !is_addition {
+        // A difference goes up and down.
+        sum.set_reset_hint(ResetHint::Gauge);
+    }
+    let mut sum = sum.finish();
+    compact(&mut sum);
+    let note = added.bounds_reconciled.then_some(HistogramNote::BoundsReconciled(combination));
+    Combined { note, ..Combined::of(sum) }
+}
