@@ -22,6 +22,12 @@ pub(super) struct Combined {
 }
 
 impl Combined {
+    /// The result of an operator on two floats.
+    #[inline]
+    pub(super) fn plain(value: Option<f64>) -> Combined {
+        Combined { value: value.map(SampleValue::Float), ..Combined::default() }
+    }
+
     fn of(value: impl Into<SampleValue>) -> Combined {
         Combined { value: Some(value.into()), ..Combined::default() }
     }
@@ -43,8 +49,7 @@ pub(super) fn combine_values(
         (Float(_), Float(_)) if call.op.is_trim() => incompatible(call.op, Kind::Float, Kind::Float),
         (Float(left), Float(right)) => {
             let kept = if kept_left { *left } else { *right };
-            let value = combine(call, *left, *right, kept).map(SampleValue::Float);
-            Combined { value, ..Combined::default() }
+            Combined::plain(combine(call, *left, *right, kept))
         }
         (Float(left), Histogram(right)) => match call.op {
             BinaryOp::Mul => changed(right, |histogram| multiply(histogram, *left)),

@@ -64,6 +64,15 @@ impl HistogramCell {
         }
     }
 
+    /// What it costs, in floats with a time.
+    pub(super) fn points(&self) -> usize {
+        match &self.state {
+            State::Sum(sum) => sum.points(),
+            State::Average(average) => average.points(),
+            State::Spoiled | State::Incompatible => 1,
+        }
+    }
+
     /// Whether what comes after it no longer counts.
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.state, State::Incompatible)

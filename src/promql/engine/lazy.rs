@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use annulus_shards::Labels;
 use annulus_shards::chunk::ResetHint;
 
-use super::column::{Column, Series, has_same_labels, merge_same_labels, same_labelset};
+use super::column::{Column, Series, has_same_labels, histogram_points, merge_same_labels, same_labelset};
 use super::eval::{Arguments, Evaluator};
 use super::histogram_notes::{HistogramNote, Notes};
 use super::node::{Node, RangeCall, RangeCheck, Ranged, Selector};
@@ -77,16 +78,27 @@ impl Lazy<'_> {
         steps: &Steps,
         mut each: impl FnMut(usize, Column) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let batch = (BATCH_POINTS / steps.count().max(1)).clamp(BATCH_SERIES.start, BATCH_SERIES.end);
+        let usual = (BATCH_POINTS / steps.count().max(1)).clamp(BATCH_SERIES.start, BATCH_SERIES.end);
         let compute = &self.compute;
-        for start in (0..self.labels.len()).step_by(batch) {
+        // Histograms are of any size, so the first series show how many of them may be computed at once.
+        let (mut start, mut batch) = (0, BATCH_SERIES.start);
+        while start < self.labels.len() {
             let end = (start + batch).min(self.labels.len());
+            let held = evaluator.budget.held();
+            let of_histograms = AtomicU64::new(0);
             let columns: Vec<Result<Option<Column>, QueryError>> =
                 evaluator.workers.map_with(start..end, Samples::default, |samples, index| {
                     evaluator.control.check()?;
                     let column = compute(index, samples)?;
+                    if column.has_histograms() {
+                        let points = column.len() as u64;
+                        let all = of_histograms.fetch_add(points, Ordering::Relaxed).saturating_add(points);
+                        evaluator.budget.allow(held, all)?;
+                    }
                     Ok((!column.is_absent()).then_some(column))
                 });
+            let of_each = usize::try_from(of_histograms.into_inner()).unwrap_or(usize::MAX) / (end - start);
+            batch = if of_each == 0 { usual } else { (BATCH_POINTS / of_each).clamp(1, usual) };
             for (index, column) in (start..end).zip(columns) {
                 let Some(column) = column? else { continue };
                 if let Some(observe) = &self.observe {
@@ -94,6 +106,7 @@ impl Lazy<'_> {
                 }
                 each(index, column)?;
             }
+            start = end;
         }
         Ok(())
     }
@@ -265,18 +278,25 @@ impl Evaluator<'_> {
         args: &Arguments,
     ) -> Result<Column, QueryError> {
         let mut notes = Notes::default();
+        let (held, mut made) = (self.budget.held(), 0);
         let function = |step: usize, window: &Window<'_>| {
+            let of_floats = || (call.function)(window, args.at(step)).map(SampleValue::Float);
             if window.histograms.is_empty() {
-                return (call.function)(window, args.at(step)).map(SampleValue::Float);
+                return Ok(of_floats());
             }
             if let Some(function) = call.of_histograms {
-                return function(window, args.at(step), &mut notes);
+                let value = function(window, args.at(step), &mut notes);
+                if let Some(SampleValue::Histogram(histogram)) = &value {
+                    made += histogram_points(histogram) as u64;
+                    self.budget.allow(held, made)?;
+                }
+                return Ok(value);
             }
             if window.times.is_empty() {
-                return None;
+                return Ok(None);
             }
             notes.add(HistogramNote::IgnoredInRange);
-            (call.function)(window, args.at(step)).map(SampleValue::Float)
+            Ok(of_floats())
         };
         let column = over_windows_of_both(samples, steps, call.ranged.reach(), self.control, function)?;
         self.tell(&notes, metric_name, call.span);
