@@ -98,7 +98,7 @@ impl Lazy<'_> {
                     Ok((!column.is_absent()).then_some(column))
                 });
             let of_each = usize::try_from(of_histograms.into_inner()).unwrap_or(usize::MAX) / (end - start);
-            batch = if of_each == 0 { usual } else { (BATCH_POINTS / of_each).clamp(1, usual) };
+            batch = BATCH_POINTS.checked_div(of_each).map_or(usual, |batch| batch.clamp(1, usual));
             for (index, column) in (start..end).zip(columns) {
                 let Some(column) = column? else { continue };
                 if let Some(observe) = &self.observe {
