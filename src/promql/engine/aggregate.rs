@@ -81,8 +81,8 @@ impl<C: Cell> Group<C> {
         self.cells.len() - count
     }
 
-    /// Takes in the values of a series, for whose steps there is room.
-    fn add(&mut self, column: &Column, notes: &mut Notes) {
+    /// Takes in the values of a series, for whose steps there is room, and says what that costs beyond it.
+    fn add(&mut self, column: &Column, notes: &mut Notes) -> usize {
         if self.histograms.is_empty() {
             for (step, value) in column.present() {
                 self.cells[step - self.first].add(value);
@@ -94,29 +94,38 @@ impl<C: Cell> Group<C> {
                 self.cells[step - self.first].add(value);
             }
         }
-        if column.has_histograms() {
-            self.add_histograms(column, notes);
-        }
+        if column.has_histograms() { self.add_histograms(column, notes) } else { 0 }
     }
 
-    fn add_histograms(&mut self, column: &Column, notes: &mut Notes) {
+    fn add_histograms(&mut self, column: &Column, notes: &mut Notes) -> usize {
         let fold = match C::HISTOGRAMS {
             Histograms::Combine(fold) => fold,
-            Histograms::Ignore(name) => return notes.add(HistogramNote::IgnoredInAggregation(name)),
+            Histograms::Ignore(name) => {
+                notes.add(HistogramNote::IgnoredInAggregation(name));
+                return 0;
+            }
             Histograms::Count => {
                 // Which number it is does not matter.
-                return column.histograms().for_each(|(step, _)| self.cells[step - self.first].add(0.0));
+                column.histograms().for_each(|(step, _)| self.cells[step - self.first].add(0.0));
+                return 0;
             }
         };
+        let mut points = 0;
         for (step, histogram) in column.histograms() {
             match self.histograms.entry(step) {
-                Entry::Occupied(cell) => cell.into_mut().add(histogram, notes),
+                Entry::Occupied(cell) => {
+                    let cell = cell.into_mut();
+                    let before = cell.points();
+                    cell.add(histogram, notes);
+                    points += cell.points().saturating_sub(before);
+                }
                 Entry::Vacant(place) => {
                     let has_float = self.cells[step - self.first].clone().result(f64::NAN).is_some();
-                    place.insert(HistogramCell::new(fold, histogram, has_float));
+                    points += place.insert(HistogramCell::new(fold, histogram, has_float)).points();
                 }
             }
         }
+        points
     }
 
     fn finish(self, params: Option<&[f64]>, notes: &mut Notes) -> Series {
@@ -221,8 +230,10 @@ impl Evaluator<'_> {
             }
             group.drop_name |= drop_name;
             let mut notes = Notes::default();
-            group.add(column, &mut notes);
-            self.tell(&notes, labels[index].metric_name().unwrap_or_default(), call.node_span);
+            self.budget.add(group.add(column, &mut notes) as u64)?;
+            if !notes.is_empty() {
+                self.tell(&notes, labels[index].metric_name().unwrap_or_default(), call.node_span);
+            }
             Ok(())
         };
         match &input {

@@ -64,6 +64,15 @@ impl HistogramCell {
         }
     }
 
+    /// What it costs, in floats with a time.
+    pub(super) fn points(&self) -> usize {
+        match &self.state {
+            State::Sum(sum) => sum.points(),
+            State::Average(average) => average.points(),
+            State::Spoiled | State::Incompatible => 1,
+        }
+    }
+
     /// Whether what comes after it no longer counts.
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.state, State::Incompatible)
@@ -86,5 +95,50 @@ impl HistogramCell {
     fn take_hint(&mut self, hint: ResetHint) {
         self.has_reset |= hint == ResetHint::Yes;
         self.has_no_reset |= hint == ResetHint::No;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::histogram_range::tests::histogram;
+    use super::*;
+
+    fn fold(fold: Fold, histograms: &[FloatHistogram]) -> (Option<FloatHistogram>, Vec<HistogramNote>) {
+        let mut notes = Notes::default();
+        let mut cell = HistogramCell::new(fold, &histograms[0], false);
+        for histogram in &histograms[1..] {
+            cell.add(histogram, &mut notes);
+        }
+        (cell.finish(&mut notes), notes.iter().collect())
+    }
+
+    #[test]
+    fn groups_are_summed_and_averaged_without_their_empty_buckets() {
+        let histograms = [histogram(0, 2.0), histogram(0, -2.0), histogram(0, 0.0)];
+        let (sum, notes) = fold(Fold::Sum, &histograms);
+        assert_eq!((sum.unwrap().positive.values.len(), notes), (0, vec![]));
+        let (mean, _) = fold(Fold::Average, &[histogram(0, 2.0), histogram(1, 4.0)]);
+        assert_eq!(mean.map(|mean| (mean.schema, mean.count)), Some((0, 3.0)));
+    }
+
+    #[test]
+    fn a_group_of_both_kinds_of_buckets_has_no_result() {
+        let (sum, notes) = fold(Fold::Sum, &[histogram(0, 2.0), histogram(-53, 4.0), histogram(0, 1.0)]);
+        assert_eq!((sum, notes), (None, vec![HistogramNote::MixedBuckets]));
+        let mut cell = HistogramCell::new(Fold::Sum, &histogram(0, 2.0), true);
+        assert!(!cell.is_closed());
+        cell.add(&histogram(-53, 2.0), &mut Notes::default());
+        assert_eq!(cell.finish(&mut Notes::default()), None, "a float came first");
+    }
+
+    #[test]
+    fn a_group_costs_what_its_buckets_cost() {
+        let mut cell = HistogramCell::new(Fold::Sum, &histogram(0, 2.0), false);
+        let before = cell.points();
+        let mut wide = histogram(0, 0.0);
+        wide.positive.values = vec![1.0; 100];
+        wide.positive.spans[0].length = 100;
+        cell.add(&wide, &mut Notes::default());
+        assert!(cell.points() >= before + 99, "{} {before}", cell.points());
     }
 }

@@ -163,6 +163,11 @@ impl Notes {
         }
     }
 
+    /// Whether there is nothing to say.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds all of others.
     pub(super) fn join(&mut self, others: Notes) {
         others.0.into_iter().for_each(|note| self.add(note));

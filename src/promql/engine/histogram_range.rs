@@ -148,3 +148,101 @@ fn fold<State>(
     }
     Some(finish(state).into())
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use annulus_shards::chunk::{Buckets, Span};
+
+    use super::*;
+
+    /// A histogram with one bucket in use.
+    pub(in super::super) fn histogram(schema: i32, count: f64) -> FloatHistogram {
+        let positive = Buckets { spans: vec![Span { offset: 0, length: 1 }], values: vec![count] };
+        FloatHistogram { schema, count, sum: count, positive, ..FloatHistogram::default() }
+    }
+
+    /// Samples each ten seconds from ten seconds after the start of the window, which ends at the last one.
+    pub(in super::super) struct Samples {
+        times: Vec<i64>,
+        values: Vec<f64>,
+        histograms: Vec<(i64, SharedHistogram)>,
+    }
+
+    /// First floats, then histograms.
+    pub(in super::super) fn window(values: &[f64], histograms: &[FloatHistogram]) -> Samples {
+        let time_ms = |index: usize| (index as i64 + 1) * 10_000;
+        let histograms = histograms.iter().enumerate();
+        Samples {
+            times: (0..values.len()).map(time_ms).collect(),
+            values: values.to_vec(),
+            histograms: histograms
+                .map(|(index, one)| (time_ms(values.len() + index), SharedHistogram::new(one.clone())))
+                .collect(),
+        }
+    }
+
+    impl Samples {
+        pub(in super::super) fn get(&self) -> Window<'_> {
+            let end_ms = (self.times.len() + self.histograms.len()) as i64 * 10_000;
+            Window {
+                times: &self.times,
+                values: &self.values,
+                histograms: &self.histograms,
+                start_ms: 0,
+                end_ms,
+                step_ms: end_ms,
+            }
+        }
+    }
+
+    /// The count of a histogram.
+    pub(in super::super) fn count_of(value: Option<SampleValue>) -> Option<f64> {
+        match value? {
+            SampleValue::Histogram(histogram) => Some(histogram.count),
+            SampleValue::Float(_) => None,
+        }
+    }
+
+    fn call(name: &str, samples: &Samples) -> Option<SampleValue> {
+        histogram_range_function(name).unwrap()(&samples.get(), &[], &mut Notes::default())
+    }
+
+    #[test]
+    fn functions_see_both_kinds_in_order_of_time() {
+        let both = window(&[1.0, 2.0], &[histogram(0, 3.0), histogram(0, 3.0), histogram(0, 1.0)]);
+        let float = |name| call(name, &both).and_then(|value| value.as_float());
+        assert_eq!(float("first_over_time"), Some(1.0));
+        assert_eq!(count_of(call("last_over_time", &both)), Some(1.0));
+        assert_eq!(float("ts_of_first_over_time"), Some(10.0));
+        assert_eq!(float("ts_of_last_over_time"), Some(50.0));
+        assert_eq!(float("count_over_time"), Some(5.0));
+        assert_eq!(float("present_over_time"), Some(1.0));
+        // From 1 to 2, to a histogram, and to another one.
+        assert_eq!(float("changes"), Some(3.0));
+        assert_eq!(float("resets"), Some(2.0));
+    }
+
+    #[test]
+    fn sums_and_averages_are_of_histograms_alone() {
+        let some = window(&[], &[histogram(0, 3.0), histogram(0, 5.0)]);
+        assert_eq!(count_of(call("sum_over_time", &some)), Some(8.0));
+        assert_eq!(count_of(call("avg_over_time", &some)), Some(4.0));
+        let mut notes = Notes::default();
+        let both = window(&[1.0], &[histogram(0, 3.0)]);
+        assert_eq!(sum(&both.get(), &[], &mut notes), None);
+        let buckets = window(&[], &[histogram(0, 3.0), histogram(-53, 5.0)]);
+        assert_eq!(sum(&buckets.get(), &[], &mut notes), None);
+        let expected = [HistogramNote::MixedRange, HistogramNote::MixedBuckets];
+        assert_eq!(notes.iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn hints_that_collide_are_told() {
+        let hinted = |reset_hint| FloatHistogram { reset_hint, ..histogram(0, 1.0) };
+        let mut notes = Notes::default();
+        let some = window(&[], &[hinted(ResetHint::No), hinted(ResetHint::Yes)]);
+        assert_eq!(count_of(average(&some.get(), &[], &mut notes)), Some(1.0));
+        let expected = [HistogramNote::HintsCollide(Combination::Aggregation)];
+        assert_eq!(notes.iter().collect::<Vec<_>>(), expected);
+    }
+}

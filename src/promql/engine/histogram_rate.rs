@@ -178,3 +178,55 @@ fn last_two(window: &Window<'_>) -> Option<[(i64, SampleValue); 2]> {
     let second = last.pop()?;
     Some([last.pop()?, second])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::histogram_range::tests::{count_of, histogram, window};
+    use super::*;
+
+    #[test]
+    fn changes_are_stretched_to_the_range_and_marked_as_gauges() {
+        let histograms = [2.0, 4.0, 6.0].map(|count| histogram(0, count));
+        let mut notes = Notes::default();
+        let all = window(&[], &histograms);
+        // Four over twenty seconds, the first sample ten after the start: two to go back to zero, or two for ten seconds.
+        let SampleValue::Histogram(change) = increase(&all.get(), &[], &mut notes).unwrap() else {
+            panic!("a histogram")
+        };
+        assert_eq!((change.count, change.reset_hint), (6.0, ResetHint::Gauge));
+        assert_eq!(change.positive.values, [6.0]);
+        assert_eq!(count_of(rate(&all.get(), &[], &mut notes)), Some(6.0 / 30.0));
+        assert!(notes.is_empty());
+        assert_eq!(count_of(delta(&all.get(), &[], &mut notes)), Some(6.0));
+        assert_eq!(notes.iter().collect::<Vec<_>>(), [HistogramNote::NotGauge]);
+    }
+
+    #[test]
+    fn what_was_counted_before_a_reset_is_part_of_the_increase() {
+        let histograms = [2.0, 4.0, 1.0, 3.0].map(|count| histogram(0, count));
+        let all = window(&[], &histograms);
+        let mut notes = Notes::default();
+        // 3 - 2 + 4 over thirty seconds, and ten more.
+        let SampleValue::Histogram(change) = increase(&all.get(), &[], &mut notes).unwrap() else {
+            panic!("a histogram")
+        };
+        assert!((change.count - 5.0 * 40.0 / 30.0).abs() < 1e-12, "{}", change.count);
+        assert_eq!(count_of(irate(&all.get(), &[], &mut notes)), Some(0.2));
+        let reset = window(&[], &histograms[..3]);
+        assert_eq!(count_of(irate(&reset.get(), &[], &mut notes)), Some(0.1));
+        assert!(notes.is_empty());
+    }
+
+    #[test]
+    fn kinds_do_not_mix() {
+        let mut notes = Notes::default();
+        let both = window(&[1.0], &[histogram(0, 1.0), histogram(0, 2.0)]);
+        assert_eq!(rate(&both.get(), &[], &mut notes), None);
+        assert_eq!(notes.iter().collect::<Vec<_>>(), [HistogramNote::MixedRange]);
+        let mut notes = Notes::default();
+        let buckets = window(&[], &[histogram(-53, 5.0), histogram(0, 6.0), histogram(-53, 7.0)]);
+        assert_eq!(increase(&buckets.get(), &[], &mut notes), None);
+        assert_eq!(notes.iter().collect::<Vec<_>>(), [HistogramNote::MixedBuckets]);
+        assert_eq!(rate(&window(&[], &[histogram(0, 1.0)]).get(), &[], &mut notes), None);
+    }
+}

@@ -3,13 +3,14 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use annulus_shards::Labels;
 use annulus_shards::chunk::ResetHint;
 
 use super::borders::smooth;
-use super::column::{Column, Series, has_same_labels, merge_same_labels, same_labelset};
+use super::column::{Column, Series, has_same_labels, histogram_points, merge_same_labels, same_labelset};
 use super::eval::{Arguments, Evaluator};
 use super::histogram_borders::smooth_either;
 use super::histogram_notes::{HistogramNote, Notes};
@@ -79,16 +80,27 @@ impl Lazy<'_> {
         steps: &Steps,
         mut each: impl FnMut(usize, Column) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let batch = (BATCH_POINTS / steps.count().max(1)).clamp(BATCH_SERIES.start, BATCH_SERIES.end);
+        let usual = (BATCH_POINTS / steps.count().max(1)).clamp(BATCH_SERIES.start, BATCH_SERIES.end);
         let compute = &self.compute;
-        for start in (0..self.labels.len()).step_by(batch) {
+        // Histograms are of any size, so the first series show how many of them may be computed at once.
+        let (mut start, mut batch) = (0, BATCH_SERIES.start);
+        while start < self.labels.len() {
             let end = (start + batch).min(self.labels.len());
+            let held = evaluator.budget.held();
+            let of_histograms = AtomicU64::new(0);
             let columns: Vec<Result<Option<Column>, QueryError>> =
                 evaluator.workers.map_with(start..end, Samples::default, |samples, index| {
                     evaluator.control.check()?;
                     let column = compute(index, samples)?;
+                    if column.has_histograms() {
+                        let points = column.len() as u64;
+                        let all = of_histograms.fetch_add(points, Ordering::Relaxed).saturating_add(points);
+                        evaluator.budget.allow(held, all)?;
+                    }
                     Ok((!column.is_absent()).then_some(column))
                 });
+            let of_each = usize::try_from(of_histograms.into_inner()).unwrap_or(usize::MAX) / (end - start);
+            batch = BATCH_POINTS.checked_div(of_each).map_or(usual, |batch| batch.clamp(1, usual));
             for (index, column) in (start..end).zip(columns) {
                 let Some(column) = column? else { continue };
                 if let Some(observe) = &self.observe {
@@ -96,6 +108,7 @@ impl Lazy<'_> {
                 }
                 each(index, column)?;
             }
+            start = end;
         }
         Ok(())
     }
@@ -209,7 +222,12 @@ impl Evaluator<'_> {
             return over_windows(samples, steps, reach, control, |_, window| smooth(window));
         }
         let mut notes = Notes::default();
-        let smooth = |_: usize, window: &Window<'_>| smooth_either(window, &mut notes);
+        let (held, mut made) = (self.budget.held(), 0);
+        let smooth = |_: usize, window: &Window<'_>| {
+            let value = smooth_either(window, &mut notes);
+            self.allow_histogram(held, &mut made, value.as_ref())?;
+            Ok(value)
+        };
         let column = over_windows_of_both(samples, steps, reach, control, smooth)?;
         self.tell(&notes, labels.metric_name().unwrap_or_default(), selector.span);
         Ok(column)
@@ -298,6 +316,20 @@ impl Evaluator<'_> {
         })
     }
 
+    /// Counts what the histograms of a series cost while they are made.
+    fn allow_histogram(
+        &self,
+        held: u64,
+        made: &mut u64,
+        value: Option<&SampleValue>,
+    ) -> Result<(), QueryError> {
+        if let Some(SampleValue::Histogram(histogram)) = value {
+            *made += histogram_points(histogram) as u64;
+            self.budget.allow(held, *made)?;
+        }
+        Ok(())
+    }
+
     /// A range function over a series that has histograms, and what is to be said about it.
     fn over_histograms(
         &self,
@@ -308,18 +340,22 @@ impl Evaluator<'_> {
         args: &Arguments,
     ) -> Result<Column, QueryError> {
         let mut notes = Notes::default();
+        let (held, mut made) = (self.budget.held(), 0);
         let function = |step: usize, window: &Window<'_>| {
+            let of_floats = || (call.function)(window, args.at(step)).map(SampleValue::Float);
             if window.histograms.is_empty() {
-                return (call.function)(window, args.at(step)).map(SampleValue::Float);
+                return Ok(of_floats());
             }
             if let Some(function) = call.of_histograms {
-                return function(window, args.at(step), &mut notes);
+                let value = function(window, args.at(step), &mut notes);
+                self.allow_histogram(held, &mut made, value.as_ref())?;
+                return Ok(value);
             }
             if window.times.is_empty() {
-                return None;
+                return Ok(None);
             }
             notes.add(HistogramNote::IgnoredInRange);
-            (call.function)(window, args.at(step)).map(SampleValue::Float)
+            Ok(of_floats())
         };
         let column = over_windows_of_both(samples, steps, call.ranged.reach(), self.control, function)?;
         self.tell(&notes, metric_name, call.span);

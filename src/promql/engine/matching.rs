@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use annulus_shards::{Labels, LabelsBuilder};
 
-use super::column::{Column, Series, merge_same_labels, without_metadata};
+use super::column::{Column, Series, histogram_points, merge_same_labels, without_metadata};
 use super::control::{Budget, Control};
 use super::eval::Evaluator;
 use super::fill::fill_missing;
@@ -55,9 +55,6 @@ struct Pairing<'a> {
     /// The last thing to say of each step, and the series of the "many" side that it is about.
     notes: Mutex<BTreeMap<usize, (usize, HistogramNote)>>,
 }
-
-/// An operator does not apply to two values.
-struct Inapplicable;
 
 /// Why a group has no result.
 enum Failure {
@@ -174,7 +171,7 @@ impl Pairing<'_> {
         let mut column = self.many[many].column.clone();
         let other = &self.one[one].column;
         if column.has_histograms() || other.has_histograms() || self.call.op.is_trim() {
-            column = self.combine_columns(many, other);
+            column = self.combine_columns(many, other)?;
         } else {
             column.map(|step, value| self.apply(value, other.get(step)?));
         }
@@ -184,18 +181,18 @@ impl Pairing<'_> {
         Ok(Some((many, self.series(self.labels(many, one)?, column))))
     }
 
-    fn combine_columns(&self, many: usize, other: &Column) -> Column {
+    fn combine_columns(&self, many: usize, other: &Column) -> Result<Column, QueryError> {
         let column = &self.many[many].column;
         let mut combined = Column::absent_within(column);
         for step in column.extent() {
             if let (Some(value), Some(other)) = (column.value(step), other.value(step))
-                && let Ok(Some(value)) = self.apply_values(step, many, &value, &other)
+                && let Some(value) = self.apply_values(step, many, &value, &other)?.value
             {
                 combined.set_value(step, value);
             }
         }
         combined.trim();
-        combined
+        Ok(combined)
     }
 
     fn combine_many(&self, group: &MatchGroup) -> Result<Vec<(usize, Series)>, Failure> {
@@ -211,7 +208,11 @@ impl Pairing<'_> {
             let mut matched = false;
             for many in &group.many {
                 let Some(value) = self.many[*many].column.value(step) else { continue };
-                let Ok(value) = self.apply_values(step, *many, &value, &one_value) else { continue };
+                let Combined { value, is_impossible, .. } =
+                    self.apply_values(step, *many, &value, &one_value)?;
+                if is_impossible {
+                    continue;
+                }
                 let conflict = |message: &str| {
                     Failure::Conflict(Conflict {
                         step,
@@ -290,24 +291,32 @@ impl Pairing<'_> {
         combine(self.call, left, right, left)
     }
 
-    /// The same for values of any kind; an error where the operator does not apply to them.
+    /// The same for values of any kind. Histograms that come of it count as points.
     fn apply_values(
         &self,
         step: usize,
         many_index: usize,
         many: &SampleValue,
         one: &SampleValue,
-    ) -> Result<Option<SampleValue>, Inapplicable> {
+    ) -> Result<Combined, QueryError> {
+        if let (SampleValue::Float(many), SampleValue::Float(one)) = (many, one)
+            && !self.call.op.is_trim()
+        {
+            return Ok(Combined::plain(self.apply(*many, *one)));
+        }
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
-        let Combined { value, note, is_impossible } = combine_values(self.call, left, right, true);
-        if let Some(note) = note {
+        let combined = combine_values(self.call, left, right, true);
+        if let Some(note) = combined.note {
             let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
             let last = notes.entry(step).or_insert((many_index, note));
             if last.0 <= many_index {
                 *last = (many_index, note);
             }
         }
-        if is_impossible { Err(Inapplicable) } else { Ok(value) }
+        if let Some(SampleValue::Histogram(histogram)) = &combined.value {
+            self.budget.add(histogram_points(histogram) as u64)?;
+        }
+        Ok(combined)
     }
 
     fn series(&self, labels: Labels, column: Column) -> Series {

@@ -195,13 +195,13 @@ pub(super) fn over_windows(
 /// The same for series that have histograms: the windows hold both kinds, and results may be of both.
 ///
 /// # Errors
-/// When the query should stop.
+/// When the query should stop, and those of the function.
 pub(super) fn over_windows_of_both(
     samples: &Samples,
     steps: &Steps,
     reach: Reach,
     control: &Control,
-    mut function: impl FnMut(usize, &Window<'_>) -> Option<SampleValue>,
+    mut function: impl FnMut(usize, &Window<'_>) -> Result<Option<SampleValue>, QueryError>,
 ) -> Result<Column, QueryError> {
     let (mut floats, mut histograms) = (Ends::default(), Ends::default());
     let mut pace = Pace { control, unchecked: 0 };
@@ -220,7 +220,7 @@ pub(super) fn over_windows_of_both(
         let histograms = &samples.histograms[histograms];
         let (start_ms, end_ms) = (reach.start_ms(step_ms), reach.end_ms(step_ms));
         let window = Window { times, values: values_inside, histograms, start_ms, end_ms, step_ms };
-        match function(index, &window) {
+        match function(index, &window)? {
             Some(SampleValue::Float(value)) => values[index] = value,
             Some(SampleValue::Histogram(histogram)) => results.push((index, histogram)),
             None => {}
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!((times.get(3), times.get(4), times.get(7)), (Some(0.01), None, Some(0.03)));
         let control = Control::new(std::time::Duration::from_secs(60));
         let sizes = over_windows_of_both(&samples, &steps, reach(21), &control, |_, window| {
-            Some(((window.times.len() * 10 + window.histograms.len()) as f64).into())
+            Ok(Some(((window.times.len() * 10 + window.histograms.len()) as f64).into()))
         });
         assert_eq!(
             sizes.unwrap().present().map(|(_, size)| size).collect::<Vec<_>>()[..5],

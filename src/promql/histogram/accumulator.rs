@@ -176,6 +176,12 @@ impl<N: Number> Accumulator<N> {
             || self.custom_values.iter().any(|bound| bound.is_infinite())
     }
 
+    /// What it costs, in floats with a time.
+    pub fn points(&self) -> usize {
+        let places = (self.positive.len() + self.negative.len()) * size_of::<(i32, N)>();
+        (size_of::<Self>() + places + self.custom_values.len() * size_of::<f64>()) / (2 * size_of::<f64>())
+    }
+
     /// The sum; buckets without observations are still there.
     pub fn finish(self) -> FloatHistogram {
         let total =

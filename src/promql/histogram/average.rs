@@ -41,6 +41,11 @@ impl HistogramAverage {
         self.state.add(&part)
     }
 
+    /// What it costs, in floats with a time.
+    pub fn points(&self) -> usize {
+        self.state.points()
+    }
+
     /// The average; buckets without observations are still there.
     pub fn finish(mut self) -> FloatHistogram {
         if !self.is_mean {

@@ -4,6 +4,7 @@ use annulus_shards::chunk::{Buckets, ResetHint, SCHEMA_CUSTOM, Span};
 use proptest::prelude::*;
 
 use super::accumulator::Number;
+use super::bounds::exponential_bound;
 use super::places::{from_places, places};
 use super::*;
 use crate::promql::kahan::KahanSum;
@@ -96,16 +97,22 @@ fn hints_are_joined_and_collisions_told() {
 
 /// Counts are whole and small, so that sums are exact in any order. The zero bucket has no width.
 fn any_histogram() -> impl Strategy<Value = FloatHistogram> {
-    any_histogram_with(Just(0.0))
+    any_histogram_with(-4i32..=8, Just(0.0))
 }
 
-/// A zero bucket may end within another bucket, which makes sums depend on the order.
-fn any_histogram_with(threshold: impl Strategy<Value = f64>) -> impl Strategy<Value = FloatHistogram> {
+/// No bucket begins within the zero bucket.
+fn any_histogram_with(
+    schema: impl Strategy<Value = i32>,
+    threshold: impl Strategy<Value = f64>,
+) -> impl Strategy<Value = FloatHistogram> {
     let side = || proptest::collection::btree_map(-20i32..20, 0u8..6, 0..12);
-    (-4i32..=8, side(), side(), 0u8..5, threshold, -50i8..50).prop_map(
+    (schema, side(), side(), 0u8..5, threshold, -50i8..50).prop_map(
         |(schema, positive, negative, zero_count, zero_threshold, sum)| {
             let buckets = |side: std::collections::BTreeMap<i32, u8>| {
-                from_places(side.into_iter().map(|(index, count)| (index, f64::from(count))))
+                let outside = side
+                    .into_iter()
+                    .filter(|(index, _)| exponential_bound(index - 1, schema) >= zero_threshold);
+                from_places(outside.map(|(index, count)| (index, f64::from(count))))
             };
             let mut histogram = FloatHistogram {
                 schema,
@@ -174,17 +181,13 @@ proptest! {
         prop_assert_eq!(observations(&forward), forward.count);
     }
 
+    /// Of different schemas, a bucket that lies within the zero bucket may end outside of it when it gets coarser;
+    /// Prometheus counts its observations twice then.
     #[test]
-    fn no_observation_is_lost_when_zero_buckets_grow(
-        left in any_histogram_with(prop_oneof![Just(0.0), Just(0.25), Just(1.0)]),
-        right in any_histogram_with(prop_oneof![Just(0.0), Just(0.3), Just(2.5)]),
-    ) {
-        // What lies within the zero bucket of its own histogram counts as being in it.
-        let whole = |histogram: &FloatHistogram| {
-            let inside = all_buckets(histogram).all(|bucket| bucket.lower < bucket.upper || bucket.count == 0.0 || bucket.upper == 0.0);
-            inside && all_buckets(histogram).filter(|bucket| bucket.count != 0.0).is_sorted_by(|a, b| a.upper <= b.lower)
-        };
-        prop_assume!(whole(&left) && whole(&right));
+    fn no_observation_is_lost_when_zero_buckets_grow((left, right) in (-4i32..=8).prop_flat_map(|schema| (
+        any_histogram_with(Just(schema), prop_oneof![Just(0.0), Just(0.25), Just(1.0)]),
+        any_histogram_with(Just(schema), prop_oneof![Just(0.0), Just(0.3), Just(2.5)]),
+    ))) {
         let both = sum::<f64>(&[&left, &right]).unwrap();
         prop_assert_eq!(observations(&both), left.count + right.count);
         prop_assert!(both.zero_threshold >= left.zero_threshold.max(right.zero_threshold));
