@@ -10,6 +10,7 @@ use super::matching::combine;
 use super::math_functions::{arithmetic, compare, from_bool};
 use super::node::BinaryCall;
 use super::steps::Steps;
+use crate::promql::ast::BinaryOp;
 use crate::promql::value::{QueryError, SampleValue, SharedHistogram};
 
 impl Evaluator<'_> {
@@ -26,7 +27,7 @@ impl Evaluator<'_> {
                             .or_else(|| arithmetic(call.op, left, right))
                     })
                     .collect();
-                values.map(Value::Scalar).ok_or_else(no_such_operator)
+                values.map(Value::Scalar).ok_or_else(|| not_of_scalars(call.op))
             }
             (Value::Vector(vector), Value::Scalar(scalar)) => {
                 let function = |step: usize, value| combine(call, value, scalar[step], value);
@@ -46,7 +47,7 @@ impl Evaluator<'_> {
             (Value::Vector(left), Value::Vector(right)) => {
                 self.combine_vectors(call, left, right, steps).map(Value::Vector)
             }
-            (Value::Text(_), _) | (_, Value::Text(_)) => Err(no_such_operator()),
+            (Value::Text(_), _) | (_, Value::Text(_)) => Err(not_of_scalars(call.op)),
         }
     }
 
@@ -88,6 +89,6 @@ impl Evaluator<'_> {
     }
 }
 
-fn no_such_operator() -> QueryError {
-    QueryError::Execution("the operator does not apply to these operands".to_owned())
+fn not_of_scalars(op: BinaryOp) -> QueryError {
+    QueryError::Execution(format!("operator {:?} not allowed for Scalar operations", op.as_str()))
 }
