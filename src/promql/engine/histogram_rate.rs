@@ -43,7 +43,12 @@ fn extrapolated(
     let mut found = Notes::default();
     let mut change = match change(histograms, is_counter, &mut found) {
         Ok(change) => change,
-        Err(Incompatible) => {
+        Err(Unfit::Ends) => {
+            found.add(HistogramNote::MixedBuckets);
+            notes.join(found);
+            return None;
+        }
+        Err(Unfit::Between) => {
             // Nothing else is said then.
             notes.add(HistogramNote::MixedBuckets);
             return None;
@@ -56,14 +61,28 @@ fn extrapolated(
     Some(change.into())
 }
 
+/// Exponential and custom buckets meet.
+enum Unfit {
+    /// The first and the last histogram that count differ.
+    Ends,
+    /// One between them differs.
+    Between,
+}
+
+impl From<Incompatible> for Unfit {
+    fn from(_: Incompatible) -> Unfit {
+        Unfit::Between
+    }
+}
+
 /// The change between the first and the last histogram.
 fn change(
     histograms: &[(i64, SharedHistogram)],
     is_counter: bool,
     notes: &mut Notes,
-) -> Result<FloatHistogram, Incompatible> {
+) -> Result<FloatHistogram, Unfit> {
     let ([(_, first), (_, second), ..], [.., (_, last)]) = (histograms, histograms) else {
-        return Err(Incompatible);
+        return Err(Unfit::Between);
     };
     let begun;
     let mut previous: &FloatHistogram = first;
@@ -74,20 +93,23 @@ fn change(
         previous = &begun;
     }
     let is_gauge = |histogram: &FloatHistogram| histogram.reset_hint == ResetHint::Gauge;
+    if is_counter && (is_gauge(first) || is_gauge(last)) {
+        notes.add(HistogramNote::NotCounter);
+    }
     let is_custom = previous.has_custom_buckets();
     if last.has_custom_buckets() != is_custom {
-        return Err(Incompatible);
+        return Err(Unfit::Ends);
     }
     let mut schema = last.schema.min(previous.schema);
     if is_counter {
         for (_, between) in &histograms[1..histograms.len() - 1] {
             if between.has_custom_buckets() != is_custom {
-                return Err(Incompatible);
+                return Err(Unfit::Between);
+            }
+            if is_gauge(between) {
+                notes.add(HistogramNote::NotCounter);
             }
             schema = schema.min(between.schema);
-        }
-        if histograms.iter().any(|(_, histogram)| is_gauge(histogram)) {
-            notes.add(HistogramNote::NotCounter);
         }
     } else if !is_gauge(first) || !is_gauge(last) {
         notes.add(HistogramNote::NotGauge);
@@ -228,5 +250,11 @@ mod tests {
         assert_eq!(increase(&buckets.get(), &[], &mut notes), None);
         assert_eq!(notes.iter().collect::<Vec<_>>(), [HistogramNote::MixedBuckets]);
         assert_eq!(rate(&window(&[], &[histogram(0, 1.0)]).get(), &[], &mut notes), None);
+        let mut notes = Notes::default();
+        let gauge = FloatHistogram { reset_hint: ResetHint::Gauge, ..histogram(-53, 5.0) };
+        let ends = window(&[], &[gauge, histogram(-53, 6.0), histogram(0, 7.0)]);
+        assert_eq!(increase(&ends.get(), &[], &mut notes), None);
+        let expected = [HistogramNote::NotCounter, HistogramNote::MixedBuckets];
+        assert_eq!(notes.iter().collect::<Vec<_>>(), expected);
     }
 }

@@ -141,6 +141,8 @@ fn malformed(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -165,6 +167,13 @@ mod tests {
             ["schema", "schema:x", "buckets:[1", "buckets:1", "sum:1x", "unknown:1", "counter_reset_hint:x"]
         {
             assert!(parse_histogram(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_ends_in_a_result(text in "([a-z_]{1,8}:[0-9.x-]{0,3}|buckets:|\\[|\\]| |schema:){0,8}|.{0,30}") {
+            let _ = parse_histogram(&text);
         }
     }
 
