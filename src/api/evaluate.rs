@@ -7,7 +7,7 @@ use std::sync::Arc;
 use annulus_shards::Matcher;
 
 use super::params::Steps;
-use crate::promql::ast::Expr;
+use crate::promql::ast::{Borders, Expr};
 use crate::promql::engine::Engine;
 use crate::promql::parser;
 use crate::promql::value::{ParseError, QueryAnswer, QueryError, QueryOptions};
@@ -66,7 +66,11 @@ impl Evaluate for Engine {
 
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, ParseError> {
         match parser::parse(text)? {
-            Expr::Vector(selector) if selector.offset_ms == 0 && selector.at.is_none() => {
+            Expr::Vector(selector)
+                if selector.offset.is_none()
+                    && selector.at.is_none()
+                    && selector.borders == Borders::Inside =>
+            {
                 Ok(selector.matchers)
             }
             _ => Err(ParseError {

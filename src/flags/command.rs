@@ -279,6 +279,12 @@ pub struct QueryFlags {
     /// Queries that run at once; others wait for their turn
     #[arg(long = "query.max-concurrent", value_name = "N", default_value_t = 20, help_heading = QUERY)]
     pub concurrent_max: usize,
+    /// Experimental parts of PromQL, as Prometheus names them: promql-experimental-functions,
+    /// promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal; repeatable, or
+    /// several with commas between
+    #[arg(long = "enable-feature", value_name = "FEATURE", value_delimiter = ',', action = ArgAction::Append,
+        help_heading = QUERY)]
+    pub features: Vec<String>,
     /// Threads that evaluate queries [default: the cores that the process may use]
     #[arg(long = "query.threads", value_name = "N", help_heading = QUERY)]
     pub threads: Option<usize>,

@@ -12,7 +12,7 @@ use super::command::{
     AllFlags, Cli, Format, IngestFlags, Level, ProcessFlags, QueryFlags, ReceiveFlags, Role,
 };
 use super::values::{expand_variables, is_label_name, label};
-use super::{BlocksSetup, BucketSetup, LogSetup, QuerySetup, Setup, hashrings, ingest_rules};
+use super::{BlocksSetup, BucketSetup, LogSetup, QuerySetup, Setup, features, hashrings, ingest_rules};
 use crate::host;
 use crate::promql::value::QueryOptions;
 
@@ -40,7 +40,7 @@ pub fn resolve(cli: Cli, mut warnings: Vec<String>, flags: Vec<(String, String)>
             self_scrape,
             process,
         }) => {
-            let query = Some(query_setup(query, query_address)?);
+            let query = Some(query_setup(query, query_address, &mut warnings)?);
             (http_address, vec![http_address, grpc_address], ingest, query, self_scrape, process)
         }
         Role::Receive(ReceiveFlags {
@@ -203,7 +203,11 @@ fn time_windows(ingest: &IngestFlags) -> Result<TimeWindows, String> {
     Ok(windows)
 }
 
-fn query_setup(query: QueryFlags, address: SocketAddr) -> Result<QuerySetup, String> {
+fn query_setup(
+    query: QueryFlags,
+    address: SocketAddr,
+    warnings: &mut Vec<String>,
+) -> Result<QuerySetup, String> {
     for (flag, is_zero) in [
         ("query.timeout", query.timeout.is_zero()),
         ("query.lookback-delta", query.lookback_delta.is_zero()),
@@ -224,6 +228,7 @@ fn query_setup(query: QueryFlags, address: SocketAddr) -> Result<QuerySetup, Str
     options.timeout = query.timeout;
     options.samples_max = query.samples_max;
     options.fetch_bytes_max = query.select_bytes_max;
+    features::enable(&query.features, &mut options, warnings);
     Ok(QuerySetup {
         address,
         options,
