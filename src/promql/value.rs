@@ -5,6 +5,7 @@ use std::time::Duration;
 use annulus_shards::Labels;
 
 use super::ast::Span;
+pub use super::costs::{CostCounter, QueryCosts};
 use crate::source::SourceError;
 
 /// Limits and settings of one query.
@@ -23,6 +24,8 @@ pub struct QueryOptions {
     /// Metric names that no longer fit are dropped at the end of the query instead of at once, so that functions of
     /// labels still see them (Prometheus: `promql-delayed-name-removal`).
     pub delayed_name_removal: bool,
+    /// Where what the query costs is counted.
+    pub costs: Option<CostCounter>,
 }
 
 impl Default for QueryOptions {
@@ -34,6 +37,7 @@ impl Default for QueryOptions {
             samples_max: 50_000_000,
             fetch_bytes_max: 1 << 30,
             delayed_name_removal: false,
+            costs: None,
         }
     }
 }

@@ -189,7 +189,9 @@ impl Evaluator<'_> {
             compute: Box::new(move |index, samples| {
                 samples.read(&series[index].labels, &series[index].chunks, bounds_ms, true)?;
                 self.budget.allow(held_before, samples.len() as u64)?;
-                Ok(latest(samples, steps, selector.reach))
+                let column = latest(samples, steps, selector.reach);
+                self.tally_latest(samples, &column, steps);
+                Ok(column)
             }),
             observe: None,
         }
@@ -235,6 +237,7 @@ impl Evaluator<'_> {
             compute: Box::new(move |index, samples| {
                 input.read(index, samples)?;
                 self.budget.allow(held_before, samples.len() as u64)?;
+                self.tally_windows(samples, steps, reach);
                 over_windows(samples, steps, reach, self.control, |step, window| {
                     (call.function)(window, args.at(step))
                 })

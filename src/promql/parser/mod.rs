@@ -13,6 +13,7 @@ mod functions;
 mod grammar;
 mod lexer;
 pub(crate) mod literal;
+mod pretty;
 mod print;
 #[cfg(test)]
 mod properties;
@@ -23,6 +24,8 @@ mod token;
 
 use super::ast::{Expr, Span};
 use super::value::ParseError;
+pub use functions::{Function, Last, functions};
+pub use pretty::pretty;
 
 /// The longest query text. Longer ones are not written by people; they cost memory before they cost time.
 pub const QUERY_BYTES_MAX: usize = 1 << 20;
@@ -100,6 +103,11 @@ fn join(first: Span, last: Span) -> Span {
 /// Whether an error is about syntax that Prometheus knows as experimental and that is not implemented here.
 pub(crate) fn is_unsupported(error: &ParseError) -> bool {
     error.message.contains(UNSUPPORTED)
+}
+
+/// Whether an error says that a selector would select everything.
+pub(crate) fn is_empty_selector(error: &ParseError) -> bool {
+    error.message == check::EMPTY_SELECTOR
 }
 
 /// The words of errors about such syntax.

@@ -94,7 +94,8 @@ fn write_selector(f: &mut Formatter<'_>, selector: &VectorSelector) -> fmt::Resu
     f.write_char('}')
 }
 
-fn write_pins(f: &mut Formatter<'_>, at: Option<AtModifier>, offset_ms: i64) -> fmt::Result {
+/// Where a selector or subquery is pinned, and how far it is moved.
+pub(super) fn write_pins(f: &mut impl fmt::Write, at: Option<AtModifier>, offset_ms: i64) -> fmt::Result {
     match at {
         None => {}
         Some(AtModifier::Start) => f.write_str(" @ start()")?,
@@ -111,13 +112,19 @@ fn write_pins(f: &mut Formatter<'_>, at: Option<AtModifier>, offset_ms: i64) -> 
     Ok(())
 }
 
-fn write_aggregate(f: &mut Formatter<'_>, aggregate: &Aggregate) -> fmt::Result {
+/// An aggregation up to its parenthesis.
+pub(super) fn write_aggregate_head(f: &mut impl fmt::Write, aggregate: &Aggregate) -> fmt::Result {
     f.write_str(aggregate.op.as_str())?;
     if aggregate.without || !aggregate.grouping.is_empty() {
         f.write_str(if aggregate.without { " without " } else { " by " })?;
         write_labels(f, &aggregate.grouping)?;
         f.write_char(' ')?;
     }
+    Ok(())
+}
+
+fn write_aggregate(f: &mut Formatter<'_>, aggregate: &Aggregate) -> fmt::Result {
+    write_aggregate_head(f, aggregate)?;
     f.write_char('(')?;
     if let Some(param) = &aggregate.param {
         write!(f, "{param}, ")?;
@@ -126,17 +133,24 @@ fn write_aggregate(f: &mut Formatter<'_>, aggregate: &Aggregate) -> fmt::Result 
 }
 
 fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
-    write!(f, "{} {}", binary.left, binary.op.as_str())?;
-    if binary.return_bool {
-        f.write_str(" bool")?;
-    }
-    if let Some(matching) = &binary.matching {
-        write_matching(f, matching)?;
-    }
+    write!(f, "{} ", binary.left)?;
+    write_operator(f, binary)?;
     write!(f, " {}", binary.right)
 }
 
-fn write_matching(f: &mut Formatter<'_>, matching: &Matching) -> fmt::Result {
+/// What stands between the two sides of an operation.
+pub(super) fn write_operator(f: &mut impl fmt::Write, binary: &Binary) -> fmt::Result {
+    f.write_str(binary.op.as_str())?;
+    if binary.return_bool {
+        f.write_str(" bool")?;
+    }
+    match &binary.matching {
+        Some(matching) => write_matching(f, matching),
+        None => Ok(()),
+    }
+}
+
+fn write_matching(f: &mut impl fmt::Write, matching: &Matching) -> fmt::Result {
     let group = match matching.cardinality {
         Cardinality::ManyToOne => " group_left ",
         Cardinality::OneToMany => " group_right ",
@@ -155,7 +169,7 @@ fn write_matching(f: &mut Formatter<'_>, matching: &Matching) -> fmt::Result {
     Ok(())
 }
 
-fn write_labels(f: &mut Formatter<'_>, labels: &[String]) -> fmt::Result {
+fn write_labels(f: &mut impl fmt::Write, labels: &[String]) -> fmt::Result {
     write_list(
         f,
         labels,
@@ -165,10 +179,10 @@ fn write_labels(f: &mut Formatter<'_>, labels: &[String]) -> fmt::Result {
     )
 }
 
-fn write_list<T>(
-    f: &mut Formatter<'_>,
+fn write_list<W: fmt::Write, T>(
+    f: &mut W,
     items: &[T],
-    write: impl Fn(&mut Formatter<'_>, &T) -> fmt::Result,
+    write: impl Fn(&mut W, &T) -> fmt::Result,
 ) -> fmt::Result {
     f.write_char('(')?;
     for (index, item) in items.iter().enumerate() {
