@@ -36,6 +36,11 @@ pub trait Evaluate: Send + Sync {
         options: &'a QueryOptions,
     ) -> AnswerFuture<'a>;
 
+    /// The tree of a query.
+    fn parse(&self, query: &str) -> Result<Expr, ParseError> {
+        parser::parse(query)
+    }
+
     /// The matchers of a series selector, as `match[]` has it.
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, ParseError>;
 
@@ -65,7 +70,12 @@ impl Evaluate for Engine {
     }
 
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, ParseError> {
-        match parser::parse(text)? {
+        let expr = match parser::parse(text) {
+            // Whoever asks for series has words of its own for a selector that selects everything.
+            Err(error) if parser::is_empty_selector(&error) => return Ok(Vec::new()),
+            parsed => parsed?,
+        };
+        match expr {
             Expr::Vector(selector) if selector.offset_ms == 0 && selector.at.is_none() => {
                 Ok(selector.matchers)
             }
