@@ -1,7 +1,7 @@
 //! `/api/v1/labels`, `/api/v1/label/{name}/values`, `/api/v1/series`.
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,6 @@ use tokio::time::timeout_at;
 use super::error::{ApiError, ErrorKind, forbid_caching};
 use super::gate::Pass;
 use super::params::Params;
-use super::pieces::Pieces;
 use super::query::{TRUNCATED, aside};
 use super::view::Seen;
 use super::{Api, json};
@@ -25,6 +24,9 @@ const SELECTORS_MAX: usize = 1_000;
 
 /// How many patterns the selectors of a request may have together: each may take megabytes once it is compiled.
 const REGEX_COUNT_MAX: usize = 1_000;
+
+/// Lists that take more memory than this are written on a thread that may block, while they are sent.
+const INLINE_BYTES_MAX: usize = 128 << 10;
 
 /// The names of all labels.
 pub async fn label_names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
@@ -74,7 +76,7 @@ pub async fn series(State(api): State<Arc<Api>>, params: Params) -> Result<Respo
             return Err(SourceError::TooLarge { bytes_max }.into());
         }
     }
-    lookup.respond(&api, found, Labels::size_bytes, json::write_labels)
+    lookup.respond(&api, found, Labels::size_bytes, |out, labels| json::write_labels(out, labels))
 }
 
 /// What a request asks for, and until when it waits for the answer.
@@ -151,7 +153,7 @@ impl Lookup {
         api: &Api,
         mut items: Vec<T>,
         bytes: impl Fn(&T) -> usize,
-        write: impl Fn(&mut Pieces, &T) -> io::Result<()> + Send + 'static,
+        write: impl Fn(&mut &mut dyn Write, &T) -> io::Result<()> + Send + 'static,
     ) -> Result<Response, ApiError> {
         let missing = self.seen.warnings.texts();
         let is_partial = !missing.is_empty();
@@ -160,11 +162,18 @@ impl Lookup {
             items.truncate(self.limit);
             warnings.push(TRUNCATED.to_owned());
         }
-        let room = api.room.take(size_bytes(&items, bytes))?;
-        let mut response = json::streamed(warnings, Vec::new(), move |out| {
-            let _room = room;
-            json::write_list(out, &items, write)
-        });
+        let size_bytes = size_bytes(&items, bytes);
+        let mut response = if size_bytes <= INLINE_BYTES_MAX {
+            json::success(&warnings, &[], |mut out| {
+                json::write_list(&mut (&mut out as &mut dyn Write), &items, write)
+            })
+        } else {
+            let room = api.room.take(size_bytes)?;
+            json::streamed(warnings, Vec::new(), move |mut out| {
+                let _room = room;
+                json::write_list(&mut (&mut out as &mut dyn Write), &items, write)
+            })
+        };
         if is_partial {
             api.metrics.partial_answers.inc();
             forbid_caching(&mut response);

@@ -5,6 +5,7 @@ mod hostile;
 mod partial;
 mod promtool;
 mod read;
+mod replicas;
 mod running;
 mod stats;
 
