@@ -63,7 +63,10 @@ const PATTERN_BYTES_MAX: usize = 8 << 20;
 
 /// A pattern is compiled into the smallest of these in which it has room, so that the sum over all patterns can be
 /// bounded by what they may take. `(.{100}){10}` of wide classes must cost an error, not the memory.
-const COMPILED_BYTES: [usize; 3] = [64 << 10, 1 << 20, 10 << 20];
+const COMPILED_BYTES: [usize; 4] = [16 << 10, 256 << 10, 2 << 20, 10 << 20];
+
+/// What a thread that matches may keep of the states that it met.
+const STATES_BYTES_MAX: usize = 1 << 20;
 
 /// What all compiled patterns may take at once.
 const ALL_COMPILED_BYTES_MAX: usize = 512 << 20;
@@ -161,7 +164,7 @@ impl Pattern {
         for bytes in COMPILED_BYTES {
             let room = Room::take(bytes)?;
             let built =
-                RegexBuilder::new(&anchored).size_limit(bytes).dfa_size_limit(COMPILED_BYTES[1]).build();
+                RegexBuilder::new(&anchored).size_limit(bytes).dfa_size_limit(STATES_BYTES_MAX).build();
             match built {
                 Ok(regex) => return Ok(Pattern::Compiled(Compiled { regex, prefix, _room: room })),
                 Err(regex::Error::CompiledTooBig(_)) => {}
@@ -183,13 +186,11 @@ impl Pattern {
 
 impl Room {
     fn take(bytes: usize) -> Result<Room, MatcherError> {
-        let room = Room(bytes);
-        if ALL_COMPILED_BYTES.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes)
-            > ALL_COMPILED_BYTES_MAX
-        {
-            return Err(MatcherError::NoRoom { bytes_max: ALL_COMPILED_BYTES_MAX });
-        }
-        Ok(room)
+        let taken = ALL_COMPILED_BYTES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            held.checked_add(bytes).filter(|sum| *sum <= ALL_COMPILED_BYTES_MAX)
+        });
+        // The value before does not matter.
+        taken.map(|_| Room(bytes)).map_err(|_| MatcherError::NoRoom { bytes_max: ALL_COMPILED_BYTES_MAX })
     }
 }
 
@@ -238,6 +239,18 @@ mod tests {
     fn a_pattern_cannot_escape_the_anchors() {
         assert!(regex("a)|(b").is_err());
         assert!(!regex("a|b").unwrap().matches("ab"));
+    }
+
+    #[test]
+    fn memory_is_set_aside_for_what_is_compiled_and_given_back() {
+        let room = Room::take(1 << 20).unwrap();
+        assert!(ALL_COMPILED_BYTES.load(Ordering::Relaxed) >= 1 << 20);
+        assert!(matches!(Room::take(ALL_COMPILED_BYTES_MAX), Err(MatcherError::NoRoom { .. })));
+        drop(room);
+        // A thousand patterns of an honest query need a small part of it.
+        let many: Vec<Matcher> =
+            (0..1_000).map(|number| regex(&format!("a[0-9]+b{number}c*")).unwrap()).collect();
+        assert!(many.iter().all(|matcher| !matcher.matches("x")));
     }
 
     #[test]
