@@ -7,9 +7,9 @@ use std::sync::Arc;
 use annulus_shards::Matcher;
 
 use super::params::Steps;
-use crate::promql::ast::Expr;
+use crate::promql::ast::{Borders, Expr};
 use crate::promql::engine::Engine;
-use crate::promql::parser;
+use crate::promql::parser::{self, Features};
 use crate::promql::value::{ParseError, QueryAnswer, QueryError, QueryOptions};
 use crate::source::Source;
 
@@ -36,9 +36,9 @@ pub trait Evaluate: Send + Sync {
         options: &'a QueryOptions,
     ) -> AnswerFuture<'a>;
 
-    /// The tree of a query.
-    fn parse(&self, query: &str) -> Result<Expr, ParseError> {
-        parser::parse(query)
+    /// The tree of a query that may use these parts of the language.
+    fn parse(&self, query: &str, features: Features) -> Result<Expr, ParseError> {
+        parser::parse_with(query, features)
     }
 
     /// The matchers of a series selector, as `match[]` has it.
@@ -76,7 +76,11 @@ impl Evaluate for Engine {
             parsed => parsed?,
         };
         match expr {
-            Expr::Vector(selector) if selector.offset_ms == 0 && selector.at.is_none() => {
+            Expr::Vector(selector)
+                if selector.offset.is_none()
+                    && selector.at.is_none()
+                    && selector.borders == Borders::Inside =>
+            {
                 Ok(selector.matchers)
             }
             _ => Err(ParseError {

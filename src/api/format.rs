@@ -42,6 +42,6 @@ pub async fn parse(State(api): State<Arc<Api>>, params: Params) -> Result<Respon
 /// Patterns take their time to compile, so that this is done where nobody else waits.
 fn parsed(api: &Api, params: &Params) -> Result<Expr, ApiError> {
     api.evaluator
-        .parse(params.query())
+        .parse(params.query(), api.config.options.features)
         .map_err(|error| ApiError::new(ErrorKind::BadData, QueryError::from(error).to_string()))
 }

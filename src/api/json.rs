@@ -13,7 +13,8 @@ use http::{HeaderValue, StatusCode, header};
 use super::number;
 use super::pieces::{self, Pieces};
 use super::stats::QueryStats;
-use crate::promql::value::QueryValue;
+use crate::promql::histogram::{Bucket, FloatHistogram, all_buckets};
+use crate::promql::value::{QueryValue, SampleValue};
 
 /// Size of the pieces in which a large answer is written.
 const PIECE_BYTES: usize = 256 << 10;
@@ -108,8 +109,16 @@ fn write_value(out: &mut impl Write, value: &QueryValue) -> io::Result<()> {
             write_list(out, samples, |out, sample| {
                 out.write_all(br#"{"metric":"#)?;
                 write_labels(out, &sample.labels)?;
-                out.write_all(br#","value":"#)?;
-                write_point(out, sample.timestamp_ms, sample.value)?;
+                match &sample.value {
+                    SampleValue::Float(value) => {
+                        out.write_all(br#","value":"#)?;
+                        write_point(out, sample.timestamp_ms, *value)?;
+                    }
+                    SampleValue::Histogram(histogram) => {
+                        out.write_all(br#","histogram":"#)?;
+                        write_histogram_point(out, sample.timestamp_ms, histogram)?;
+                    }
+                }
                 out.write_all(b"}")
             })
         }
@@ -118,8 +127,16 @@ fn write_value(out: &mut impl Write, value: &QueryValue) -> io::Result<()> {
             write_list(out, series, |out, one| {
                 out.write_all(br#"{"metric":"#)?;
                 write_labels(out, &one.labels)?;
-                out.write_all(br#","values":"#)?;
-                write_list(out, &one.points, |out, (ms, value)| write_point(out, *ms, *value))?;
+                if !one.points.is_empty() {
+                    out.write_all(br#","values":"#)?;
+                    write_list(out, &one.points, |out, (ms, value)| write_point(out, *ms, *value))?;
+                }
+                if !one.histograms.is_empty() {
+                    out.write_all(br#","histograms":"#)?;
+                    write_list(out, &one.histograms, |out, (ms, histogram)| {
+                        write_histogram_point(out, *ms, histogram)
+                    })?;
+                }
                 out.write_all(b"}")
             })
         }
@@ -132,6 +149,47 @@ fn write_point(out: &mut impl Write, ms: i64, value: f64) -> io::Result<()> {
     out.write_all(b",\"")?;
     number::write_sample_value(out, value)?;
     out.write_all(b"\"]")
+}
+
+fn write_histogram_point(out: &mut impl Write, ms: i64, histogram: &FloatHistogram) -> io::Result<()> {
+    out.write_all(b"[")?;
+    number::write_sample_time(out, ms)?;
+    out.write_all(b",")?;
+    write_histogram(out, histogram)?;
+    out.write_all(b"]")
+}
+
+/// Count, sum, and the buckets that are in use, each as boundary rule, bounds and count.
+fn write_histogram(out: &mut impl Write, histogram: &FloatHistogram) -> io::Result<()> {
+    out.write_all(br#"{"count":"#)?;
+    write_quoted_number(out, histogram.count)?;
+    out.write_all(br#","sum":"#)?;
+    write_quoted_number(out, histogram.sum)?;
+    let buckets: Vec<Bucket> = all_buckets(histogram).filter(|bucket| bucket.count != 0.0).collect();
+    if !buckets.is_empty() {
+        out.write_all(br#","buckets":"#)?;
+        write_list(out, &buckets, |out, bucket| {
+            let rule = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+                (false, true) => 0,
+                (true, false) => 1,
+                (false, false) => 2,
+                (true, true) => 3,
+            };
+            write!(out, "[{rule}")?;
+            for number in [bucket.lower, bucket.upper, bucket.count] {
+                out.write_all(b",")?;
+                write_quoted_number(out, number)?;
+            }
+            out.write_all(b"]")
+        })?;
+    }
+    out.write_all(b"}")
+}
+
+fn write_quoted_number(out: &mut impl Write, value: f64) -> io::Result<()> {
+    out.write_all(b"\"")?;
+    number::write_sample_value(out, value)?;
+    out.write_all(b"\"")
 }
 
 /// A list of anything.
@@ -219,6 +277,10 @@ fn write_escaped(out: &mut impl Write, text: &str, escaped: impl Fn(u8) -> bool)
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use annulus_shards::chunk::{Buckets, Span};
+
     use super::*;
     use crate::promql::value::{MatrixSeries, QueryAnswer, VectorSample};
 
@@ -231,6 +293,49 @@ mod tests {
         String::from_utf8(futures::executor::block_on(body).unwrap().to_vec()).unwrap()
     }
 
+    fn floats(points: Vec<(i64, f64)>) -> MatrixSeries {
+        MatrixSeries { labels: Labels::empty(), points, histograms: Vec::new() }
+    }
+
+    #[test]
+    fn histograms_read_as_in_prometheus() {
+        let buckets = |offset, values: &[f64]| Buckets {
+            spans: vec![Span { offset, length: values.len() as u32 }],
+            values: values.to_vec(),
+        };
+        let histogram = FloatHistogram {
+            count: 42.0,
+            sum: 34593.34,
+            zero_threshold: 0.25,
+            zero_count: 3.0,
+            positive: buckets(0, &[12.0, 21.0, 0.0, 6.0]),
+            negative: buckets(1, &[1e21]),
+            ..FloatHistogram::default()
+        };
+        let json = r#"{"count":"42","sum":"34593.34","buckets":[[1,"-2","-1","1e+21"],[3,"-0.25","0.25","3"],[0,"0.5","1","12"],[0,"1","2","21"],[0,"4","8","6"]]}"#;
+        let empty = FloatHistogram { sum: f64::NAN, ..FloatHistogram::default() };
+        let vector = [histogram.clone(), empty].map(|histogram| VectorSample {
+            labels: Labels::empty(),
+            timestamp_ms: 1_500,
+            value: histogram.into(),
+        });
+        let head = r#"{"status":"success","data":{"resultType":"#;
+        assert_eq!(
+            text(query_answer(&answer(QueryValue::Vector(vector.to_vec())))),
+            format!(
+                r#"{head}"vector","result":[{{"metric":{{}},"histogram":[1.500,{json}]}},{{"metric":{{}},"histogram":[1.500,{{"count":"0","sum":"NaN"}}]}}]}}}}"#
+            )
+        );
+        let both = MatrixSeries { histograms: vec![(1_000, Arc::new(histogram))], ..floats(vec![(0, 1.0)]) };
+        let alone = MatrixSeries { points: Vec::new(), ..both.clone() };
+        assert_eq!(
+            text(query_answer(&answer(QueryValue::Matrix(vec![both, alone])))),
+            format!(
+                r#"{head}"matrix","result":[{{"metric":{{}},"values":[[0,"1"]],"histograms":[[1,{json}]]}},{{"metric":{{}},"histograms":[[1,{json}]]}}]}}}}"#
+            )
+        );
+    }
+
     fn answer(value: QueryValue) -> QueryAnswer {
         QueryAnswer { value, warnings: vec![], infos: vec![] }
     }
@@ -238,8 +343,11 @@ mod tests {
     #[test]
     fn a_vector_reads_as_in_prometheus() {
         let labels = Labels::from_pairs([("__name__", "up"), ("path", "a\\b\"<é>\n\u{1}")]);
-        let vector =
-            QueryValue::Vector(vec![VectorSample { labels, timestamp_ms: 1_435_781_451_781, value: 1.0 }]);
+        let vector = QueryValue::Vector(vec![VectorSample {
+            labels,
+            timestamp_ms: 1_435_781_451_781,
+            value: 1.0.into(),
+        }]);
         assert_eq!(
             text(query_answer(&answer(vector))),
             r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","path":"a\\b\"<é>\n\u0001"},"value":[1435781451.781,"1"]}]}}"#
@@ -248,16 +356,13 @@ mod tests {
 
     #[test]
     fn a_matrix_reads_as_in_prometheus_with_warnings_and_infos() {
-        let series = vec![
-            MatrixSeries { labels: Labels::empty(), points: vec![(0, f64::NAN), (500, f64::INFINITY)] },
-            MatrixSeries { labels: Labels::empty(), points: vec![] },
-        ];
+        let series = vec![floats(vec![(0, f64::NAN), (500, f64::INFINITY)]), floats(vec![(0, 1.0)])];
         let mut answer = answer(QueryValue::Matrix(series));
         answer.warnings.push("a < b".to_owned());
         answer.infos.push("x".to_owned());
         assert_eq!(
             text(query_answer(&answer)),
-            r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[0,"NaN"],[0.500,"+Inf"]]},{"metric":{},"values":[]}]},"warnings":["a \u003c b"],"infos":["x"]}"#
+            r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[0,"NaN"],[0.500,"+Inf"]]},{"metric":{},"values":[[0,"1"]]}]},"warnings":["a \u003c b"],"infos":["x"]}"#
         );
     }
 
@@ -288,7 +393,7 @@ mod tests {
     #[tokio::test]
     async fn a_large_answer_is_whole() {
         let points: Vec<(i64, f64)> = (0..100_000).map(|i| (i * 1000, i as f64)).collect();
-        let matrix = QueryValue::Matrix(vec![MatrixSeries { labels: Labels::empty(), points }]);
+        let matrix = QueryValue::Matrix(vec![floats(points)]);
         let response =
             streamed(vec!["w".to_owned()], vec![], move |out| write_query_data(out, &matrix, None));
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();

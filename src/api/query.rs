@@ -13,7 +13,7 @@ use super::params::{Params, Steps};
 use super::stats::QueryStats;
 use super::view::Seen;
 use super::{Api, json};
-use crate::promql::value::{CostCounter, QueryAnswer, QueryError, QueryOptions, QueryValue};
+use crate::promql::value::{CostCounter, MatrixSeries, QueryAnswer, QueryError, QueryOptions, QueryValue};
 use crate::rfc3339::now_ms;
 
 /// What Prometheus says when `limit` cut something off.
@@ -27,6 +27,9 @@ const ANNOTATIONS_MAX: usize = 10;
 
 /// Bytes of a point in memory.
 pub const POINT_BYTES: usize = size_of::<(i64, f64)>();
+
+/// As so many points a histogram counts.
+const HISTOGRAM_POINTS: usize = 32;
 
 /// For when a query is asked.
 #[derive(Clone, Copy)]
@@ -219,6 +222,9 @@ fn points(value: &QueryValue) -> usize {
     match value {
         QueryValue::Scalar { .. } | QueryValue::String { .. } => 1,
         QueryValue::Vector(samples) => samples.len(),
-        QueryValue::Matrix(series) => series.iter().map(|one| one.points.len() + 1).sum(),
+        QueryValue::Matrix(series) => {
+            let histograms = |one: &MatrixSeries| one.histograms.len() * HISTOGRAM_POINTS;
+            series.iter().map(|one| one.points.len() + histograms(one) + 1).sum()
+        }
     }
 }

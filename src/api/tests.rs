@@ -83,10 +83,10 @@ impl Evaluate for FakeEngine {
             if query == "hang" {
                 tokio::time::sleep(Duration::from_secs(3600)).await;
             }
-            let sample = |job: &str, value| VectorSample {
+            let sample = |job: &str, value: f64| VectorSample {
                 labels: Labels::from_pairs([("__name__", "up"), ("job", job)]),
                 timestamp_ms: time_ms,
-                value,
+                value: value.into(),
             };
             let lookback = options.lookback_delta_ms as f64;
             FakeEngine::answer(query, QueryValue::Vector(vec![sample("a", 1.0), sample("b", lookback)]))
@@ -101,7 +101,11 @@ impl Evaluate for FakeEngine {
         _options: &'a QueryOptions,
     ) -> AnswerFuture<'a> {
         let points = vec![(steps.start_ms, 0.5), (steps.start_ms + steps.step_ms, f64::NAN)];
-        let matrix = QueryValue::Matrix(vec![MatrixSeries { labels: Labels::empty(), points }]);
+        let matrix = QueryValue::Matrix(vec![MatrixSeries {
+            labels: Labels::empty(),
+            points,
+            histograms: Vec::new(),
+        }]);
         Box::pin(async move { FakeEngine::answer(query, matrix) })
     }
 

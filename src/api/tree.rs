@@ -7,7 +7,8 @@ use annulus_shards::{MatchOp, Matcher};
 
 use super::{json, number};
 use crate::promql::ast::{
-    Aggregate, AtModifier, Binary, Call, Cardinality, Expr, Matching, Subquery, ValueType, VectorSelector,
+    Aggregate, AtModifier, Binary, Borders, Call, Cardinality, DurationExpr, Expr, Matching, Subquery,
+    ValueType, VectorSelector,
 };
 use crate::promql::parser::{Function, Last, functions};
 
@@ -24,8 +25,13 @@ pub fn write_tree(out: &mut impl Write, expr: &Expr) -> io::Result<()> {
             json::write_text(out, value)?;
             out.write_all(b"}")
         }
+        Expr::Bytes { value, .. } => {
+            out.write_all(br#"{"type":"stringLiteral","val":"#)?;
+            json::write_text(out, &String::from_utf8_lossy(value))?;
+            out.write_all(b"}")
+        }
         Expr::Vector(selector) => write_selector(out, selector, None),
-        Expr::Matrix { selector, range_ms, .. } => write_selector(out, selector, Some(*range_ms)),
+        Expr::Matrix { selector, range, .. } => write_selector(out, selector, Some(ms(Some(range)))),
         Expr::Subquery(subquery) => write_subquery(out, subquery),
         Expr::Call(call) => write_call(out, call),
         Expr::Aggregate(aggregate) => write_aggregate(out, aggregate),
@@ -44,19 +50,25 @@ pub fn write_tree(out: &mut impl Write, expr: &Expr) -> io::Result<()> {
 }
 
 fn write_selector(out: &mut impl Write, selector: &VectorSelector, range_ms: Option<i64>) -> io::Result<()> {
-    out.write_all(br#"{"anchored":false,"matchers":"#)?;
+    let (anchored, smoothed) = (selector.borders == Borders::Anchored, selector.borders == Borders::Smoothed);
+    write!(out, r#"{{"anchored":{anchored},"matchers":"#)?;
     json::write_list(out, &selector.matchers, |out, matcher| write_matcher(out, matcher))?;
     out.write_all(br#","name":"#)?;
     let is_name = |matcher: &&Matcher| matcher.name == METRIC_NAME && matcher.op == MatchOp::Equal;
     json::write_text(out, selector.matchers.last().filter(is_name).map_or("", |matcher| &matcher.value))?;
-    write!(out, r#","offset":{}"#, selector.offset_ms)?;
+    write!(out, r#","offset":{}"#, ms(selector.offset.as_deref()))?;
     if let Some(range_ms) = range_ms {
         write!(out, r#","range":{range_ms}"#)?;
     }
-    out.write_all(br#","smoothed":false"#)?;
+    write!(out, r#","smoothed":{smoothed}"#)?;
     write_at(out, selector.at)?;
     let kind = if range_ms.is_some() { "matrixSelector" } else { "vectorSelector" };
     write!(out, r#","type":"{kind}"}}"#)
+}
+
+/// A duration; one that is an expression is known when the query runs, and 0 before, as in Prometheus.
+fn ms(duration: Option<&DurationExpr>) -> i64 {
+    duration.and_then(DurationExpr::literal_ms).unwrap_or(0)
 }
 
 fn write_matcher(out: &mut impl Write, matcher: &Matcher) -> io::Result<()> {
@@ -82,13 +94,13 @@ fn write_at(out: &mut impl Write, at: Option<AtModifier>) -> io::Result<()> {
 fn write_subquery(out: &mut impl Write, subquery: &Subquery) -> io::Result<()> {
     out.write_all(br#"{"expr":"#)?;
     write_tree(out, &subquery.expr)?;
-    write!(out, r#","offset":{},"range":{}"#, subquery.offset_ms, subquery.range_ms)?;
+    write!(out, r#","offset":{},"range":{}"#, ms(subquery.offset.as_deref()), ms(Some(&subquery.range)))?;
     match subquery.at {
         Some(AtModifier::Start) => out.write_all(br#","startOrEnd":"start""#)?,
         Some(AtModifier::End) => out.write_all(br#","startOrEnd":"end""#)?,
         Some(AtModifier::Timestamp(_)) | None => out.write_all(br#","startOrEnd":null"#)?,
     }
-    write!(out, r#","step":{}"#, subquery.step_ms.unwrap_or(0))?;
+    write!(out, r#","step":{}"#, ms(subquery.step.as_ref()))?;
     match subquery.at {
         Some(AtModifier::Timestamp(time_ms)) => write!(out, r#","timestamp":{time_ms}"#)?,
         _ => out.write_all(br#","timestamp":null"#)?,
@@ -161,11 +173,23 @@ fn write_matching(out: &mut impl Write, matching: &Matching) -> io::Result<()> {
         Cardinality::OneToMany => "one-to-many",
         Cardinality::ManyToMany => "many-to-many",
     };
-    write!(out, r#"{{"card":"{cardinality}","include":"#)?;
+    write!(out, r#"{{"card":"{cardinality}","fillValues":{{"lhs":"#)?;
+    write_fill(out, matching.fill.left)?;
+    out.write_all(br#","rhs":"#)?;
+    write_fill(out, matching.fill.right)?;
+    out.write_all(br#"},"include":"#)?;
     json::write_texts(out, &matching.include)?;
     out.write_all(br#","labels":"#)?;
     json::write_texts(out, &matching.labels)?;
     write!(out, r#","on":{}}}"#, matching.on)
+}
+
+fn write_fill(out: &mut impl Write, value: Option<f64>) -> io::Result<()> {
+    match value.filter(|value| value.is_finite()) {
+        Some(value) => write!(out, "{value}"),
+        // JSON has no other numbers.
+        None => out.write_all(b"null"),
+    }
 }
 
 #[cfg(test)]
@@ -220,7 +244,7 @@ mod tests {
         let binary = tree("x > bool on (a) group_left (b) x");
         assert_eq!(
             binary["matching"],
-            json!({"card": "many-to-one", "include": ["b"], "labels": ["a"], "on": true})
+            json!({"card": "many-to-one", "fillValues": {"lhs": null, "rhs": null}, "include": ["b"], "labels": ["a"], "on": true})
         );
         assert_eq!((&binary["op"], &binary["bool"], &binary["rhs"]), (&json!(">"), &json!(true), &x));
         assert_eq!(tree("1 + 1")["matching"], Value::Null);

@@ -298,6 +298,12 @@ pub struct QueryFlags {
     #[arg(long = "storage.remote.read-max-bytes-in-frame", value_name = "SIZE", default_value = "1MiB",
         value_parser = bytes, help_heading = QUERY)]
     pub read_frame_bytes: u64,
+    /// Experimental parts of PromQL, as Prometheus names them: promql-experimental-functions,
+    /// promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal; repeatable, or
+    /// several with commas between
+    #[arg(long = "enable-feature", value_name = "FEATURE", value_delimiter = ',', action = ArgAction::Append,
+        help_heading = QUERY)]
+    pub features: Vec<String>,
     /// Threads that evaluate queries [default: the cores that the process may use]
     #[arg(long = "query.threads", value_name = "N", help_heading = QUERY)]
     pub threads: Option<usize>,

@@ -2,6 +2,7 @@
 //! line for what is wrong.
 
 mod command;
+mod features;
 mod hashrings;
 mod ingest_rules;
 mod kingpin;

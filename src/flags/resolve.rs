@@ -13,7 +13,7 @@ use super::command::{
     AllFlags, Cli, Format, IngestFlags, Level, ProcessFlags, QueryFlags, ReceiveFlags, Role,
 };
 use super::values::{expand_variables, is_label_name, label};
-use super::{BlocksSetup, BucketSetup, LogSetup, QuerySetup, Setup, hashrings, ingest_rules};
+use super::{BlocksSetup, BucketSetup, LogSetup, QuerySetup, Setup, features, hashrings, ingest_rules};
 use crate::api::ReadLimits;
 use crate::host;
 use crate::promql::value::QueryOptions;
@@ -45,7 +45,7 @@ pub fn resolve(cli: Cli, mut warnings: Vec<String>, flags: Vec<(String, String)>
             self_scrape,
             process,
         }) => {
-            let query = Some(query_setup(query, query_address, &ingest.data_dir)?);
+            let query = Some(query_setup(query, query_address, &ingest.data_dir, &mut warnings)?);
             (http_address, vec![http_address, grpc_address], ingest, query, self_scrape, process)
         }
         Role::Receive(ReceiveFlags {
@@ -208,7 +208,12 @@ fn time_windows(ingest: &IngestFlags) -> Result<TimeWindows, String> {
     Ok(windows)
 }
 
-fn query_setup(query: QueryFlags, address: SocketAddr, data_dir: &Path) -> Result<QuerySetup, String> {
+fn query_setup(
+    query: QueryFlags,
+    address: SocketAddr,
+    data_dir: &Path,
+    warnings: &mut Vec<String>,
+) -> Result<QuerySetup, String> {
     for (flag, is_zero) in [
         ("query.timeout", query.timeout.is_zero()),
         ("query.lookback-delta", query.lookback_delta.is_zero()),
@@ -230,6 +235,7 @@ fn query_setup(query: QueryFlags, address: SocketAddr, data_dir: &Path) -> Resul
     options.timeout = query.timeout;
     options.samples_max = query.samples_max;
     options.fetch_bytes_max = query.select_bytes_max;
+    features::enable(&query.features, &mut options, warnings);
     Ok(QuerySetup {
         address,
         options,

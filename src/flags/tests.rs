@@ -1,6 +1,7 @@
 //! Whole command lines, those of the deployments that annulus has to take over among them.
 
 use super::*;
+use crate::promql::parser::Features;
 
 fn parse_line(line: &str) -> Result<Setup, Exit> {
     let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
@@ -255,6 +256,17 @@ fn empty_values_of_charts_are_no_flags() {
     let setup =
         setup("receive --http.config= --grpc-server-tls-cert= --receive.local-endpoint= --tracing.config=");
     assert!(!has_warning(&setup, "no effect"), "{:?}", setup.warnings);
+}
+
+#[test]
+fn features_of_promql_are_listed_or_repeated() {
+    let features = |line: &str| setup(line).query.unwrap().options.features;
+    assert_eq!(features("all"), Features::default());
+    let line = "all --enable-feature=promql-experimental-functions,promql-extended-range-selectors \
+                --enable-feature promql-binop-fill-modifiers";
+    assert_eq!(features(line), Features::ALL);
+    assert!(has_warning(&setup("all --enable-feature=agent"), "--enable-feature=agent has no effect"));
+    assert!(has_warning(&setup("receive --enable-feature=x"), "--enable-feature has no effect"));
 }
 
 #[test]

@@ -49,7 +49,9 @@ impl Node {
         let query = "sort(count_over_time(up[300s])) + 0 * sum_over_time(up[300s])";
         let answer = runtime.block_on(engine.instant(source, query, 3 * WINDOW_MS - 1, &options)).unwrap();
         match answer.value {
-            QueryValue::Vector(samples) => samples.into_iter().map(|sample| sample.value).collect(),
+            QueryValue::Vector(samples) => {
+                samples.into_iter().filter_map(|sample| sample.value.as_float()).collect()
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -1,6 +1,11 @@
-//! The syntax tree of PromQL. Durations and times are milliseconds; spans are byte offsets into the query.
+//! The syntax tree of PromQL. Times are milliseconds, durations as they are written (`duration`); spans are byte
+//! offsets into the query.
 
 use annulus_shards::Matcher;
+
+pub use self::duration::{DurationExpr, DurationOp, NoDuration, QueryTimes};
+
+mod duration;
 
 /// Where an expression stands in the query text, for error messages and annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,10 +37,12 @@ pub enum Expr {
     Number { value: f64, span: Span },
     /// `"text"`
     String { value: String, span: Span },
+    /// `"\xff"`: a text that is not UTF-8, which nothing here is; only error messages show it.
+    Bytes { value: Vec<u8>, span: Span },
     /// `metric{…} offset 5m @ 10`
     Vector(VectorSelector),
     /// `metric{…}[5m] offset 5m @ 10`; the selector holds the offset and `@`.
-    Matrix { selector: VectorSelector, range_ms: i64, span: Span },
+    Matrix { selector: VectorSelector, range: Box<DurationExpr>, span: Span },
     /// `expr[1h:5m] offset 5m @ 10`
     Subquery(Box<Subquery>),
     /// `rate(x[5m])`
@@ -67,11 +74,25 @@ pub struct VectorSelector {
     /// All conditions, the one on `__name__` included.
     pub matchers: Vec<Matcher>,
     /// Positive looks back.
-    pub offset_ms: i64,
+    pub offset: Option<Box<DurationExpr>>,
     /// Pinned time, if any.
     pub at: Option<AtModifier>,
+    /// `anchored` or `smoothed`
+    pub borders: Borders,
     /// Where it stands.
     pub span: Span,
+}
+
+/// What a selector takes for the value at the border of its range, or at its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Borders {
+    /// Only samples inside count.
+    #[default]
+    Inside,
+    /// `anchored`: the value of the last sample before it.
+    Anchored,
+    /// `smoothed`: the value on the line between the samples before and after it.
+    Smoothed,
 }
 
 /// An expression evaluated over a range of inner steps.
@@ -80,11 +101,11 @@ pub struct Subquery {
     /// The inner expression, a vector.
     pub expr: Expr,
     /// How far it looks back.
-    pub range_ms: i64,
+    pub range: DurationExpr,
     /// Inner step; the default evaluation interval when absent.
-    pub step_ms: Option<i64>,
+    pub step: Option<DurationExpr>,
     /// Positive looks back.
-    pub offset_ms: i64,
+    pub offset: Option<Box<DurationExpr>>,
     /// Pinned time, if any.
     pub at: Option<AtModifier>,
     /// Where it stands.
@@ -156,6 +177,8 @@ pub enum BinaryOp {
     Less,
     GreaterEqual,
     LessEqual,
+    TrimUpper,
+    TrimLower,
     And,
     Or,
     Unless,
@@ -206,6 +229,8 @@ impl BinaryOp {
             BinaryOp::Less => "<",
             BinaryOp::GreaterEqual => ">=",
             BinaryOp::LessEqual => "<=",
+            BinaryOp::TrimUpper => "</",
+            BinaryOp::TrimLower => ">/",
             BinaryOp::And => "and",
             BinaryOp::Or => "or",
             BinaryOp::Unless => "unless",
@@ -216,6 +241,11 @@ impl BinaryOp {
     pub fn is_comparison(self) -> bool {
         use BinaryOp::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
         matches!(self, Equal | NotEqual | Greater | Less | GreaterEqual | LessEqual)
+    }
+
+    /// `</` and `>/`, which trim native histograms.
+    pub fn is_trim(self) -> bool {
+        matches!(self, BinaryOp::TrimUpper | BinaryOp::TrimLower)
     }
 
     /// `and`, `or`, `unless`.
@@ -248,6 +278,24 @@ pub struct Matching {
     pub labels: Vec<String>,
     /// Labels that `group_left`/`group_right` copies from the "one" side.
     pub include: Vec<String>,
+    /// Values for what has no partner.
+    pub fill: Fill,
+}
+
+/// The values that stand for a missing partner: `fill (…)` is both.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Fill {
+    /// `fill_left (…)`
+    pub left: Option<f64>,
+    /// `fill_right (…)`
+    pub right: Option<f64>,
+}
+
+impl Fill {
+    /// Whether no side has a value to stand in.
+    pub fn is_none(self) -> bool {
+        self.left.is_none() && self.right.is_none()
+    }
 }
 
 /// A binary operation.
@@ -272,7 +320,7 @@ impl Expr {
     pub fn value_type(&self) -> ValueType {
         match self {
             Expr::Number { .. } => ValueType::Scalar,
-            Expr::String { .. } => ValueType::String,
+            Expr::String { .. } | Expr::Bytes { .. } => ValueType::String,
             Expr::Vector(_) | Expr::Aggregate(_) => ValueType::Vector,
             Expr::Matrix { .. } | Expr::Subquery(_) => ValueType::Matrix,
             Expr::Call(call) => match call.name {
@@ -303,7 +351,7 @@ impl Expr {
 
     fn collect_selectors(self, selectors: &mut Vec<VectorSelector>) {
         match self {
-            Expr::Number { .. } | Expr::String { .. } => {}
+            Expr::Number { .. } | Expr::String { .. } | Expr::Bytes { .. } => {}
             Expr::Vector(selector) | Expr::Matrix { selector, .. } => selectors.push(selector),
             Expr::Subquery(subquery) => subquery.expr.collect_selectors(selectors),
             Expr::Call(call) => call.args.into_iter().for_each(|arg| arg.collect_selectors(selectors)),
@@ -326,6 +374,7 @@ impl Expr {
         match self {
             Expr::Number { span, .. }
             | Expr::String { span, .. }
+            | Expr::Bytes { span, .. }
             | Expr::Matrix { span, .. }
             | Expr::Unary { span, .. }
             | Expr::Paren { span, .. } => *span,

@@ -1,11 +1,14 @@
 //! What a query is asked with and what it answers. Times are milliseconds since the Unix epoch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use annulus_shards::Labels;
 
 use super::ast::Span;
 pub use super::costs::{CostCounter, QueryCosts};
+use super::histogram::FloatHistogram;
+use super::parser::Features;
 use crate::source::SourceError;
 
 /// Limits and settings of one query.
@@ -26,6 +29,8 @@ pub struct QueryOptions {
     pub delayed_name_removal: bool,
     /// Where what the query costs is counted.
     pub costs: Option<CostCounter>,
+    /// Experimental parts of the language that the query may use.
+    pub features: Features,
 }
 
 impl Default for QueryOptions {
@@ -38,7 +43,42 @@ impl Default for QueryOptions {
             fetch_bytes_max: 1 << 30,
             delayed_name_removal: false,
             costs: None,
+            features: Features::default(),
         }
+    }
+}
+
+/// A native histogram, which many steps and series may share.
+pub type SharedHistogram = Arc<FloatHistogram>;
+
+/// The value of a sample.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SampleValue {
+    /// A number.
+    Float(f64),
+    /// A native histogram.
+    Histogram(SharedHistogram),
+}
+
+impl SampleValue {
+    /// The number, if it is one.
+    pub fn as_float(&self) -> Option<f64> {
+        match self {
+            SampleValue::Float(value) => Some(*value),
+            SampleValue::Histogram(_) => None,
+        }
+    }
+}
+
+impl From<f64> for SampleValue {
+    fn from(value: f64) -> SampleValue {
+        SampleValue::Float(value)
+    }
+}
+
+impl From<FloatHistogram> for SampleValue {
+    fn from(histogram: FloatHistogram) -> SampleValue {
+        SampleValue::Histogram(Arc::new(histogram))
     }
 }
 
@@ -50,7 +90,7 @@ pub struct VectorSample {
     /// The evaluation time.
     pub timestamp_ms: i64,
     /// Its value.
-    pub value: f64,
+    pub value: SampleValue,
 }
 
 /// One series of a matrix.
@@ -58,8 +98,10 @@ pub struct VectorSample {
 pub struct MatrixSeries {
     /// Its labels.
     pub labels: Labels,
-    /// Time and value of each point, in order of time; steps without a value are left out.
+    /// Time and value of each float, in order of time; steps without one are left out.
     pub points: Vec<(i64, f64)>,
+    /// The same of native histograms. No time is in both.
+    pub histograms: Vec<(i64, SharedHistogram)>,
 }
 
 /// The value of a query.

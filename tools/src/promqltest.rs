@@ -111,11 +111,56 @@ mod tests {
     }
 
     #[test]
+    fn wrong_expectations_of_every_kind_fail_the_run() {
+        let load = "load 1m\n  x{a=\"1\"} 0 1\n  x{a=\"2\"} 0 2\n\n";
+        for (eval, difference) in [
+            ("eval instant at 1m x\n  x{a=\"1\"} 1\n", "unexpected x{a=\"2\"} [2@60s]"),
+            (
+                "eval instant at 1m x{a=\"1\"}\n  x{a=\"1\"} 1.1\n",
+                "x{a=\"1\"}: expected [1.1@60s], got [1@60s]",
+            ),
+            ("eval instant at 1m x{a=\"1\"}\n  y{a=\"1\"} 1\n", "missing y{a=\"1\"} [1@60s]"),
+            (
+                "eval instant at 1m sort(x)\n  expect ordered\n  x{a=\"2\"} 2\n  x{a=\"1\"} 1\n",
+                "expected the order",
+            ),
+            (
+                "eval range from 0 to 1m step 1m sum(x)\n  {} 0 4\n",
+                "{}: expected [0@0s 4@60s], got [0@0s 3@60s]",
+            ),
+            ("eval instant at 1m sum(x)\n  expect fail\n", "expected an error (anything)"),
+            ("eval instant at 1m x + on () x\n  {} 1\n", "the query failed: found duplicate series"),
+            (
+                "eval instant at 1m x + on () x\n  expect fail msg: other\n",
+                "expected an error with \"other\"",
+            ),
+            ("eval instant at 1m sum(rate(x[2m]))\n  expect no_info\n  {} 0.025\n", "expected no infos"),
+            ("eval instant at 1m sum(x)\n  expect warn\n  {} 3\n", "expected warnings, got none"),
+            (
+                "eval instant at 1m quantile(2, x)\n  expect warn msg: z\n  {} Inf\n",
+                "expected warnings with \"z\"",
+            ),
+            ("eval instant at 1m \"a\"\n  expect string \"b\"\n", "expected the string \"b\""),
+            ("evil instant at 1m x\n", "unknown command"),
+        ] {
+            let (passed, out) = run_text(&format!("{load}{eval}\neval instant at 0 1\n  1\n"));
+            assert!(!passed, "{eval}");
+            assert!(
+                out.contains("a.test:5: ") && out.contains(&format!("\n    {difference}")),
+                "{eval}{out}"
+            );
+            assert!(out.contains("a.test: 1 passed, 1 failed, 0 skipped\n"), "{eval}{out}");
+        }
+    }
+
+    #[test]
     fn skipped_queries_do_not_fail_the_run_but_show() {
-        let (passed, out) = run_text("eval instant at 0 x + fill(0) y\n\neval instant at 0 2\n  2\n");
+        let load = "load 1m\n  x@st -1m\n  x 1\n\n";
+        let (passed, out) =
+            run_text(&format!("{load}eval instant at 0 x\n  x 1\n\neval instant at 0 2\n  2\n"));
         assert!(passed);
         assert!(
-            out.contains("1 passed, 0 failed, 1 skipped; 1: the fill modifier is not supported"),
+            out.contains("1 passed, 0 failed, 1 skipped; 1: start timestamps are not supported"),
             "{out}"
         );
     }

@@ -1,20 +1,25 @@
 //! Aggregations that fold each group to one value per step: `sum`, `avg`, `min`, `max`, `count`, `group`, `stddev`,
 //! `stdvar`, `quantile`. Series are folded in their order, one by one, as they are computed.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
+use std::sync::Arc;
 
-use annulus_shards::Labels;
+use annulus_shards::{Labels, is_stale};
 
 use super::column::{ABSENT, Column, Series};
 use super::eval::Evaluator;
 use super::grouping::{LabelChoice, Ordinals};
-use super::kahan::{Average, KahanSum};
+use super::histogram_group::{Fold, HistogramCell};
+use super::histogram_notes::{HistogramNote, Notes};
 use super::lazy::Lazy;
 use super::math_functions::{larger, smaller};
 use super::node::{AggregateCall, Node};
 use super::quantile::quantile;
 use super::steps::Steps;
 use crate::promql::ast::AggregateOp;
+use crate::promql::kahan::{Average, KahanSum};
 use crate::promql::value::QueryError;
 
 /// The state of one group at one step.
@@ -23,8 +28,20 @@ trait Cell: Default + Clone {
     fn add(&mut self, value: f64);
     /// The result, if there was a value.
     fn result(self, param: f64) -> Option<f64>;
+    /// What it makes of histograms.
+    const HISTOGRAMS: Histograms;
     /// Whether it holds on to each value, which then counts against the budget.
     const KEEPS_VALUES: bool = false;
+}
+
+/// What an aggregation makes of native histograms.
+enum Histograms {
+    /// They count like any value.
+    Count,
+    /// They are combined among themselves.
+    Combine(Fold),
+    /// They are passed over, and the aggregation of that name is told.
+    Ignore(&'static str),
 }
 
 /// What is aggregated.
@@ -39,9 +56,15 @@ struct Group<C> {
     /// The step of the first of `cells`; they cover the steps of the series so far.
     first: usize,
     cells: Vec<C>,
+    /// The histograms by their steps; there are few aggregations that have any.
+    histograms: BTreeMap<usize, HistogramCell>,
 }
 
 impl<C: Cell> Group<C> {
+    fn new(labels: Labels, drop_name: bool) -> Group<C> {
+        Group { labels, drop_name, first: 0, cells: Vec::new(), histograms: BTreeMap::new() }
+    }
+
     /// Makes room at the steps given, and says for how many more.
     fn cover(&mut self, extent: Range<usize>) -> usize {
         let count = self.cells.len();
@@ -58,12 +81,69 @@ impl<C: Cell> Group<C> {
         self.cells.len() - count
     }
 
-    fn finish(self, params: Option<&[f64]>) -> Series {
+    /// Takes in the values of a series, for whose steps there is room, and says what that costs beyond it.
+    fn add(&mut self, column: &Column, notes: &mut Notes) -> usize {
+        if self.histograms.is_empty() {
+            for (step, value) in column.present() {
+                self.cells[step - self.first].add(value);
+            }
+        } else {
+            let histograms = &self.histograms;
+            let is_open = |step: usize| histograms.get(&step).is_none_or(|cell| !cell.is_closed());
+            for (step, value) in column.present().filter(|(step, _)| is_open(*step)) {
+                self.cells[step - self.first].add(value);
+            }
+        }
+        if column.has_histograms() { self.add_histograms(column, notes) } else { 0 }
+    }
+
+    fn add_histograms(&mut self, column: &Column, notes: &mut Notes) -> usize {
+        let fold = match C::HISTOGRAMS {
+            Histograms::Combine(fold) => fold,
+            Histograms::Ignore(name) => {
+                notes.add(HistogramNote::IgnoredInAggregation(name));
+                return 0;
+            }
+            Histograms::Count => {
+                // Which number it is does not matter.
+                column.histograms().for_each(|(step, _)| self.cells[step - self.first].add(0.0));
+                return 0;
+            }
+        };
+        let mut points = 0;
+        for (step, histogram) in column.histograms() {
+            match self.histograms.entry(step) {
+                Entry::Occupied(cell) => {
+                    let cell = cell.into_mut();
+                    let before = cell.points();
+                    cell.add(histogram, notes);
+                    points += cell.points().saturating_sub(before);
+                }
+                Entry::Vacant(place) => {
+                    let has_float = self.cells[step - self.first].clone().result(f64::NAN).is_some();
+                    points += place.insert(HistogramCell::new(fold, histogram, has_float)).points();
+                }
+            }
+        }
+        points
+    }
+
+    fn finish(self, params: Option<&[f64]>, notes: &mut Notes) -> Series {
         let param = |step: usize| params.map_or(f64::NAN, |params| params[step]);
         let before = std::iter::repeat_n(ABSENT, self.first);
         let results = self.cells.into_iter().enumerate();
         let results = results.map(|(index, cell)| cell.result(param(self.first + index)).unwrap_or(ABSENT));
-        let column = Column::from_values(before.chain(results).collect());
+        let mut values: Vec<f64> = before.chain(results).collect();
+        let mut histograms = Vec::new();
+        for (step, cell) in self.histograms {
+            if !is_stale(values[step]) {
+                notes.add(HistogramNote::MixedGroup);
+                values[step] = ABSENT;
+            } else if let Some(histogram) = cell.finish(notes) {
+                histograms.push((step, Arc::new(histogram)));
+            }
+        }
+        let column = Column::new(values, histograms);
         Series { labels: self.labels, drop_name: self.drop_name, column }
     }
 }
@@ -141,7 +221,7 @@ impl Evaluator<'_> {
             let key: &Labels = &keys[index];
             let number = ordinals.of(key);
             if number == groups.len() {
-                groups.push(Group { labels: key.clone(), drop_name, first: 0, cells: Vec::new() });
+                groups.push(Group::new(key.clone(), drop_name));
             }
             let group = &mut groups[number];
             self.budget.add(group.cover(column.extent()) as u64)?;
@@ -149,8 +229,10 @@ impl Evaluator<'_> {
                 self.budget.add(column.present().count() as u64)?;
             }
             group.drop_name |= drop_name;
-            for (step, value) in column.present() {
-                group.cells[step - group.first].add(value);
+            let mut notes = Notes::default();
+            self.budget.add(group.add(column, &mut notes) as u64)?;
+            if !notes.is_empty() {
+                self.tell(&notes, labels[index].metric_name().unwrap_or_default(), call.node_span);
             }
             Ok(())
         };
@@ -164,7 +246,11 @@ impl Evaluator<'_> {
                 }
             }
         }
-        Ok(groups.into_iter().map(|group| group.finish(params)).collect())
+        let mut notes = Notes::default();
+        let results = groups.into_iter().map(|group| group.finish(params, &mut notes));
+        let results = results.filter(|one| !one.column.is_absent()).collect();
+        self.tell(&notes, "", call.node_span);
+        Ok(results)
     }
 }
 
@@ -182,6 +268,8 @@ pub(super) fn extent(params: &[f64]) -> (f64, f64) {
 struct Sum(Option<KahanSum>);
 
 impl Cell for Sum {
+    const HISTOGRAMS: Histograms = Histograms::Combine(Fold::Sum);
+
     #[inline]
     fn add(&mut self, value: f64) {
         match &mut self.0 {
@@ -196,6 +284,8 @@ impl Cell for Sum {
 }
 
 impl Cell for Average {
+    const HISTOGRAMS: Histograms = Histograms::Combine(Fold::Average);
+
     #[inline]
     fn add(&mut self, value: f64) {
         Average::add(self, value);
@@ -211,6 +301,8 @@ impl Cell for Average {
 struct Extreme<const MAX: bool>(Option<f64>);
 
 impl<const MAX: bool> Cell for Extreme<MAX> {
+    const HISTOGRAMS: Histograms = Histograms::Ignore(if MAX { "max" } else { "min" });
+
     #[inline]
     fn add(&mut self, value: f64) {
         let better = self.0.is_none_or(|best| best.is_nan() || if MAX { best < value } else { best > value });
@@ -228,6 +320,8 @@ impl<const MAX: bool> Cell for Extreme<MAX> {
 struct Count(u64);
 
 impl Cell for Count {
+    const HISTOGRAMS: Histograms = Histograms::Count;
+
     #[inline]
     fn add(&mut self, _: f64) {
         self.0 += 1;
@@ -242,6 +336,8 @@ impl Cell for Count {
 struct Presence(bool);
 
 impl Cell for Presence {
+    const HISTOGRAMS: Histograms = Histograms::Count;
+
     #[inline]
     fn add(&mut self, _: f64) {
         self.0 = true;
@@ -261,6 +357,8 @@ struct Variance<const ROOT: bool> {
 }
 
 impl<const ROOT: bool> Cell for Variance<ROOT> {
+    const HISTOGRAMS: Histograms = Histograms::Ignore(if ROOT { "stddev" } else { "stdvar" });
+
     #[inline]
     fn add(&mut self, value: f64) {
         self.count += 1.0;
@@ -284,6 +382,7 @@ impl<const ROOT: bool> Cell for Variance<ROOT> {
 struct Quantile(Vec<f64>);
 
 impl Cell for Quantile {
+    const HISTOGRAMS: Histograms = Histograms::Ignore("quantile");
     const KEEPS_VALUES: bool = true;
 
     fn add(&mut self, value: f64) {
@@ -320,15 +419,17 @@ mod tests {
 
     #[test]
     fn a_group_covers_the_steps_of_its_series() {
-        let mut group =
-            Group::<Count> { labels: Labels::empty(), drop_name: false, first: 0, cells: Vec::new() };
+        let mut group = Group::<Count>::new(Labels::empty(), false);
         assert_eq!(group.cover(5..7), 2);
         assert_eq!(group.cover(6..9), 2);
         assert_eq!(group.cover(3..4), 2);
         assert_eq!(group.cover(3..9), 0);
         assert_eq!((group.first, group.cells.len()), (3, 6));
         group.cells[0].add(1.0);
-        assert_eq!(group.finish(None).column.present().collect::<Vec<_>>(), [(3, 1.0)]);
+        assert_eq!(
+            group.finish(None, &mut Notes::default()).column.present().collect::<Vec<_>>(),
+            [(3, 1.0)]
+        );
     }
 
     #[test]

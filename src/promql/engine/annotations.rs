@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::calendar::format_rfc3339;
+use super::histogram_notes::HistogramNote;
 use super::number_format::format_general;
 use crate::promql::ast::Span;
 
 /// How serious an annotation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+pub(super) enum Level {
+    /// The result may be wrong.
     Warning,
+    /// The result may not be what was meant.
     Info,
 }
 
@@ -88,6 +91,12 @@ impl Annotations {
         let text = "input to histogram_quantile needed to be fixed for monotonicity (see \
                     https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
         self.insert(Level::Info, with_metric_name(text.to_owned(), metric_name), span, Some(forced));
+    }
+
+    /// Something about native histograms; of a metric, where that matters.
+    pub(super) fn histograms(&mut self, note: HistogramNote, metric_name: &str, span: Span) {
+        let (level, text) = note.text(metric_name);
+        self.add(level, text, span);
     }
 
     fn add(&mut self, level: Level, text: String, span: Span) {

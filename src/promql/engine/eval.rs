@@ -13,12 +13,15 @@ use annulus_shards::Labels;
 use super::annotations::Annotations;
 use super::column::{ABSENT, Column, Series, Value, merge_same_labels, without_metadata};
 use super::control::{Budget, Control};
+use super::histogram_notes::Notes;
 use super::label_functions::{LabelEdit, compare_by_labels};
 use super::node::{Node, Sort};
 use super::steps::Steps;
 use super::workers::Workers;
+use crate::promql::ast::Span;
 use crate::promql::costs::CostCounter;
-use crate::promql::value::QueryError;
+use crate::promql::histogram::{FloatHistogram, multiply};
+use crate::promql::value::{QueryError, SampleValue, SharedHistogram};
 use crate::source::SeriesChunks;
 
 /// Evaluates the plan of one query.
@@ -87,6 +90,13 @@ impl<'q> Evaluator<'q> {
         add(&mut self.annotations.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Adds what there is to say of histograms.
+    pub(super) fn tell(&self, notes: &Notes, metric_name: &str, span: Span) {
+        for note in notes.iter() {
+            self.annotate(|annotations| annotations.histograms(note, metric_name, span));
+        }
+    }
+
     /// The labels of a series whose value is no longer the metric's.
     pub(super) fn renamed(&self, labels: &Labels) -> Labels {
         if self.late_names { labels.clone() } else { without_metadata(labels) }
@@ -108,9 +118,12 @@ impl<'q> Evaluator<'q> {
                 lazy.collect(self, steps).map(Value::Vector)
             }
             Node::StepTime(node) => {
-                self.map(node, steps, |step, _| Some(steps.time_ms(step) as f64 / 1000.0))
+                let seconds = |step| steps.time_ms(step) as f64 / 1000.0;
+                let series = self.vector(node, steps)?;
+                self.map_both(series, |step, _| Some(seconds(step)), |step, _| Some(seconds(step).into()))
             }
             Node::Absent(labels, node) => self.absent(labels, node, steps),
+            Node::Nothing(node) => self.vector(node, steps).map(|_| Value::Vector(Vec::new())),
             Node::ToScalar(node) => Ok(Value::Scalar(only_values(&self.vector(node, steps)?, count))),
             Node::ToVector(node) => {
                 let column = Column::from_values(self.scalar(node, steps)?);
@@ -138,10 +151,23 @@ impl<'q> Evaluator<'q> {
                 let series = self.vector(node, steps)?;
                 self.relabel(edit, series).map(Value::Vector)
             }
+            Node::HistogramStat(stat, node) => {
+                let series = self.vector(node, steps)?;
+                self.map_both(series, |_, _| None, |_, histogram| Some(stat(histogram).into()))
+            }
             Node::Histogram(call) => self.histogram(call, steps).map(Value::Vector),
+            Node::Info(call) => self.info(call, steps).map(Value::Vector),
             Node::Negate(node) => match self.value(node, steps)? {
                 Value::Scalar(values) => Ok(Value::Scalar(values.into_iter().map(|value| -value).collect())),
-                Value::Vector(series) => self.map_series(series, |_, value| Some(-value)),
+                Value::Vector(series) => self.map_both(
+                    series,
+                    |_, value| Some(-value),
+                    |_, histogram| {
+                        let mut negated = FloatHistogram::clone(histogram);
+                        multiply(&mut negated, -1.0);
+                        Some(negated.into())
+                    },
+                ),
                 Value::Text(_) => Err(QueryError::Execution("a string cannot be negated".to_owned())),
             },
             Node::Aggregate(call) => self.aggregate(call, steps).map(Value::Vector),
@@ -160,14 +186,24 @@ impl<'q> Evaluator<'q> {
         self.map_series(series, function)
     }
 
-    /// Applies a function to each value; the series lose their names.
+    /// Applies a function to each float, and drops histograms; the series lose their names.
     pub(super) fn map_series(
         &self,
-        mut series: Vec<Series>,
+        series: Vec<Series>,
         function: impl Fn(usize, f64) -> Option<f64> + Sync,
     ) -> Result<Value, QueryError> {
+        self.map_both(series, function, |_, _| None)
+    }
+
+    /// Applies functions to each float and to each histogram; the series lose their names.
+    pub(super) fn map_both(
+        &self,
+        mut series: Vec<Series>,
+        floats: impl Fn(usize, f64) -> Option<f64> + Sync,
+        histograms: impl Fn(usize, &SharedHistogram) -> Option<SampleValue> + Sync,
+    ) -> Result<Value, QueryError> {
         self.workers.update(&mut series, |one| {
-            one.column.map(&function);
+            one.column.map_both(&floats, &histograms);
             one.labels = self.renamed(&one.labels);
             one.drop_name = true;
         });
@@ -195,7 +231,7 @@ impl<'q> Evaluator<'q> {
     fn absent(&self, labels: &Labels, node: &Node, steps: &Steps) -> Result<Value, QueryError> {
         let mut values = vec![1.0; steps.count()];
         for one in self.vector(node, steps)? {
-            for (step, _) in one.column.present() {
+            for step in one.column.present_steps() {
                 values[step] = ABSENT;
             }
         }
@@ -206,6 +242,11 @@ impl<'q> Evaluator<'q> {
 
     fn sort(&self, sort: &Sort, node: &Node, steps: &Steps) -> Result<Value, QueryError> {
         let mut series = self.vector(node, steps)?;
+        if sort.labels.is_none() && series.iter().any(|one| one.column.has_histograms()) {
+            // There is no order of histograms.
+            series.iter_mut().for_each(|one| one.column.map(|_, value| Some(value)));
+            series.retain(|one| !one.column.is_absent());
+        }
         if !steps.is_single() {
             self.annotate(|annotations| annotations.sort_in_range_query(sort.span));
             return Ok(Value::Vector(series));

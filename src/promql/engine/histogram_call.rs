@@ -1,4 +1,5 @@
-//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction` over the series of classic histograms.
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction` over the series of classic histograms, and over
+//! native ones.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +9,39 @@ use super::annotations::ForcedMonotonic;
 use super::column::{Column, Series, merge_same_labels};
 use super::eval::Evaluator;
 use super::grouping::Ordinals;
+use super::histogram_notes::{HistogramNote, Notes};
 use super::histogram_quantile::{Bucket, Decrease, bucket_fraction, bucket_quantile, parse_upper_bound};
 use super::node::{HistogramCall, HistogramQuestion, Node};
 use super::number_format::format_open_metrics;
 use super::steps::Steps;
 use crate::promql::ast::Span;
+use crate::promql::histogram::{FloatHistogram, histogram_fraction, histogram_quantile};
 use crate::promql::value::QueryError;
 
 /// The label that holds a bucket's upper bound.
 const BUCKET_LABEL: &str = "le";
 
-/// The series of one histogram: upper bound and index of each.
+/// The series of one histogram.
 struct Histogram {
     labels: Labels,
+    /// Upper bound and index of each series of a classic histogram.
     buckets: Vec<(f64, usize)>,
+    /// The index of the series of native histograms.
+    native: Option<usize>,
+}
+
+/// What a histogram is asked for at one step.
+#[derive(Clone, Copy)]
+enum Asked {
+    Quantile(f64),
+    Fraction(f64, f64),
+}
+
+/// What came of a histogram.
+struct Answer {
+    series: Series,
+    forced: Option<ForcedMonotonic>,
+    notes: Notes,
 }
 
 /// What is asked at each step.
@@ -38,7 +58,7 @@ enum Question {
 }
 
 impl Evaluator<'_> {
-    /// The value of a function of classic histograms.
+    /// The value of a function of classic and native histograms.
     pub(super) fn histogram(&self, call: &HistogramCall, steps: &Steps) -> Result<Vec<Series>, QueryError> {
         let questions = self.questions(&call.question, steps)?;
         let series = self.vector(&call.node, steps)?;
@@ -50,9 +70,10 @@ impl Evaluator<'_> {
                 Ok(self.answer(question, &histograms[index], &series, steps))
             });
             for (answer, histogram) in answers.into_iter().zip(&histograms) {
-                let (one, forced) = answer?;
+                let Answer { series: one, forced, notes } = answer?;
+                let name = self.annotated_name(&histogram.labels);
+                self.tell(&notes, name, call.span);
                 if let Some(forced) = forced {
-                    let name = self.annotated_name(&histogram.labels);
                     self.annotate(|annotations| annotations.forced_monotonic(name, forced, call.span));
                 }
                 if !one.column.is_absent() {
@@ -104,6 +125,13 @@ impl Evaluator<'_> {
         let mut ordinals = Ordinals::default();
         let mut histograms: Vec<Histogram> = Vec::new();
         for (index, one) in series.iter().enumerate() {
+            if one.column.has_histograms() {
+                let histogram = entry(&mut ordinals, &mut histograms, one.labels.clone());
+                histogram.native = Some(index);
+                if one.column.present().next().is_none() {
+                    continue;
+                }
+            }
             let bound = one.labels.get(BUCKET_LABEL).unwrap_or_default();
             let Some(upper_bound) = parse_upper_bound(bound) else {
                 let name = self.annotated_name(&one.labels);
@@ -111,11 +139,7 @@ impl Evaluator<'_> {
                 continue;
             };
             let labels = Labels::from_sorted(one.labels.iter().filter(|(name, _)| *name != BUCKET_LABEL));
-            let number = ordinals.of(&labels);
-            if number == histograms.len() {
-                histograms.push(Histogram { labels, buckets: Vec::new() });
-            }
-            histograms[number].buckets.push((upper_bound, index));
+            entry(&mut ordinals, &mut histograms, labels).buckets.push((upper_bound, index));
         }
         histograms
     }
@@ -125,13 +149,8 @@ impl Evaluator<'_> {
         if self.late_names { labels.metric_name().unwrap_or_default() } else { "" }
     }
 
-    fn answer(
-        &self,
-        question: &Question,
-        histogram: &Histogram,
-        series: &[Series],
-        steps: &Steps,
-    ) -> (Series, Option<ForcedMonotonic>) {
+    fn answer(&self, question: &Question, histogram: &Histogram, series: &[Series], steps: &Steps) -> Answer {
+        let mut notes = Notes::default();
         let mut forced: Option<ForcedMonotonic> = None;
         let mut buckets: Vec<Bucket> = Vec::new();
         let (only, extent) = match question {
@@ -146,21 +165,33 @@ impl Evaluator<'_> {
                 let count = series[*index].column.get(step)?;
                 Some(Bucket { upper_bound: *upper_bound, count })
             }));
+            let asked = match question {
+                Question::Fraction(lower, upper) => Asked::Fraction(lower[step], upper[step]),
+                Question::Quantile(quantiles) => Asked::Quantile(quantiles[step]),
+                Question::OneOfQuantiles { quantile, .. } => Asked::Quantile(*quantile),
+            };
+            if let Some(native) = histogram.native.and_then(|index| series[index].column.histogram(step)) {
+                if buckets.is_empty() {
+                    column.set(step, native_answer(asked, native, &mut notes));
+                } else {
+                    notes.add(HistogramNote::MixedWithClassic);
+                }
+                continue;
+            }
             if buckets.is_empty() {
                 continue;
             }
-            let quantile = match question {
-                Question::Fraction(lower, upper) => {
-                    column.set(step, bucket_fraction(lower[step], upper[step], &mut buckets));
-                    continue;
+            match asked {
+                Asked::Fraction(lower, upper) => {
+                    column.set(step, bucket_fraction(lower, upper, &mut buckets));
                 }
-                Question::Quantile(quantiles) => quantiles[step],
-                Question::OneOfQuantiles { quantile, .. } => *quantile,
-            };
-            let (value, decrease) = bucket_quantile(quantile, &mut buckets);
-            column.set(step, value);
-            if let Some(decrease) = decrease {
-                add_decrease(&mut forced, decrease, steps.time_ms(step));
+                Asked::Quantile(quantile) => {
+                    let (value, decrease) = bucket_quantile(quantile, &mut buckets);
+                    column.set(step, value);
+                    if let Some(decrease) = decrease {
+                        add_decrease(&mut forced, decrease, steps.time_ms(step));
+                    }
+                }
             }
         }
         let mut labels = self.renamed(&histogram.labels);
@@ -170,8 +201,39 @@ impl Evaluator<'_> {
             labels = builder.finish();
         }
         column.trim();
-        (Series { labels, drop_name: true, column }, forced)
+        Answer { series: Series { labels, drop_name: true, column }, forced, notes }
     }
+}
+
+/// The histogram of some labels, a new one if there is none.
+fn entry<'a>(
+    ordinals: &mut Ordinals,
+    histograms: &'a mut Vec<Histogram>,
+    labels: Labels,
+) -> &'a mut Histogram {
+    let number = ordinals.of(&labels);
+    if number == histograms.len() {
+        histograms.push(Histogram { labels, buckets: Vec::new(), native: None });
+    }
+    &mut histograms[number]
+}
+
+fn native_answer(asked: Asked, histogram: &FloatHistogram, notes: &mut Notes) -> f64 {
+    let (estimate, nan_note) = match asked {
+        Asked::Quantile(quantile) => {
+            (histogram_quantile(quantile, histogram), HistogramNote::QuantileIsSkewed)
+        }
+        Asked::Fraction(lower, upper) => {
+            (histogram_fraction(lower, upper, histogram), HistogramNote::FractionWithoutNan)
+        }
+    };
+    if estimate.has_nan_observations {
+        notes.add(nan_note);
+    }
+    if estimate.is_nan_observation {
+        notes.add(HistogramNote::QuantileIsNan);
+    }
+    estimate.value
 }
 
 fn add_decrease(forced: &mut Option<ForcedMonotonic>, decrease: Decrease, time_ms: i64) {

@@ -3,18 +3,24 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use annulus_shards::Labels;
+use annulus_shards::chunk::ResetHint;
 
-use super::column::{Column, Series, has_same_labels, merge_same_labels, same_labelset};
+use super::borders::smooth;
+use super::column::{Column, Series, has_same_labels, histogram_points, merge_same_labels, same_labelset};
 use super::eval::{Arguments, Evaluator};
+use super::histogram_borders::smooth_either;
+use super::histogram_notes::{HistogramNote, Notes};
 use super::node::{Node, RangeCall, RangeCheck, Ranged, Selector};
-use super::samples::Samples;
+use super::samples::{Detail, Samples};
 use super::steps::Steps;
-use super::window::{Reach, latest_times, latest_values, over_windows};
-use crate::promql::ast::Span;
-use crate::promql::value::QueryError;
+use super::window::{Window, latest_times, latest_values, over_windows, over_windows_of_both};
+use crate::promql::ast::{Borders, Span};
+use crate::promql::histogram::FloatHistogram;
+use crate::promql::value::{QueryError, SampleValue, SharedHistogram};
 use crate::source::SeriesChunks;
 
 /// About how many points are computed at once.
@@ -74,16 +80,27 @@ impl Lazy<'_> {
         steps: &Steps,
         mut each: impl FnMut(usize, Column) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
-        let batch = (BATCH_POINTS / steps.count().max(1)).clamp(BATCH_SERIES.start, BATCH_SERIES.end);
+        let usual = (BATCH_POINTS / steps.count().max(1)).clamp(BATCH_SERIES.start, BATCH_SERIES.end);
         let compute = &self.compute;
-        for start in (0..self.labels.len()).step_by(batch) {
+        // Histograms are of any size, so the first series show how many of them may be computed at once.
+        let (mut start, mut batch) = (0, BATCH_SERIES.start);
+        while start < self.labels.len() {
             let end = (start + batch).min(self.labels.len());
+            let held = evaluator.budget.held();
+            let of_histograms = AtomicU64::new(0);
             let columns: Vec<Result<Option<Column>, QueryError>> =
                 evaluator.workers.map_with(start..end, Samples::default, |samples, index| {
                     evaluator.control.check()?;
                     let column = compute(index, samples)?;
+                    if column.has_histograms() {
+                        let points = column.len() as u64;
+                        let all = of_histograms.fetch_add(points, Ordering::Relaxed).saturating_add(points);
+                        evaluator.budget.allow(held, all)?;
+                    }
                     Ok((!column.is_absent()).then_some(column))
                 });
+            let of_each = usize::try_from(of_histograms.into_inner()).unwrap_or(usize::MAX) / (end - start);
+            batch = BATCH_POINTS.checked_div(of_each).map_or(usual, |batch| batch.clamp(1, usual));
             for (index, column) in (start..end).zip(columns) {
                 let Some(column) = column? else { continue };
                 if let Some(observe) = &self.observe {
@@ -91,6 +108,7 @@ impl Lazy<'_> {
                 }
                 each(index, column)?;
             }
+            start = end;
         }
         Ok(())
     }
@@ -118,8 +136,8 @@ impl Lazy<'_> {
 
 /// The samples behind a range function.
 pub(super) enum Input<'a> {
-    /// Chunks of the store.
-    Chunks(&'a [SeriesChunks], (i64, i64)),
+    /// Chunks of the store, the times wanted, and what of histograms.
+    Chunks(&'a [SeriesChunks], (i64, i64), Detail),
     /// The values of a subquery.
     Columns(Vec<Series>, Steps),
 }
@@ -128,7 +146,7 @@ impl Input<'_> {
     /// How many series.
     pub(super) fn len(&self) -> usize {
         match self {
-            Input::Chunks(series, _) => series.len(),
+            Input::Chunks(series, ..) => series.len(),
             Input::Columns(series, _) => series.len(),
         }
     }
@@ -136,7 +154,7 @@ impl Input<'_> {
     /// The labels of a series, and whether its name goes at the end.
     pub(super) fn labels(&self, index: usize) -> (&Labels, bool) {
         match self {
-            Input::Chunks(series, _) => (&series[index].labels, false),
+            Input::Chunks(series, ..) => (&series[index].labels, false),
             Input::Columns(series, _) => (&series[index].labels, series[index].drop_name),
         }
     }
@@ -144,14 +162,17 @@ impl Input<'_> {
     /// The samples of a series, without stale markers.
     pub(super) fn read(&self, index: usize, samples: &mut Samples) -> Result<(), QueryError> {
         match self {
-            Input::Chunks(series, bounds_ms) => {
-                samples.read(&series[index].labels, &series[index].chunks, *bounds_ms, false)
+            Input::Chunks(series, bounds_ms, detail) => {
+                samples.read(&series[index].labels, &series[index].chunks, *bounds_ms, false, *detail)
             }
             Input::Columns(series, steps) => {
                 samples.clear();
                 for (step, value) in series[index].column.present() {
                     samples.push(steps.time_ms(step), value);
                 }
+                let histograms = series[index].column.histograms();
+                let histograms = histograms.map(|(step, one)| (steps.time_ms(step), without_hint(one)));
+                samples.histograms.extend(histograms);
                 Ok(())
             }
         }
@@ -162,23 +183,69 @@ impl Evaluator<'_> {
     /// The series of a node that reads samples.
     pub(super) fn lazy<'a>(&'a self, node: &'a Node, steps: &'a Steps) -> Result<Lazy<'a>, QueryError> {
         match node {
-            Node::Latest(selector) => Ok(self.latest(selector, steps, latest_values, false)),
-            Node::LatestTime(selector) => Ok(self.latest(selector, steps, latest_times, true)),
+            Node::Latest(selector) if selector.borders == Borders::Smoothed => {
+                let find =
+                    |samples: &Samples, labels: &Labels| self.smoothed(selector, steps, samples, labels);
+                Ok(self.latest(selector, steps, find, false))
+            }
+            Node::Latest(selector) => {
+                let find = |samples: &Samples, _: &Labels| Ok(latest_values(samples, steps, selector.reach));
+                Ok(self.latest(selector, steps, find, false))
+            }
+            Node::LatestTime(selector) => Ok(self.latest_times(selector, steps, true)),
             Node::Range(call) => self.range(call, steps),
             _ => Err(QueryError::Execution("expected a selector".to_owned())),
         }
     }
 
+    /// The time of the latest sample of each series at each step.
+    pub(super) fn latest_times<'a>(
+        &'a self,
+        selector: &'a Selector,
+        steps: &'a Steps,
+        renames: bool,
+    ) -> Lazy<'a> {
+        let find = |samples: &Samples, _: &Labels| Ok(latest_times(samples, steps, selector.reach));
+        self.latest(selector, steps, find, renames)
+    }
+
+    /// The values of a `smoothed` selector.
+    fn smoothed(
+        &self,
+        selector: &Selector,
+        steps: &Steps,
+        samples: &Samples,
+        labels: &Labels,
+    ) -> Result<Column, QueryError> {
+        let (reach, control) = (selector.reach, self.control);
+        if samples.histograms.is_empty() {
+            return over_windows(samples, steps, reach, control, |_, window| smooth(window));
+        }
+        let mut notes = Notes::default();
+        let (held, mut made) = (self.budget.held(), 0);
+        let smooth = |_: usize, window: &Window<'_>| {
+            let value = smooth_either(window, &mut notes);
+            self.allow_histogram(held, &mut made, value.as_ref())?;
+            Ok(value)
+        };
+        let column = over_windows_of_both(samples, steps, reach, control, smooth)?;
+        self.tell(&notes, labels.metric_name().unwrap_or_default(), selector.span);
+        Ok(column)
+    }
+
+    /// The value of each series at each step, as `find` makes it of the samples.
     fn latest<'a>(
         &'a self,
         selector: &'a Selector,
         steps: &'a Steps,
-        latest: fn(&Samples, &Steps, Reach) -> Column,
+        find: impl Fn(&Samples, &Labels) -> Result<Column, QueryError> + Sync + 'a,
         renames: bool,
     ) -> Lazy<'a> {
         let series = &self.fetched[selector.request];
         let held_before = self.budget.held();
         let bounds_ms = selector.reach.bounds_ms(steps);
+        // A stale marker ends a series, but is nothing to draw a line to.
+        let keep_stale = selector.borders != Borders::Smoothed;
         let labels =
             |one: &SeriesChunks| if renames { self.renamed(&one.labels) } else { one.labels.clone() };
         let labels = self.workers.map(series.len(), |index| labels(&series[index]));
@@ -187,9 +254,10 @@ impl Evaluator<'_> {
             drop_name: vec![renames; labels.len()],
             labels,
             compute: Box::new(move |index, samples| {
-                samples.read(&series[index].labels, &series[index].chunks, bounds_ms, true)?;
-                self.budget.allow(held_before, samples.len() as u64)?;
-                let column = latest(samples, steps, selector.reach);
+                let SeriesChunks { labels, chunks } = &series[index];
+                samples.read(labels, chunks, bounds_ms, keep_stale, selector.detail)?;
+                self.budget.allow(held_before, samples.points() as u64)?;
+                let column = find(samples, labels)?;
                 self.tally_latest(samples, &column, steps);
                 Ok(column)
             }),
@@ -201,7 +269,8 @@ impl Evaluator<'_> {
     pub(super) fn input<'a>(&'a self, ranged: &'a Ranged, steps: &Steps) -> Result<Input<'a>, QueryError> {
         match ranged {
             Ranged::Selector(selector) => {
-                Ok(Input::Chunks(&self.fetched[selector.request], selector.reach.bounds_ms(steps)))
+                let bounds_ms = selector.reach.bounds_ms(steps);
+                Ok(Input::Chunks(&self.fetched[selector.request], bounds_ms, selector.detail))
             }
             Ranged::Subquery { node, steps: Some(steps), .. } => {
                 Ok(Input::Columns(self.vector(node, steps)?, *steps))
@@ -236,14 +305,64 @@ impl Evaluator<'_> {
             drop_name,
             compute: Box::new(move |index, samples| {
                 input.read(index, samples)?;
-                self.budget.allow(held_before, samples.len() as u64)?;
+                self.budget.allow(held_before, samples.points() as u64)?;
                 self.tally_windows(samples, steps, reach);
+                if !samples.histograms.is_empty() {
+                    let name = input.labels(index).0.metric_name().unwrap_or_default();
+                    return self.over_histograms(call, name, samples, steps, &args);
+                }
                 over_windows(samples, steps, reach, self.control, |step, window| {
                     (call.function)(window, args.at(step))
                 })
             }),
             observe,
         })
+    }
+
+    /// Counts what the histograms of a series cost while they are made.
+    fn allow_histogram(
+        &self,
+        held: u64,
+        made: &mut u64,
+        value: Option<&SampleValue>,
+    ) -> Result<(), QueryError> {
+        if let Some(SampleValue::Histogram(histogram)) = value {
+            *made += histogram_points(histogram) as u64;
+            self.budget.allow(held, *made)?;
+        }
+        Ok(())
+    }
+
+    /// A range function over a series that has histograms, and what is to be said about it.
+    fn over_histograms(
+        &self,
+        call: &RangeCall,
+        metric_name: &str,
+        samples: &Samples,
+        steps: &Steps,
+        args: &Arguments,
+    ) -> Result<Column, QueryError> {
+        let mut notes = Notes::default();
+        let (held, mut made) = (self.budget.held(), 0);
+        let function = |step: usize, window: &Window<'_>| {
+            let of_floats = || (call.function)(window, args.at(step)).map(SampleValue::Float);
+            if window.histograms.is_empty() {
+                return Ok(of_floats());
+            }
+            if let Some(function) = call.of_histograms {
+                let value = function(window, args.at(step), &mut notes);
+                self.allow_histogram(held, &mut made, value.as_ref())?;
+                return Ok(value);
+            }
+            if window.times.is_empty() {
+                return Ok(None);
+            }
+            notes.add(HistogramNote::IgnoredInRange);
+            Ok(of_floats())
+        };
+        let column = over_windows_of_both(samples, steps, call.ranged.reach(), self.control, function)?;
+        self.tell(&notes, metric_name, call.span);
+        Ok(column)
     }
 
     fn observer<'a>(
@@ -270,7 +389,11 @@ impl Evaluator<'_> {
 
     fn counter_names<'a>(&'a self, input: Arc<Input<'a>>, span: Span) -> Observe<'a> {
         let seen: Mutex<HashSet<String>> = Mutex::default();
-        Box::new(move |index, _| {
+        Box::new(move |index, column| {
+            // Histograms are known to be counters or not without regard to their names.
+            if column.present().next().is_none() {
+                return;
+            }
             let name = input.labels(index).0.metric_name().unwrap_or_default();
             if name.is_empty() || COUNTER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
                 return;
@@ -281,6 +404,16 @@ impl Evaluator<'_> {
                 self.annotate(|annotations| annotations.possible_non_counter(name, span));
             }
         })
+    }
+}
+
+/// A histogram as a subquery gives it. What it says about the sample before it is not about the step before it.
+fn without_hint(histogram: &SharedHistogram) -> SharedHistogram {
+    match histogram.reset_hint {
+        ResetHint::Unknown | ResetHint::Gauge => histogram.clone(),
+        ResetHint::Yes | ResetHint::No => {
+            Arc::new(FloatHistogram { reset_hint: ResetHint::Unknown, ..FloatHistogram::clone(histogram) })
+        }
     }
 }
 

@@ -1,20 +1,24 @@
 //! Binary operators between two vectors: series are paired by their signatures, then combined step by step.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 use annulus_shards::{Labels, LabelsBuilder};
 
-use super::column::{Column, Series, merge_same_labels, without_metadata};
+use super::column::{Column, Series, histogram_points, merge_same_labels, without_metadata};
 use super::control::{Budget, Control};
 use super::eval::Evaluator;
+use super::fill::fill_missing;
 use super::grouping::{LabelChoice, Ordinals};
+use super::histogram_binary::{Combined, combine_values};
+use super::histogram_notes::HistogramNote;
 use super::label_functions::format_labels;
 use super::math_functions::{arithmetic, compare, from_bool};
 use super::node::BinaryCall;
 use super::steps::Steps;
 use super::workers::Workers;
 use crate::promql::ast::{BinaryOp, Cardinality, Matching};
-use crate::promql::value::QueryError;
+use crate::promql::value::{QueryError, SampleValue};
 
 /// The series of both sides that share a signature, as indexes.
 #[derive(Debug, Default, Clone)]
@@ -48,6 +52,8 @@ struct Pairing<'a> {
     steps: &'a Steps,
     control: &'a Control,
     budget: &'a Budget,
+    /// The last thing to say of each step, and the series of the "many" side that it is about.
+    notes: Mutex<BTreeMap<usize, (usize, HistogramNote)>>,
 }
 
 /// Why a group has no result.
@@ -72,20 +78,26 @@ impl Evaluator<'_> {
         steps: &Steps,
     ) -> Result<Vec<Series>, QueryError> {
         let swapped = call.matching.cardinality == Cardinality::OneToMany;
-        let (many, one) = if swapped { (&right, &left) } else { (&left, &right) };
-        let groups = match_groups(&call.matching, many, one, self.workers);
-        let is_arithmetic = !call.op.is_comparison();
+        let (mut many, mut one) = if swapped { (right, left) } else { (left, right) };
+        let fills = !call.matching.fill.is_none();
+        if fills {
+            fill_missing(&call.matching, &mut many, &mut one, steps, self.workers, &self.budget)?;
+        }
+        let groups = match_groups(&call.matching, &many, &one, self.workers);
+        let is_arithmetic = !call.op.is_comparison() && !call.op.is_trim();
         let repeats = groups.iter().any(|group| group.one.len() > 1);
         let pairing = Pairing {
             call,
-            many,
-            one,
-            many_present: if repeats { any_present(many, steps) } else { Vec::new() },
+            many: &many,
+            one: &one,
+            // With values to fill in, repeated series are looked for even at steps that need none.
+            many_present: if repeats && !fills { any_present(&many, steps) } else { Vec::new() },
             swapped,
             drop_metadata: is_arithmetic || (call.return_bool && !self.late_names),
             steps,
             control: self.control,
             budget: &self.budget,
+            notes: Mutex::default(),
         };
         let results = self.workers.map(groups.len(), |index| pairing.combine(&groups[index]));
         let mut paired = Vec::new();
@@ -104,6 +116,9 @@ impl Evaluator<'_> {
         }
         if let Some(conflict) = first {
             return Err(QueryError::Execution(conflict.message));
+        }
+        for (_, note) in pairing.notes.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+            self.annotate(|annotations| annotations.histograms(note, "", call.span));
         }
         paired.sort_by_key(|(index, _)| *index);
         merge_same_labels(paired.into_iter().map(|(_, series)| series).collect())
@@ -155,11 +170,29 @@ impl Pairing<'_> {
     fn combine_pair(&self, many: usize, one: usize) -> Result<Option<(usize, Series)>, QueryError> {
         let mut column = self.many[many].column.clone();
         let other = &self.one[one].column;
-        column.map(|step, value| self.apply(value, other.get(step)?));
+        if column.has_histograms() || other.has_histograms() || self.call.op.is_trim() {
+            column = self.combine_columns(many, other)?;
+        } else {
+            column.map(|step, value| self.apply(value, other.get(step)?));
+        }
         if column.is_absent() {
             return Ok(None);
         }
         Ok(Some((many, self.series(self.labels(many, one)?, column))))
+    }
+
+    fn combine_columns(&self, many: usize, other: &Column) -> Result<Column, QueryError> {
+        let column = &self.many[many].column;
+        let mut combined = Column::absent_within(column);
+        for step in column.extent() {
+            if let (Some(value), Some(other)) = (column.value(step), other.value(step))
+                && let Some(value) = self.apply_values(step, many, &value, &other)?.value
+            {
+                combined.set_value(step, value);
+            }
+        }
+        combined.trim();
+        Ok(combined)
     }
 
     fn combine_many(&self, group: &MatchGroup) -> Result<Vec<(usize, Series)>, Failure> {
@@ -174,7 +207,12 @@ impl Pairing<'_> {
             let Some((one, one_value)) = only_one else { continue };
             let mut matched = false;
             for many in &group.many {
-                let Some(value) = self.many[*many].column.get(step) else { continue };
+                let Some(value) = self.many[*many].column.value(step) else { continue };
+                let Combined { value, is_impossible, .. } =
+                    self.apply_values(step, *many, &value, &one_value)?;
+                if is_impossible {
+                    continue;
+                }
                 let conflict = |message: &str| {
                     Failure::Conflict(Conflict {
                         step,
@@ -207,8 +245,8 @@ impl Pairing<'_> {
                         "multiple matches for labels: grouping labels must ensure unique matches",
                     ));
                 }
-                if let Some(value) = self.apply(value, one_value) {
-                    results[place].2.set(step, value);
+                if let Some(value) = value {
+                    results[place].2.set_value(step, value);
                 }
             }
         }
@@ -217,10 +255,10 @@ impl Pairing<'_> {
     }
 
     /// The series of the "one" side that has a value at a step.
-    fn only_one(&self, group: &MatchGroup, step: usize) -> Result<Option<(usize, f64)>, Conflict> {
-        let mut found: Option<(usize, f64)> = None;
+    fn only_one(&self, group: &MatchGroup, step: usize) -> Result<Option<(usize, SampleValue)>, Conflict> {
+        let mut found: Option<(usize, SampleValue)> = None;
         for index in &group.one {
-            let Some(value) = self.one[*index].column.get(step) else { continue };
+            let Some(value) = self.one[*index].column.value(step) else { continue };
             if let Some((first, _)) = found
                 && self.many_present.get(step).copied().unwrap_or(true)
             {
@@ -251,6 +289,34 @@ impl Pairing<'_> {
     fn apply(&self, many: f64, one: f64) -> Option<f64> {
         let (left, right) = if self.swapped { (one, many) } else { (many, one) };
         combine(self.call, left, right, left)
+    }
+
+    /// The same for values of any kind. Histograms that come of it count as points.
+    fn apply_values(
+        &self,
+        step: usize,
+        many_index: usize,
+        many: &SampleValue,
+        one: &SampleValue,
+    ) -> Result<Combined, QueryError> {
+        if let (SampleValue::Float(many), SampleValue::Float(one)) = (many, one)
+            && !self.call.op.is_trim()
+        {
+            return Ok(Combined::plain(self.apply(*many, *one)));
+        }
+        let (left, right) = if self.swapped { (one, many) } else { (many, one) };
+        let combined = combine_values(self.call, left, right, true);
+        if let Some(note) = combined.note {
+            let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = notes.entry(step).or_insert((many_index, note));
+            if last.0 <= many_index {
+                *last = (many_index, note);
+            }
+        }
+        if let Some(SampleValue::Histogram(histogram)) = &combined.value {
+            self.budget.add(histogram_points(histogram) as u64)?;
+        }
+        Ok(combined)
     }
 
     fn series(&self, labels: Labels, column: Column) -> Series {
@@ -293,12 +359,13 @@ pub(super) fn combine(call: &BinaryCall, left: f64, right: f64, kept: f64) -> Op
     }
 }
 
-fn signature_choice(matching: &Matching) -> LabelChoice {
+/// The labels by which series are paired.
+pub(super) fn signature_choice(matching: &Matching) -> LabelChoice {
     if matching.on { LabelChoice::only(&matching.labels) } else { LabelChoice::all_but(&matching.labels) }
 }
 
 /// The number of each series' signature, for both sides, and how many signatures there are.
-fn signatures(
+pub(super) fn signatures(
     matching: &Matching,
     left: &[Series],
     right: &[Series],
@@ -328,19 +395,19 @@ fn match_groups(matching: &Matching, many: &[Series], one: &[Series], workers: &
 
 fn any_present(series: &[Series], steps: &Steps) -> Vec<bool> {
     let mut present = vec![false; steps.count()];
-    for (step, _) in series.iter().flat_map(|one| one.column.present()) {
+    for step in series.iter().flat_map(|one| one.column.present_steps()) {
         present[step] = true;
     }
     present
 }
 
 /// For each signature, the steps at which any of its series has a value.
-fn presence(series: &[Series], numbers: &[usize], count: usize, steps: &Steps) -> Vec<Vec<bool>> {
+pub(super) fn presence(series: &[Series], numbers: &[usize], count: usize, steps: &Steps) -> Vec<Vec<bool>> {
     let mut present = vec![Vec::new(); count];
     for (one, number) in series.iter().zip(numbers) {
         let present = &mut present[*number];
         present.resize(steps.count(), false);
-        for (step, _) in one.column.present() {
+        for step in one.column.present_steps() {
             present[step] = true;
         }
     }
@@ -353,7 +420,7 @@ fn masked(series: Vec<Series>, numbers: &[usize], present: &[Vec<bool>], wanted:
     for (mut one, number) in series.into_iter().zip(numbers) {
         let present = &present[*number];
         let is_present = |step: usize| present.get(step).copied().unwrap_or(false);
-        one.column.map(|step, value| (is_present(step) == wanted).then_some(value));
+        one.column.retain(|step| is_present(step) == wanted);
         if !one.column.is_absent() {
             kept.push(one);
         }

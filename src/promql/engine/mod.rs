@@ -3,7 +3,8 @@
 //! Every expression is evaluated for all steps at once: a vector is a list of series, each with one column of values,
 //! one per step. An instant query is a query of one step. The files, in the order in which a query meets them:
 //! `plan` (tree to `node`s, which series for which times), `lazy` (selectors and range functions, with `samples`,
-//! `window` and the functions themselves), `eval` (all other nodes, with `aggregate`, `binary` and their kin).
+//! `window`, `borders` and the functions themselves), `eval` (all other nodes, with `aggregate`, `binary`, `info` and
+//! their kin).
 //!
 //! Owns:     the workers, and a thread for each query that runs.
 //! Touches:  the `Source` that each query is asked with.
@@ -19,6 +20,7 @@ use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::{Semaphore, oneshot};
 
+use self::borders::border_points;
 use self::column::{Series, Value, merge_same_labels, without_metadata};
 use self::control::Control;
 use self::eval::Evaluator;
@@ -26,24 +28,33 @@ use self::node::{Node, Ranged};
 use self::plan::{Plan, plan};
 use self::samples::Samples;
 use self::steps::Steps;
-use self::window::Reach;
+use self::window::Window;
 use self::workers::Workers;
-use super::ast::{Expr, ValueType};
-use super::parser::parse;
+use super::ast::{Borders, Expr, ValueType};
+use super::parser::parse_with;
 use super::value::{MatrixSeries, QueryAnswer, QueryError, QueryOptions, QueryValue, VectorSample};
 use crate::source::{SelectRequest, SeriesChunks, Source, SourceError};
 
 mod aggregate;
 mod annotations;
 mod binary;
+mod borders;
 mod calendar;
 mod column;
 mod control;
 mod eval;
+mod fill;
 mod grouping;
+mod histogram_binary;
+mod histogram_borders;
 mod histogram_call;
+mod histogram_group;
+mod histogram_notes;
 mod histogram_quantile;
-mod kahan;
+mod histogram_range;
+mod histogram_rate;
+mod histogram_text;
+mod info;
 mod label_functions;
 mod label_hash;
 mod lazy;
@@ -249,7 +260,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 fn prepare(query: Query) -> Result<(Query, Plan), QueryError> {
-    let expr = parse(&query.text)?;
+    let expr = parse_with(&query.text, query.options.features)?;
     if query.is_range {
         check_range_type(&expr)?;
     }
@@ -312,26 +323,37 @@ fn samples(
     steps: &Steps,
 ) -> Result<Vec<MatrixSeries>, QueryError> {
     let input = evaluator.input(ranged, steps)?;
-    let Reach { range_ms, .. } = ranged.reach();
-    let end_ms = ranged.reach().end_ms(steps.first_ms());
+    let (reach, step_ms) = (ranged.reach(), steps.first_ms());
+    let (start_ms, end_ms) = (reach.start_ms(step_ms), reach.end_ms(step_ms));
     let mut samples = Samples::default();
     let mut matrix = Vec::new();
     for index in 0..input.len() {
         evaluator.control.check()?;
         input.read(index, &mut samples)?;
-        let in_range = |time_ms: i64| time_ms > end_ms.saturating_sub(range_ms) && time_ms <= end_ms;
-        let points = samples.times.iter().copied().zip(samples.values.iter().copied());
-        let points: Vec<(i64, f64)> = points.filter(|(time_ms, _)| in_range(*time_ms)).collect();
-        if points.is_empty() {
+        let in_range = |time_ms: i64| time_ms > start_ms && time_ms <= end_ms;
+        let points: Vec<(i64, f64)> = match ranged.borders() {
+            Borders::Inside => {
+                let points = samples.times.iter().copied().zip(samples.values.iter().copied());
+                points.filter(|(time_ms, _)| in_range(*time_ms)).collect()
+            }
+            borders => {
+                let (times, values) = (&samples.times, &samples.values);
+                let window =
+                    Window { times, values, histograms: &samples.histograms, start_ms, end_ms, step_ms };
+                border_points(&window, borders)?
+            }
+        };
+        samples.histograms.retain(|(time_ms, _)| in_range(*time_ms));
+        if points.is_empty() && samples.histograms.is_empty() {
             continue;
         }
-        evaluator.budget.add(points.len() as u64)?;
+        evaluator.budget.add(samples.points() as u64)?;
         if let Some(costs) = evaluator.costs {
-            costs.add_steps(std::iter::once((steps.first_ms(), points.len() as u64)));
+            costs.add_steps(std::iter::once((steps.first_ms(), samples.points() as u64)));
         }
         let (labels, drop_name) = input.labels(index);
         let labels = if drop_name { without_metadata(labels) } else { labels.clone() };
-        matrix.push(MatrixSeries { labels, points });
+        matrix.push(MatrixSeries { labels, points, histograms: samples.histograms.clone() });
     }
     matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
     Ok(matrix)
@@ -344,7 +366,8 @@ fn answer(query: &Query, value: Value) -> QueryValue {
         Value::Text(value) => QueryValue::String { timestamp_ms, value },
         Value::Scalar(values) if query.is_range => {
             let points = steps.iter().zip(values).collect();
-            QueryValue::Matrix(vec![MatrixSeries { labels: annulus_shards::Labels::empty(), points }])
+            let labels = annulus_shards::Labels::empty();
+            QueryValue::Matrix(vec![MatrixSeries { labels, points, histograms: Vec::new() }])
         }
         Value::Scalar(values) => QueryValue::Scalar { timestamp_ms, value: values[0] },
         Value::Vector(series) if query.is_range => {
@@ -352,9 +375,12 @@ fn answer(query: &Query, value: Value) -> QueryValue {
                 .into_iter()
                 .map(|one| {
                     let points = one.column.present().map(|(step, value)| (steps.time_ms(step), value));
-                    MatrixSeries { points: points.collect(), labels: one.labels }
+                    let histograms = one.column.histograms();
+                    let histograms =
+                        histograms.map(|(step, one)| (steps.time_ms(step), one.clone())).collect();
+                    MatrixSeries { points: points.collect(), histograms, labels: one.labels }
                 })
-                .filter(|one| !one.points.is_empty())
+                .filter(|one| !one.points.is_empty() || !one.histograms.is_empty())
                 .collect();
             matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
             QueryValue::Matrix(matrix)
@@ -363,7 +389,7 @@ fn answer(query: &Query, value: Value) -> QueryValue {
             series
                 .into_iter()
                 .filter_map(|one| {
-                    let value = one.column.get(0)?;
+                    let value = one.column.value(0)?;
                     Some(VectorSample { labels: one.labels, timestamp_ms, value })
                 })
                 .collect(),

@@ -3,12 +3,16 @@
 use annulus_shards::Labels;
 
 use super::calendar::DateFunction;
+use super::histogram_range::HistogramRangeFunction;
+use super::info::InfoCall;
 use super::label_functions::LabelEdit;
 use super::math_functions::MathFunction;
 use super::range_functions::RangeFunction;
+use super::samples::Detail;
 use super::steps::Steps;
 use super::window::Reach;
-use crate::promql::ast::{AggregateOp, BinaryOp, Matching, Span};
+use crate::promql::ast::{AggregateOp, BinaryOp, Borders, Matching, Span};
+use crate::promql::histogram::FloatHistogram;
 
 /// One operation; its operands are evaluated at the same steps, where nothing else is said.
 pub(super) enum Node {
@@ -30,6 +34,8 @@ pub(super) enum Node {
     Range(Box<RangeCall>),
     /// 1 where the operand has no value; the labels are given.
     Absent(Labels, Box<Node>),
+    /// No series, whatever the operand is.
+    Nothing(Box<Node>),
     /// The value of the only series.
     ToScalar(Box<Node>),
     /// One series without labels.
@@ -44,8 +50,12 @@ pub(super) enum Node {
     Sort(Sort, Box<Node>),
     /// Edits the labels of each series.
     Relabel(LabelEdit, Box<Node>),
-    /// A function of classic histograms.
+    /// A number that a native histogram has.
+    HistogramStat(fn(&FloatHistogram) -> f64, Box<Node>),
+    /// A function of classic and native histograms.
     Histogram(Box<HistogramCall>),
+    /// Labels of info series are added.
+    Info(Box<InfoCall>),
     /// `-x`
     Negate(Box<Node>),
     /// An aggregation.
@@ -62,6 +72,12 @@ pub(super) struct Selector {
     pub(super) request: usize,
     /// Which of its samples.
     pub(super) reach: Reach,
+    /// What counts as the value at the ends.
+    pub(super) borders: Borders,
+    /// What of its histograms.
+    pub(super) detail: Detail,
+    /// Where it stands.
+    pub(super) span: Span,
 }
 
 /// Where a range function finds its samples.
@@ -87,12 +103,22 @@ impl Ranged {
             Ranged::Subquery { reach, .. } => *reach,
         }
     }
+
+    /// What counts as the value at the ends of a range.
+    pub(super) fn borders(&self) -> Borders {
+        match self {
+            Ranged::Selector(selector) => selector.borders,
+            Ranged::Subquery { .. } => Borders::Inside,
+        }
+    }
 }
 
 /// A call of a range function.
 pub(super) struct RangeCall {
     /// What it does with a window.
     pub(super) function: RangeFunction,
+    /// The same where there are histograms in the window; if absent, they are passed over.
+    pub(super) of_histograms: Option<HistogramRangeFunction>,
     /// Where the windows come from.
     pub(super) ranged: Ranged,
     /// Its scalar arguments.
@@ -101,6 +127,8 @@ pub(super) struct RangeCall {
     pub(super) keeps_name: bool,
     /// What is checked beside.
     pub(super) check: RangeCheck,
+    /// Where the range vector stands.
+    pub(super) span: Span,
 }
 
 /// What a range function has to say about its input.
@@ -125,7 +153,7 @@ pub(super) struct Sort {
     pub(super) span: Span,
 }
 
-/// What is asked of classic histograms.
+/// What is asked of histograms.
 pub(super) enum HistogramQuestion {
     /// `histogram_quantile`
     Quantile(Node, Span),
@@ -135,11 +163,11 @@ pub(super) enum HistogramQuestion {
     Fraction(Node, Node),
 }
 
-/// A function of classic histograms.
+/// A function of classic and native histograms.
 pub(super) struct HistogramCall {
     /// What is asked.
     pub(super) question: HistogramQuestion,
-    /// The buckets.
+    /// The buckets, and the native histograms.
     pub(super) node: Node,
     /// Where they stand.
     pub(super) span: Span,
@@ -151,6 +179,10 @@ pub(super) struct AggregateCall {
     pub(super) op: AggregateOp,
     /// What is aggregated.
     pub(super) node: Node,
+    /// Where that stands.
+    pub(super) node_span: Span,
+    /// Where the whole stands.
+    pub(super) span: Span,
     /// k, φ, the ratio, or the label of `count_values`.
     pub(super) param: Option<Node>,
     /// Where the parameter stands.
@@ -173,4 +205,6 @@ pub(super) struct BinaryCall {
     pub(super) matching: Matching,
     /// `bool`
     pub(super) return_bool: bool,
+    /// Where it stands.
+    pub(super) span: Span,
 }

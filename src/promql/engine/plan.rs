@@ -1,6 +1,9 @@
 //! From the syntax tree to a plan: which series to fetch for which times, and what to do with them.
 
+use super::borders::bordered_function;
 use super::calendar::date_function;
+use super::histogram_borders::bordered_histogram_function;
+use super::info::{InfoCall, info_matchers};
 use super::label_functions::{LabelEdit, absent_labels};
 use super::math_functions::{larger, math_function, smaller};
 use super::node::{
@@ -8,13 +11,18 @@ use super::node::{
     Selector, Sort,
 };
 use super::range_functions::range_function;
+use super::samples::Detail;
 use super::steps::Steps;
 use super::window::Reach;
 use crate::promql::ast::{
-    Aggregate, AtModifier, Binary, Call, Cardinality, Expr, Matching, Subquery, VectorSelector,
+    Aggregate, AggregateOp, AtModifier, Binary, Borders, Call, Cardinality, DurationExpr, Expr, Fill,
+    Matching, NoDuration, QueryTimes, Subquery, VectorSelector,
 };
+use crate::promql::histogram::{FloatHistogram, histogram_variance};
+use crate::promql::parser::literal::quote_bytes;
 use crate::promql::value::{QueryError, QueryOptions};
 use crate::source::SelectRequest;
+use annulus_shards::Matcher;
 
 /// How many different selectors a query may have: each is one more read of the store.
 const REQUESTS_MAX: usize = 1_000;
@@ -30,15 +38,20 @@ pub(super) struct Plan {
 /// Plans a query at its steps.
 ///
 /// # Errors
-/// When the query has a function that this version does not have, a constant argument that no function accepts,
-/// subqueries of more steps than the query may hold, or too many selectors.
+/// When the query has durations without a value, a constant argument that its function does not accept, subqueries of
+/// more steps than the query may hold, or too many selectors.
 pub(super) fn plan(
     expr: &Expr,
     steps: &Steps,
     end_ms: i64,
     options: &QueryOptions,
 ) -> Result<Plan, QueryError> {
-    let mut planner = Planner { options, query: (*steps, end_ms), requests: Vec::new() };
+    let mut planner = Planner {
+        options,
+        query: (*steps, end_ms),
+        requests: Vec::new(),
+        needs: Needs { buckets: false, stats: false },
+    };
     let root = match without_parens(expr) {
         expr @ (Expr::Matrix { .. } | Expr::Subquery(_)) => Node::Samples(planner.ranged(expr, steps)?),
         expr => planner.node(expr, steps)?,
@@ -51,9 +64,31 @@ struct Planner<'q> {
     /// The query's own steps and its end, which `@ start()` and `@ end()` mean, also within subqueries.
     query: (Steps, i64),
     requests: Vec<SelectRequest>,
+    needs: Needs,
+}
+
+/// What is needed of the native histograms of the selectors in an expression.
+#[derive(Clone, Copy)]
+struct Needs {
+    /// Something around it needs the buckets.
+    buckets: bool,
+    /// Something around it needs no more than count and sum.
+    stats: bool,
 }
 
 impl Planner<'_> {
+    /// Plans something of which the buckets of native histograms are needed.
+    fn with_buckets<T>(&mut self, plan: impl FnOnce(&mut Self) -> T) -> T {
+        self.with_needs(Needs { buckets: true, ..self.needs }, plan)
+    }
+
+    fn with_needs<T>(&mut self, needs: Needs, plan: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.needs, needs);
+        let planned = plan(self);
+        self.needs = before;
+        planned
+    }
+
     /// An expression at some steps; evaluated once, if it is the same at all of them.
     fn node(&mut self, expr: &Expr, steps: &Steps) -> Result<Node, QueryError> {
         let expr = without_parens(expr);
@@ -75,9 +110,8 @@ impl Planner<'_> {
         match expr {
             Expr::Number { value, .. } => Ok(Node::Number(*value)),
             Expr::String { value, .. } => Ok(Node::Text(value.clone())),
-            Expr::Vector(selector) => {
-                Ok(Node::Latest(self.selector(selector, self.options.lookback_delta_ms, steps)?))
-            }
+            Expr::Bytes { value, .. } => Ok(Node::Text(String::from_utf8_lossy(value).into_owned())),
+            Expr::Vector(selector) => Ok(Node::Latest(self.instant(selector, steps)?)),
             Expr::Matrix { .. } | Expr::Subquery(_) => {
                 Err(QueryError::Execution("a range vector stands where none may".to_owned()))
             }
@@ -97,21 +131,46 @@ impl Planner<'_> {
         })
     }
 
+    /// What `step()` and `range()` mean in durations, everywhere in the query.
+    fn times(&self) -> QueryTimes {
+        let (steps, end_ms) = self.query;
+        QueryTimes { step_ms: steps.step_ms(), range_ms: end_ms.saturating_sub(steps.first_ms()) }
+    }
+
+    fn positive_ms(&self, duration: &DurationExpr) -> Result<i64, QueryError> {
+        duration.resolve_positive_ms(self.times()).map_err(no_duration)
+    }
+
+    fn offset_ms(&self, offset: Option<&DurationExpr>) -> Result<i64, QueryError> {
+        offset.map_or(Ok(0), |offset| offset.resolve_ms(self.times()).map_err(no_duration))
+    }
+
+    /// A selector of one value per step.
+    fn instant(&mut self, selector: &VectorSelector, steps: &Steps) -> Result<Selector, QueryError> {
+        let lookback_ms = self.options.lookback_delta_ms;
+        let after_ms = if selector.borders == Borders::Smoothed { lookback_ms } else { 0 };
+        self.selector(selector, lookback_ms, (0, after_ms), steps)
+    }
+
     fn selector(
         &mut self,
         selector: &VectorSelector,
         range_ms: i64,
+        beyond_ms: (i64, i64),
         steps: &Steps,
     ) -> Result<Selector, QueryError> {
-        let reach = Reach { offset_ms: selector.offset_ms, at_ms: self.resolve(selector.at), range_ms };
-        let (min_ms, max_ms) = reach.bounds_ms(steps);
-        Ok(Selector { request: self.request(selector, min_ms, max_ms)?, reach })
+        let offset_ms = self.offset_ms(selector.offset.as_deref())?;
+        let reach = Reach { offset_ms, at_ms: self.resolve(selector.at), range_ms, beyond_ms };
+        let request = self.request(&selector.matchers, reach.bounds_ms(steps))?;
+        let Needs { buckets, stats } = self.needs;
+        let detail = if stats && !buckets { Detail::CountAndSum } else { Detail::Whole };
+        Ok(Selector { request, reach, borders: selector.borders, detail, span: selector.span })
     }
 
     /// The place of a request: an earlier one of equal matchers and overlapping time serves both.
-    fn request(&mut self, selector: &VectorSelector, min_ms: i64, max_ms: i64) -> Result<usize, QueryError> {
+    fn request(&mut self, matchers: &[Matcher], (min_ms, max_ms): (i64, i64)) -> Result<usize, QueryError> {
         let equal = self.requests.iter().position(|request| {
-            request.matchers == selector.matchers && request.min_ms <= max_ms && min_ms <= request.max_ms
+            request.matchers == matchers && request.min_ms <= max_ms && min_ms <= request.max_ms
         });
         if let Some(index) = equal {
             let request = &mut self.requests[index];
@@ -123,15 +182,21 @@ impl Planner<'_> {
             let text = format!("the query has more than {REQUESTS_MAX} different selectors");
             return Err(QueryError::Execution(text));
         }
-        let matchers = selector.matchers.clone();
+        let matchers = matchers.to_vec();
         self.requests.push(SelectRequest { matchers, min_ms, max_ms, skip_chunks: false });
         Ok(self.requests.len() - 1)
     }
 
     fn ranged(&mut self, expr: &Expr, steps: &Steps) -> Result<Ranged, QueryError> {
         match without_parens(expr) {
-            Expr::Matrix { selector, range_ms, .. } => {
-                Ok(Ranged::Selector(self.selector(selector, *range_ms, steps)?))
+            Expr::Matrix { selector, range, .. } => {
+                let (range_ms, lookback_ms) = (self.positive_ms(range)?, self.options.lookback_delta_ms);
+                let beyond_ms = match selector.borders {
+                    Borders::Inside => (0, 0),
+                    Borders::Anchored => (lookback_ms, 0),
+                    Borders::Smoothed => (lookback_ms, lookback_ms),
+                };
+                Ok(Ranged::Selector(self.selector(selector, range_ms, beyond_ms, steps)?))
             }
             Expr::Subquery(subquery) => self.subquery(subquery, steps),
             _ => Err(QueryError::Execution("a range vector is missing".to_owned())),
@@ -139,19 +204,25 @@ impl Planner<'_> {
     }
 
     fn subquery(&mut self, subquery: &Subquery, steps: &Steps) -> Result<Ranged, QueryError> {
+        let range_ms = self.positive_ms(&subquery.range)?;
         let reach = Reach {
-            offset_ms: subquery.offset_ms,
+            offset_ms: self.offset_ms(subquery.offset.as_deref())?,
             at_ms: self.resolve(subquery.at),
-            range_ms: subquery.range_ms,
+            range_ms,
+            beyond_ms: (0, 0),
         };
         let (first_ms, last_ms) = (reach.end_ms(steps.first_ms()), reach.end_ms(steps.last_ms()));
-        let step_ms = subquery.step_ms.unwrap_or(self.options.default_step_ms);
-        let inner = Steps::inside_subquery(first_ms, last_ms, subquery.range_ms, step_ms);
+        let step_ms = match &subquery.step {
+            Some(step) => self.positive_ms(step)?,
+            None => self.options.default_step_ms,
+        };
+        let inner = Steps::inside_subquery(first_ms, last_ms, range_ms, step_ms);
         if inner.is_some_and(|inner| inner.count() as u64 > self.options.samples_max) {
             return Err(QueryError::TooManySamples);
         }
         let node = match &inner {
-            Some(inner) => self.boxed(&subquery.expr, inner)?,
+            // Resets are looked for between its steps, not its samples.
+            Some(inner) => self.with_buckets(|planner| planner.boxed(&subquery.expr, inner))?,
             None => Box::new(Node::Number(0.0)),
         };
         Ok(Ranged::Subquery { node, steps: inner, reach })
@@ -181,8 +252,10 @@ impl Planner<'_> {
                 Ok(Node::ScalarPair(function, self.boxed(left, steps)?, self.boxed(right, steps)?))
             }
             "timestamp" => match without_parens(argument(call, 0)?) {
+                // Of a smoothed selector too, the time is that of a sample.
                 Expr::Vector(selector) => {
-                    Ok(Node::LatestTime(self.selector(selector, self.options.lookback_delta_ms, steps)?))
+                    let selector = VectorSelector { borders: Borders::Inside, ..selector.clone() };
+                    Ok(Node::LatestTime(self.instant(&selector, steps)?))
                 }
                 other => Ok(Node::StepTime(self.boxed(other, steps)?)),
             },
@@ -196,10 +269,30 @@ impl Planner<'_> {
             }
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort(call, steps),
             "label_replace" | "label_join" => self.relabel(call, steps),
-            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
-                self.histogram(call, steps)
+            "histogram_count" | "histogram_sum" | "histogram_avg" => {
+                let stat: fn(&FloatHistogram) -> f64 = match call.name {
+                    "histogram_count" => |histogram| histogram.count,
+                    "histogram_sum" => |histogram| histogram.sum,
+                    _ => |histogram| histogram.sum / histogram.count,
+                };
+                let needs = Needs { stats: true, ..self.needs };
+                let node = self.with_needs(needs, |planner| planner.boxed(argument(call, 0)?, steps))?;
+                Ok(Node::HistogramStat(stat, node))
             }
-            name => Err(QueryError::Execution(format!("this version does not have the function {name:?}"))),
+            "histogram_stdvar" => {
+                Ok(Node::HistogramStat(histogram_variance, self.boxed(argument(call, 0)?, steps)?))
+            }
+            "histogram_stddev" => {
+                let stat = |histogram: &FloatHistogram| histogram_variance(histogram).sqrt();
+                Ok(Node::HistogramStat(stat, self.boxed(argument(call, 0)?, steps)?))
+            }
+            "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => {
+                self.with_buckets(|planner| planner.histogram(call, steps))
+            }
+            "info" => self.info(call, steps),
+            // Samples are kept without the time at which their counter started.
+            "start_timestamp" => Ok(Node::Nothing(self.boxed(argument(call, 0)?, steps)?)),
+            name => Err(QueryError::Execution(format!("unknown function with name {name:?}"))),
         }
     }
 
@@ -225,15 +318,19 @@ impl Planner<'_> {
 
     fn range_call(&mut self, call: &Call, steps: &Steps) -> Result<Node, QueryError> {
         let is_range = |expr: &&Expr| matches!(without_parens(expr), Expr::Matrix { .. } | Expr::Subquery(_));
-        let (Some(function), Some(range)) = (range_function(call.name), call.args.iter().find(is_range))
-        else {
-            return Err(QueryError::Execution(format!("{} needs a range vector", call.name)));
+        let range = call.args.iter().find(is_range).ok_or_else(|| missing_argument(call))?;
+        let borders = match without_parens(range) {
+            Expr::Matrix { selector, .. } => selector.borders,
+            _ => Borders::Inside,
         };
+        let function = bordered_function(call.name, borders)?.ok_or_else(|| missing_argument(call))?;
         let scalars = call.args.iter().filter(|arg| !is_range(arg));
         let node = RangeCall {
             function,
+            of_histograms: bordered_histogram_function(call.name, borders),
             ranged: self.ranged(range, steps)?,
             args: scalars.map(|arg| self.node(arg, steps)).collect::<Result<_, _>>()?,
+            span: range.span(),
             keeps_name: matches!(call.name, "last_over_time" | "first_over_time" | "absent_over_time"),
             check: match call.name {
                 "rate" | "increase" => RangeCheck::CounterName(argument(call, 0)?.span()),
@@ -300,13 +397,74 @@ impl Planner<'_> {
         Ok(Node::Histogram(Box::new(HistogramCall { question, node, span })))
     }
 
+    fn info(&mut self, call: &Call, steps: &Steps) -> Result<Node, QueryError> {
+        let base = argument(call, 0)?;
+        let matchers = match call.args.get(1).map(without_parens) {
+            Some(Expr::Vector(selector)) => selector.matchers.as_slice(),
+            _ => &[],
+        };
+        let (names, data) = info_matchers(matchers)?;
+        let (at_ms, offset_ms) = self.time_of(base)?.unwrap_or((None, 0));
+        let range_ms = self.options.lookback_delta_ms;
+        let reach = Reach { offset_ms, at_ms, range_ms, beyond_ms: (0, 0) };
+        let wanted: Vec<Matcher> = names.iter().chain(&data).cloned().collect();
+        let request = self.request(&wanted, reach.bounds_ms(steps))?;
+        let (borders, detail, span) = (Borders::Inside, Detail::Whole, base.span());
+        let selector = Selector { request, reach, borders, detail, span };
+        let node = self.node(base, steps)?;
+        Ok(Node::Info(Box::new(InfoCall { node, selector, names, data })))
+    }
+
+    /// The pinned time, if any, and the offset that the first selector of an expression has, with those of the
+    /// subqueries around it: a pinned time makes what is further out irrelevant.
+    fn time_of(&self, expr: &Expr) -> Result<Option<(Option<i64>, i64)>, QueryError> {
+        match expr {
+            Expr::Number { .. } | Expr::String { .. } | Expr::Bytes { .. } => Ok(None),
+            Expr::Vector(selector) | Expr::Matrix { selector, .. } => {
+                Ok(Some((self.resolve(selector.at), self.offset_ms(selector.offset.as_deref())?)))
+            }
+            Expr::Subquery(subquery) => Ok(match self.time_of(&subquery.expr)? {
+                Some((None, inner_ms)) => {
+                    let offset_ms = self.offset_ms(subquery.offset.as_deref())?;
+                    Some((self.resolve(subquery.at), inner_ms.saturating_add(offset_ms)))
+                }
+                found => found,
+            }),
+            Expr::Call(call) => self.first_time(call.args.iter()),
+            Expr::Aggregate(aggregate) => {
+                self.first_time([&aggregate.expr].into_iter().chain(&aggregate.param))
+            }
+            Expr::Binary(binary) => self.first_time([&binary.left, &binary.right].into_iter()),
+            Expr::Unary { expr, .. } | Expr::Paren { expr, .. } => self.time_of(expr),
+        }
+    }
+
+    fn first_time<'e>(
+        &self,
+        exprs: impl Iterator<Item = &'e Expr>,
+    ) -> Result<Option<(Option<i64>, i64)>, QueryError> {
+        for expr in exprs {
+            if let Some(found) = self.time_of(expr)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
     fn aggregate(&mut self, aggregate: &Aggregate, steps: &Steps) -> Result<Node, QueryError> {
         let param = aggregate.param.as_ref();
+        if let (AggregateOp::CountValues, Some(Expr::Bytes { value, .. })) =
+            (aggregate.op, param.map(without_parens))
+        {
+            return Err(QueryError::Execution(format!("invalid label name {}", quote_bytes(value))));
+        }
         let call = AggregateCall {
             op: aggregate.op,
             param: param.map(|param| self.node(param, steps)).transpose()?,
             param_span: param.map_or(aggregate.span, Expr::span),
             node: self.node(&aggregate.expr, steps)?,
+            node_span: aggregate.expr.span(),
+            span: aggregate.span,
             without: aggregate.without,
             grouping: aggregate.grouping.clone(),
         };
@@ -319,14 +477,14 @@ impl Planner<'_> {
             on: false,
             labels: Vec::new(),
             include: Vec::new(),
+            fill: Fill::default(),
         });
-        let call = BinaryCall {
-            op: binary.op,
-            left: self.node(&binary.left, steps)?,
-            right: self.node(&binary.right, steps)?,
-            matching,
-            return_bool: binary.return_bool,
-        };
+        let needs = Needs { buckets: self.needs.buckets || binary.op.is_trim(), ..self.needs };
+        let (left, right) = self.with_needs(needs, |planner| {
+            Ok::<_, QueryError>((planner.node(&binary.left, steps)?, planner.node(&binary.right, steps)?))
+        })?;
+        let (op, return_bool, span) = (binary.op, binary.return_bool, binary.span);
+        let call = BinaryCall { op, left, right, matching, return_bool, span };
         Ok(Node::Binary(Box::new(call)))
     }
 }
@@ -336,7 +494,7 @@ impl Planner<'_> {
 /// The parameter of an aggregation does not count, which has to be so for the results to be those of Prometheus.
 fn is_constant(expr: &Expr) -> bool {
     match expr {
-        Expr::Number { .. } | Expr::String { .. } => true,
+        Expr::Number { .. } | Expr::String { .. } | Expr::Bytes { .. } => true,
         Expr::Vector(selector) | Expr::Matrix { selector, .. } => selector.at.is_some(),
         Expr::Subquery(subquery) => subquery.at.is_some(),
         Expr::Aggregate(aggregate) => is_constant(&aggregate.expr),
@@ -368,6 +526,10 @@ fn missing_argument(call: &Call) -> QueryError {
     QueryError::Execution(format!("{} has too few arguments", call.name))
 }
 
+fn no_duration(error: NoDuration) -> QueryError {
+    QueryError::Parameter { name: "query", reason: error.to_string() }
+}
+
 fn texts(exprs: &[Expr]) -> Result<Vec<String>, QueryError> {
     exprs.iter().map(text).collect()
 }
@@ -375,6 +537,9 @@ fn texts(exprs: &[Expr]) -> Result<Vec<String>, QueryError> {
 fn text(expr: &Expr) -> Result<String, QueryError> {
     match without_parens(expr) {
         Expr::String { value, .. } => Ok(value.clone()),
+        Expr::Bytes { value, .. } => {
+            Err(QueryError::Execution(format!("{} is not valid UTF-8", quote_bytes(value))))
+        }
         _ => Err(QueryError::Execution("a string is missing".to_owned())),
     }
 }
@@ -383,17 +548,22 @@ fn text(expr: &Expr) -> Result<String, QueryError> {
 mod tests {
     use super::*;
     use crate::promql::ast::Span;
-    use annulus_shards::{MatchOp, Matcher};
+    use annulus_shards::MatchOp;
 
     const NOWHERE: Span = Span { start: 0, end: 0 };
 
+    fn of_ms(duration_ms: i64) -> Box<DurationExpr> {
+        Box::new(DurationExpr::of_ms(duration_ms))
+    }
+
     fn selector(name: &str) -> VectorSelector {
         let matcher = Matcher::new(MatchOp::Equal, "__name__", name).unwrap();
-        VectorSelector { matchers: vec![matcher], offset_ms: 0, at: None, span: NOWHERE }
+        let matchers = vec![matcher];
+        VectorSelector { matchers, offset: None, at: None, borders: Borders::Inside, span: NOWHERE }
     }
 
     fn rate(selector: VectorSelector, range_ms: i64) -> Expr {
-        let args = vec![Expr::Matrix { selector, range_ms, span: NOWHERE }];
+        let args = vec![Expr::Matrix { selector, range: of_ms(range_ms), span: NOWHERE }];
         Expr::Call(Box::new(Call { name: "rate", args, span: NOWHERE }))
     }
 
@@ -411,7 +581,7 @@ mod tests {
     fn a_selector_asks_for_its_lookback_and_no_more() {
         let steps = Steps::span(1_000_000, 2_000_000, 100_000).unwrap();
         assert_eq!(ranges(&Expr::Vector(selector("a")), steps), [(700_001, 2_000_000)]);
-        let moved = VectorSelector { offset_ms: 60_000, ..selector("a") };
+        let moved = VectorSelector { offset: Some(of_ms(60_000)), ..selector("a") };
         assert_eq!(ranges(&rate(moved, 50_000), steps), [(890_001, 1_940_000)]);
         let pinned = VectorSelector { at: Some(AtModifier::End), ..selector("a") };
         assert_eq!(ranges(&rate(pinned, 50_000), steps), [(1_950_001, 2_000_000)]);
@@ -420,7 +590,7 @@ mod tests {
     #[test]
     fn equal_selectors_are_fetched_once_when_their_times_meet() {
         let steps = Steps::single(10_000_000);
-        let far = VectorSelector { offset_ms: 5_000_000, ..selector("a") };
+        let far = VectorSelector { offset: Some(of_ms(5_000_000)), ..selector("a") };
         let expr = add(add(rate(selector("a"), 600_000), rate(selector("a"), 60_000)), rate(far, 60_000));
         assert_eq!(ranges(&expr, steps), [(9_400_001, 10_000_000), (4_940_001, 5_000_000)]);
         assert_eq!(ranges(&add(rate(selector("a"), 60_000), rate(selector("b"), 60_000)), steps).len(), 2);
@@ -430,9 +600,9 @@ mod tests {
     fn a_subquery_asks_for_the_times_of_its_inner_steps() {
         let subquery = Subquery {
             expr: Expr::Vector(selector("a")),
-            range_ms: 100_000,
-            step_ms: Some(30_000),
-            offset_ms: 0,
+            range: DurationExpr::of_ms(100_000),
+            step: Some(DurationExpr::of_ms(30_000)),
+            offset: None,
             at: None,
             span: NOWHERE,
         };
@@ -444,7 +614,7 @@ mod tests {
 
     #[test]
     fn unknown_functions_are_refused() {
-        let expr = Expr::Call(Box::new(Call { name: "info", args: vec![], span: NOWHERE }));
+        let expr = Expr::Call(Box::new(Call { name: "integral", args: vec![], span: NOWHERE }));
         let error = plan(&expr, &Steps::single(0), 0, &QueryOptions::default()).err().unwrap();
         assert!(matches!(error, QueryError::Execution(_)), "{error}");
     }
@@ -453,9 +623,9 @@ mod tests {
     fn a_subquery_of_endless_steps_is_refused() {
         let subquery = Subquery {
             expr: Expr::Vector(selector("a")),
-            range_ms: i64::MAX,
-            step_ms: Some(1),
-            offset_ms: 0,
+            range: DurationExpr::of_ms(crate::duration::DURATION_MS_MAX),
+            step: Some(DurationExpr::of_ms(1)),
+            offset: None,
             at: None,
             span: NOWHERE,
         };

@@ -1,9 +1,9 @@
 //! Functions of a window of samples: the `_over_time` family, regression, smoothing, changes and resets.
 
-use super::kahan::{Average, KahanSum};
 use super::quantile::quantile;
 use super::rate;
 use super::window::Window;
+use crate::promql::kahan::{Average, KahanSum};
 
 /// A function of a window and of the call's scalar arguments at that step. Nothing is no value.
 pub(super) type RangeFunction = fn(&Window<'_>, &[f64]) -> Option<f64>;
@@ -156,7 +156,7 @@ mod tests {
     fn call(name: &str, values: &[f64], args: &[f64]) -> Option<f64> {
         let times: Vec<i64> = (0..values.len() as i64).map(|index| index * 10_000).collect();
         let end_ms = times[times.len() - 1];
-        let window = Window { times: &times, values, start_ms: -1, end_ms, step_ms: end_ms };
+        let window = Window { times: &times, values, histograms: &[], start_ms: -1, end_ms, step_ms: end_ms };
         range_function(name).unwrap()(&window, args)
     }
 

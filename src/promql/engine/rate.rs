@@ -42,7 +42,7 @@ fn last_two(window: &Window<'_>) -> Option<(f64, f64, f64)> {
 }
 
 /// The window's length as Prometheus computes it: whole seconds and the fraction are added as floats.
-fn window_seconds(window: &Window<'_>) -> f64 {
+pub(super) fn window_seconds(window: &Window<'_>) -> f64 {
     let range_ms = window.end_ms.wrapping_sub(window.start_ms);
     (range_ms / 1000) as f64 + (range_ms % 1000 * 1_000_000) as f64 / 1e9
 }
@@ -59,18 +59,33 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<(f64, f64)> {
         // What a counter had before a reset is part of its increase.
         change = values.windows(2).filter(|pair| pair[1] < pair[0]).fold(change, |sum, pair| sum + pair[0]);
     }
+    let counted = is_counter.then_some((values[0], change));
+    Some((change, stretch(window, (times[0], times[last]), last, counted)))
+}
+
+/// The factor that stretches a change between the first and the last sample to the window. Of a counter, what it had
+/// counted at the first sample and how much since.
+pub(super) fn stretch(
+    window: &Window<'_>,
+    (first_ms, last_ms): (i64, i64),
+    intervals: usize,
+    counted: Option<(f64, f64)>,
+) -> f64 {
     let seconds = |from_ms: i64, to_ms: i64| to_ms.wrapping_sub(from_ms) as f64 / 1000.0;
-    let mut to_start = seconds(window.start_ms, times[0]);
-    let mut to_end = seconds(times[last], window.end_ms);
-    let sampled = seconds(times[0], times[last]);
-    let average = sampled / last as f64;
+    let mut to_start = seconds(window.start_ms, first_ms);
+    let mut to_end = seconds(last_ms, window.end_ms);
+    let sampled = seconds(first_ms, last_ms);
+    let average = sampled / intervals as f64;
     let threshold = average * NEAR_INTERVALS;
     if to_start >= threshold {
         to_start = average / 2.0;
     }
-    if is_counter && change > 0.0 && values[0] >= 0.0 {
+    if let Some((first, change)) = counted
+        && change > 0.0
+        && first >= 0.0
+    {
         // A counter is never negative: do not extrapolate beyond the time at which it was zero.
-        let to_zero = sampled * (values[0] / change);
+        let to_zero = sampled * (first / change);
         if to_zero < to_start {
             to_start = to_zero;
         }
@@ -78,8 +93,7 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<(f64, f64)> {
     if to_end >= threshold {
         to_end = average / 2.0;
     }
-    let factor = if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled };
-    Some((change, factor))
+    if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled }
 }
 
 #[cfg(test)]
@@ -87,7 +101,7 @@ mod tests {
     use super::*;
 
     fn window<'a>(times: &'a [i64], values: &'a [f64], start_ms: i64, end_ms: i64) -> Window<'a> {
-        Window { times, values, start_ms, end_ms, step_ms: end_ms }
+        Window { times, values, histograms: &[], start_ms, end_ms, step_ms: end_ms }
     }
 
     #[test]

@@ -1,18 +1,36 @@
 //! The samples of one series, decoded from its chunks.
 
-use annulus_shards::{Labels, chunk, is_stale};
+use std::sync::Arc;
 
+use annulus_shards::chunk::{self, ResetHint};
+use annulus_shards::{Labels, is_stale};
+
+use super::column::{ABSENT, histogram_points};
 use super::label_functions::format_labels;
-use crate::promql::value::QueryError;
+use crate::promql::histogram::{FloatHistogram, detect_reset};
+use crate::promql::value::{QueryError, SharedHistogram};
 use crate::source::{ChunkRef, SourceError};
 
-/// Samples in order of time, each time once. A buffer: threads reuse it from series to series.
+/// What of a native histogram is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Count and sum. Where a series has a counter reset has to be found while there are buckets to compare.
+    CountAndSum,
+}
+
+/// Samples in order of time, each time once among floats and histograms. A buffer: threads reuse it from series to
+/// series.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Samples {
-    /// Their times.
+    /// Times of the floats.
     pub(super) times: Vec<i64>,
-    /// Their values; the only NaNs are the stale marker and the quiet NaN.
+    /// Their values; the only NaNs are the stale marker and the quiet NaN. A stale marker among histograms is one here.
     pub(super) values: Vec<f64>,
+    /// The histograms and their times.
+    pub(super) histograms: Vec<(i64, SharedHistogram)>,
 }
 
 impl Samples {
@@ -20,22 +38,23 @@ impl Samples {
     pub(super) fn clear(&mut self) {
         self.times.clear();
         self.values.clear();
+        self.histograms.clear();
     }
 
-    /// How many samples.
-    pub(super) fn len(&self) -> usize {
-        self.times.len()
+    /// What they cost, in floats.
+    pub(super) fn points(&self) -> usize {
+        let sizes = self.histograms.iter().map(|(_, histogram)| histogram_points(histogram));
+        self.times.len() + sizes.sum::<usize>()
     }
 
-    /// Appends a sample.
+    /// Appends a float.
     #[inline]
     pub(super) fn push(&mut self, time_ms: i64, value: f64) {
         self.times.push(time_ms);
         self.values.push(value);
     }
 
-    /// Reads the float samples of `[min_ms, max_ms]` from chunks, without stale markers unless they are wanted. Native
-    /// histograms, which this engine does not compute with, are left out.
+    /// Reads the samples of `[min_ms, max_ms]` from chunks, without stale markers unless they are wanted.
     ///
     /// # Errors
     /// When a chunk is corrupt; the error names the series.
@@ -43,29 +62,46 @@ impl Samples {
         &mut self,
         labels: &Labels,
         chunks: &[ChunkRef],
-        (min_ms, max_ms): (i64, i64),
+        bounds_ms: (i64, i64),
         keep_stale: bool,
+        detail: Detail,
     ) -> Result<(), QueryError> {
         self.clear();
-        let mut ordered = true;
-        let mut last_ms = i64::MIN;
+        let (min_ms, max_ms) = bounds_ms;
+        let mut order = Order { is_kept: true, last_ms: i64::MIN };
+        let mut last = None;
         for chunk in chunks {
-            if chunk.max_ms < min_ms || chunk.min_ms > max_ms || !chunk.encoding.holds_floats() {
+            if chunk.max_ms < min_ms || chunk.min_ms > max_ms {
                 continue;
             }
-            chunk::decode(chunk.encoding, &chunk.bytes, |time_ms, value| {
-                if time_ms < min_ms || time_ms > max_ms {
-                    return;
-                }
-                ordered &= time_ms > last_ms || self.times.is_empty();
-                last_ms = time_ms;
-                self.push(time_ms, if value.is_nan() && !is_stale(value) { f64::NAN } else { value });
-            })
-            .map_err(|error| {
+            let result = if chunk.encoding.holds_floats() {
+                chunk::decode(chunk.encoding, &chunk.bytes, |time_ms, value| {
+                    if time_ms < min_ms || time_ms > max_ms {
+                        return;
+                    }
+                    order.take(time_ms);
+                    self.push(time_ms, if value.is_nan() && !is_stale(value) { f64::NAN } else { value });
+                })
+            } else {
+                chunk::decode_values_until(chunk.encoding, &chunk.bytes, max_ms, |time_ms, value| {
+                    if time_ms < min_ms || time_ms > max_ms {
+                        return;
+                    }
+                    order.take(time_ms);
+                    match float_histogram(value) {
+                        Some(histogram) if detail == Detail::CountAndSum => {
+                            self.histograms.push((time_ms, Arc::new(count_and_sum(histogram, &mut last))));
+                        }
+                        Some(histogram) => self.histograms.push((time_ms, Arc::new(histogram))),
+                        None => self.push(time_ms, ABSENT),
+                    }
+                })
+            };
+            result.map_err(|error| {
                 SourceError::Corrupt(format!("series {}: {error}", format_labels(labels.iter())))
             })?;
         }
-        if !ordered {
+        if !order.is_kept {
             self.sort();
         }
         if !keep_stale {
@@ -74,12 +110,16 @@ impl Samples {
         Ok(())
     }
 
-    /// Orders samples of overlapping chunks; the sort is stable, so the first chunk wins at equal times.
+    /// Orders samples of overlapping chunks; the sorts are stable, so the first chunk wins at equal times. A float wins
+    /// against a histogram.
     fn sort(&mut self) {
         let mut pairs: Vec<(i64, f64)> = self.times.drain(..).zip(self.values.drain(..)).collect();
         pairs.sort_by_key(|(time_ms, _)| *time_ms);
         pairs.dedup_by_key(|(time_ms, _)| *time_ms);
         (self.times, self.values) = pairs.into_iter().unzip();
+        self.histograms.sort_by_key(|(time_ms, _)| *time_ms);
+        self.histograms.dedup_by_key(|(time_ms, _)| *time_ms);
+        self.histograms.retain(|(time_ms, _)| self.times.binary_search(time_ms).is_err());
     }
 
     fn drop_stale(&mut self) {
@@ -96,11 +136,46 @@ impl Samples {
     }
 }
 
+/// Whether times rise from sample to sample.
+struct Order {
+    is_kept: bool,
+    last_ms: i64,
+}
+
+impl Order {
+    #[inline]
+    fn take(&mut self, time_ms: i64) {
+        self.is_kept &= time_ms > self.last_ms;
+        self.last_ms = time_ms;
+    }
+}
+
+/// A histogram with float counts; nothing for a stale marker.
+fn float_histogram(value: chunk::Value<'_>) -> Option<FloatHistogram> {
+    match value {
+        chunk::Value::Histogram(histogram) => (!histogram.is_stale()).then(|| histogram.into()),
+        chunk::Value::FloatHistogram(histogram) => (!histogram.is_stale()).then(|| histogram.clone()),
+        chunk::Value::Float(_) => None,
+    }
+}
+
+/// A histogram without buckets, which says whether there was a counter reset since the last one.
+fn count_and_sum(histogram: FloatHistogram, last: &mut Option<FloatHistogram>) -> FloatHistogram {
+    let reset_hint = match (histogram.reset_hint, &last) {
+        (ResetHint::Unknown, Some(last)) if detect_reset(&histogram, last) => ResetHint::Yes,
+        (ResetHint::Unknown, Some(_)) => ResetHint::No,
+        (hint, _) => hint,
+    };
+    let FloatHistogram { schema, count, sum, .. } = histogram;
+    *last = Some(histogram);
+    FloatHistogram { reset_hint, schema, count, sum, ..FloatHistogram::default() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use annulus_shards::STALE_NAN_BITS;
-    use annulus_shards::chunk::{Encoding, XorAppender};
+    use annulus_shards::chunk::{Appended, Buckets, Encoding, FloatHistogramAppender, Span, XorAppender};
 
     fn chunk(samples: &[(i64, f64)]) -> ChunkRef {
         let mut appender = XorAppender::default();
@@ -115,9 +190,29 @@ mod tests {
         }
     }
 
-    fn read(chunks: &[ChunkRef], range: (i64, i64), keep_stale: bool) -> Vec<(i64, f64)> {
+    fn histogram_chunk(samples: &[(i64, FloatHistogram)]) -> ChunkRef {
+        let mut appender = FloatHistogramAppender::default();
+        for (time_ms, histogram) in samples {
+            assert!(!matches!(appender.append(*time_ms, histogram), Ok(Appended::Cut(_)) | Err(_)));
+        }
+        let (min_ms, max_ms) = (samples[0].0, samples[samples.len() - 1].0);
+        ChunkRef { min_ms, max_ms, encoding: Encoding::FloatHistogram, bytes: appender.seal().into() }
+    }
+
+    /// A histogram with one bucket in use.
+    fn histogram(index: i32, count: f64) -> FloatHistogram {
+        let positive = Buckets { spans: vec![Span { offset: index, length: 1 }], values: vec![count] };
+        FloatHistogram { count, sum: count, positive, ..FloatHistogram::default() }
+    }
+
+    fn read_all(chunks: &[ChunkRef], range: (i64, i64), keep_stale: bool, detail: Detail) -> Samples {
         let mut samples = Samples::default();
-        samples.read(&Labels::empty(), chunks, range, keep_stale).unwrap();
+        samples.read(&Labels::empty(), chunks, range, keep_stale, detail).unwrap();
+        samples
+    }
+
+    fn read(chunks: &[ChunkRef], range: (i64, i64), keep_stale: bool) -> Vec<(i64, f64)> {
+        let samples = read_all(chunks, range, keep_stale, Detail::Whole);
         samples.times.into_iter().zip(samples.values).collect()
     }
 
@@ -128,10 +223,46 @@ mod tests {
     }
 
     #[test]
-    fn chunks_of_histograms_are_left_out() {
-        let histograms = ChunkRef { encoding: Encoding::Histogram, ..chunk(&[(10, 1.0)]) };
-        let chunks = [chunk(&[(0, 0.0)]), histograms, chunk(&[(20, 2.0)])];
-        assert_eq!(read(&chunks, (0, 100), true), [(0, 0.0), (20, 2.0)]);
+    fn floats_and_histograms_may_alternate() {
+        let stale = FloatHistogram::stale();
+        let histograms = histogram_chunk(&[(10, histogram(0, 1.0)), (20, histogram(0, 2.0)), (30, stale)]);
+        let chunks = [chunk(&[(0, 0.0)]), histograms, chunk(&[(40, 4.0)])];
+        let samples = read_all(&chunks, (0, 100), true, Detail::Whole);
+        assert_eq!(samples.times, [0, 30, 40]);
+        assert!(is_stale(samples.values[1]));
+        let histograms: Vec<_> =
+            samples.histograms.iter().map(|(time_ms, one)| (*time_ms, one.count)).collect();
+        assert_eq!(histograms, [(10, 1.0), (20, 2.0)]);
+        assert!(samples.points() > 3 + 2);
+        let samples = read_all(&chunks, (11, 39), false, Detail::Whole);
+        assert_eq!((samples.times.len(), samples.histograms.len()), (0, 1));
+    }
+
+    #[test]
+    fn overlapping_chunks_of_both_kinds_yield_each_time_once() {
+        let histograms =
+            histogram_chunk(&[(0, histogram(0, 1.0)), (10, histogram(0, 2.0)), (20, histogram(0, 3.0))]);
+        let chunks =
+            [histograms, chunk(&[(10, 1.0), (30, 3.0)]), histogram_chunk(&[(20, histogram(0, 9.0))])];
+        let samples = read_all(&chunks, (0, 100), true, Detail::Whole);
+        assert_eq!(samples.times, [10, 30]);
+        let histograms: Vec<_> =
+            samples.histograms.iter().map(|(time_ms, one)| (*time_ms, one.count)).collect();
+        assert_eq!(histograms, [(0, 1.0), (20, 3.0)]);
+    }
+
+    #[test]
+    fn resets_are_found_before_buckets_are_left_out() {
+        let chunks = [
+            histogram_chunk(&[(0, histogram(0, 1.0)), (10, histogram(0, 2.0))]),
+            // More observations, but the bucket in use before is gone.
+            histogram_chunk(&[(20, histogram(3, 5.0))]),
+            histogram_chunk(&[(30, histogram(3, 6.0))]),
+        ];
+        let samples = read_all(&chunks, (0, 100), true, Detail::CountAndSum);
+        let hints: Vec<_> = samples.histograms.iter().map(|(_, one)| one.reset_hint).collect();
+        assert_eq!(hints, [ResetHint::Unknown, ResetHint::No, ResetHint::Yes, ResetHint::No]);
+        assert!(samples.histograms.iter().all(|(_, one)| one.positive.values.is_empty() && one.count > 0.0));
     }
 
     #[test]
@@ -153,7 +284,7 @@ mod tests {
         let mut bad = chunk(&[(0, 0.0), (10, 1.0)]);
         bad.bytes.truncate(8);
         let labels = Labels::from_pairs([("__name__", "broken")]);
-        let error = Samples::default().read(&labels, &[bad], (0, 100), true).unwrap_err();
+        let error = Samples::default().read(&labels, &[bad], (0, 100), true, Detail::Whole).unwrap_err();
         assert!(error.to_string().contains("broken"), "{error}");
     }
 }

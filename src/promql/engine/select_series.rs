@@ -9,6 +9,8 @@ use super::aggregate::{extent, label_choice};
 use super::column::{Column, Series};
 use super::eval::{Evaluator, compare_values};
 use super::grouping::{LabelChoice, Ordinals};
+use super::histogram_notes::HistogramNote;
+use super::histogram_text::format_histogram;
 use super::label_hash::label_hash;
 use super::node::{AggregateCall, Node};
 use super::number_format::{format_general, format_plain};
@@ -31,12 +33,22 @@ struct Picking<'a> {
 }
 
 impl Picking<'_> {
+    /// Whether values decide which series are picked.
+    fn compares(&self) -> bool {
+        matches!(self.op, AggregateOp::TopK | AggregateOp::BottomK)
+    }
+
     /// The series that pass at a step, group by group and in the operator's order.
     fn at(&self, step: usize, param: f64) -> impl Iterator<Item = (f64, usize)> + use<> {
         let k = usize::try_from((param as i64).max(0)).unwrap_or(usize::MAX).min(self.series.len());
         let mut picked = vec![Picked::new(); self.group_count];
         for (index, one) in self.series.iter().enumerate() {
-            let Some(value) = one.column.get(step) else { continue };
+            let value = match one.column.get(step) {
+                Some(value) => value,
+                // Of those that are not compared, histograms are as good as any.
+                None if !self.compares() && one.column.histogram(step).is_some() => f64::NAN,
+                None => continue,
+            };
             let picked = &mut picked[self.groups[index]];
             let passes = match self.op {
                 AggregateOp::LimitRatio => in_ratio(param, self.hashes[index]),
@@ -50,7 +62,7 @@ impl Picking<'_> {
                 picked.push((value, index));
             }
         }
-        if matches!(self.op, AggregateOp::TopK | AggregateOp::BottomK) {
+        if self.compares() {
             for picked in &mut picked {
                 picked.sort_by(|a, b| compare_values(a.0, b.0, self.op == AggregateOp::TopK));
             }
@@ -72,6 +84,13 @@ impl Evaluator<'_> {
             return Ok(Vec::new());
         }
         let picking = self.picking(call, &series);
+        if picking.compares() {
+            let is_ignored = |(step, _): (usize, _)| params[step] >= 1.0;
+            if series.iter().any(|one| one.column.histograms().any(is_ignored)) {
+                let note = HistogramNote::IgnoredInAggregation(call.op.as_str());
+                self.annotate(|annotations| annotations.histograms(note, "", call.span));
+            }
+        }
         let mut columns: Vec<Column> = series.iter().map(|one| Column::absent_within(&one.column)).collect();
         self.budget.add(columns.iter().map(|column| column.len() as u64).sum())?;
         let mut order: Vec<usize> = (0..series.len()).collect();
@@ -80,8 +99,10 @@ impl Evaluator<'_> {
             if steps.is_single() {
                 order.clear();
             }
-            for (value, index) in picking.at(step, *param) {
-                columns[index].set(step, value);
+            for (_, index) in picking.at(step, *param) {
+                if let Some(value) = series[index].column.value(step) {
+                    columns[index].set_value(step, value);
+                }
                 if steps.is_single() {
                     order.push(index);
                 }
@@ -173,23 +194,34 @@ impl Evaluator<'_> {
             self.control.check()?;
             // Values repeat along a series far more often than they change.
             let mut known: HashMap<u64, usize> = HashMap::new();
+            let mut number_of = |text: &str| -> Result<usize, QueryError> {
+                let mut builder = LabelsBuilder::from_labels(&one.labels);
+                builder.set(label, text);
+                let labels = choice.of(&builder.finish());
+                let number = ordinals.of(&labels);
+                if number == counts.len() {
+                    self.budget.add(steps.count() as u64)?;
+                    let column = Column::absent(steps.count());
+                    counts.push(Series { labels, drop_name: false, column });
+                }
+                Ok(number)
+            };
+            let mut found = Vec::new();
             for (step, value) in one.column.present() {
                 let number = match known.get(&value.to_bits()) {
                     Some(number) => *number,
                     None => {
-                        let mut builder = LabelsBuilder::from_labels(&one.labels);
-                        builder.set(label, &format_plain(value));
-                        let labels = choice.of(&builder.finish());
-                        let number = ordinals.of(&labels);
-                        if number == counts.len() {
-                            self.budget.add(steps.count() as u64)?;
-                            let column = Column::absent(steps.count());
-                            counts.push(Series { labels, drop_name: false, column });
-                        }
+                        let number = number_of(&format_plain(value))?;
                         known.insert(value.to_bits(), number);
                         number
                     }
                 };
+                found.push((step, number));
+            }
+            for (step, histogram) in one.column.histograms() {
+                found.push((step, number_of(&format_histogram(histogram))?));
+            }
+            for (step, number) in found {
                 let column = &mut counts[number].column;
                 column.set(step, column.get(step).unwrap_or(0.0) + 1.0);
             }

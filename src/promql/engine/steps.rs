@@ -9,9 +9,9 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// One time only.
+    /// One time only; the step is nothing.
     pub(super) fn single(time_ms: i64) -> Steps {
-        Steps { start_ms: time_ms, step_ms: 1, count: 1 }
+        Steps { start_ms: time_ms, step_ms: 0, count: 1 }
     }
 
     /// The times from `start_ms` to `end_ms`, both inclusive; nothing when the end lies before the start.

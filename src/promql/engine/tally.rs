@@ -15,7 +15,7 @@ impl Evaluator<'_> {
             let count = |(step, time_ms)| (time_ms, u64::from(column.get(step).is_some()));
             costs.add_steps(times.into_iter().enumerate().map(count));
         } else {
-            costs.add_samples(samples.len() as u64);
+            costs.add_samples(samples.points() as u64);
         }
     }
 
@@ -23,9 +23,12 @@ impl Evaluator<'_> {
     pub(super) fn tally_windows(&self, samples: &Samples, steps: &Steps, reach: Reach) {
         let Some(costs) = self.costs else { return };
         if !costs.counts_steps() {
-            return costs.add_samples(samples.len() as u64);
+            return costs.add_samples(samples.points() as u64);
         }
-        let before = |time_ms: i64| samples.times.partition_point(|sample_ms| *sample_ms <= time_ms);
+        let before = |time_ms: i64| {
+            samples.times.partition_point(|sample_ms| *sample_ms <= time_ms)
+                + samples.histograms.partition_point(|(sample_ms, _)| *sample_ms <= time_ms)
+        };
         let count = |step_ms: i64| {
             let end_ms = reach.end_ms(step_ms);
             (step_ms, (before(end_ms) - before(end_ms.saturating_sub(reach.range_ms))) as u64)

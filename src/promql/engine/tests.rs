@@ -8,6 +8,7 @@ use annulus_shards::chunk::{Encoding, XorAppender};
 use annulus_shards::{Labels, Matcher, STALE_NAN_BITS};
 
 use super::*;
+use crate::promql::parser::Features;
 use crate::source::{ChunkRef, SourceFuture};
 
 /// The value that ends a series.
@@ -88,7 +89,7 @@ fn instant(memory: Memory, query: &str, time_s: i64) -> Vec<String> {
     let answer = instant_with(memory, query, time_s, &QueryOptions::default());
     match answer.unwrap_or_else(|error| panic!("{query}: {error}")).value {
         QueryValue::Vector(samples) => {
-            samples.iter().map(|s| format!("{:?} {}", s.labels, s.value)).collect()
+            samples.iter().map(|s| format!("{:?} {}", s.labels, s.value.as_float().unwrap())).collect()
         }
         QueryValue::Scalar { value, .. } => vec![value.to_string()],
         QueryValue::String { value, .. } => vec![value],
@@ -272,7 +273,7 @@ fn classic_histograms_have_quantiles() {
     let answer =
         instant_with(memory, "histogram_quantile(0.6, h_bucket)", 0, &QueryOptions::default()).unwrap();
     let QueryValue::Vector(samples) = answer.value else { panic!("a vector") };
-    assert_eq!((samples.len(), samples[0].value), (1, 1.5));
+    assert_eq!((samples.len(), samples[0].value.as_float()), (1, Some(1.5)));
     assert_eq!(
         answer.warnings,
         ["PromQL warning: bucket label \"le\" is missing or has a malformed value of \"odd\" (1:25)"]
@@ -320,7 +321,11 @@ fn a_source_that_hangs_runs_into_the_timeout() {
 fn one_series_with_long_windows_stops_at_its_timeout() {
     let mut memory = Memory::default();
     memory.add(&[("__name__", "m")], &vec![1.0; 30_000]);
-    let options = QueryOptions { timeout: Duration::from_millis(50), ..QueryOptions::default() };
+    let options = QueryOptions {
+        timeout: Duration::from_millis(50),
+        features: Features::ALL,
+        ..QueryOptions::default()
+    };
     let began = Instant::now();
     let engine = Engine::new(1);
     let answer = engine.range(Arc::new(memory), "mad_over_time(m[80h])", 0, 300_000_000, 30_000, &options);
@@ -489,5 +494,51 @@ fn as_many_queries_run_as_the_engine_is_told() {
             answer.unwrap();
         }
         assert_eq!(source.waiting_max.load(Ordering::Relaxed), queries_max);
+    }
+}
+
+#[test]
+fn hostile_queries_end_in_an_error_within_bounds() {
+    let nested = |open: &str, inner: &str, close: &str, count: usize| {
+        format!("{}{inner}{}", open.repeat(count), close.repeat(count))
+    };
+    for query in [
+        "x".repeat(10 << 20),
+        "(".repeat(10 << 20),
+        nested("(", "x", ")", 10_000),
+        nested("abs(", "x", ")", 10_000),
+        nested("sum_over_time(", "x[5m]", "[5m:])", 10_000),
+        nested("-", "x", "", 10_000),
+        format!("x[{}]", nested("(", "1", ")", 10_000)),
+        format!("x[{}1]", "1+".repeat(100_000)),
+        format!("{}1", "1+".repeat(100_000)),
+        format!("{}1", "1^".repeat(100_000)),
+        format!("{}x", "x or ".repeat(100_000)),
+        format!("{}x", "x + fill(1) ".repeat(40_000)),
+    ] {
+        let start: String = query.chars().take(30).collect();
+        match instant_with(Memory::default(), &query, 0, &QueryOptions::default()) {
+            Err(QueryError::Parse(error)) => assert!(error.message.len() < 2100, "{start}"),
+            other => panic!("{start}: {:?}", other.map(|answer| answer.value)),
+        }
+    }
+}
+
+#[test]
+fn the_deepest_queries_that_parse_are_evaluated() {
+    let options = QueryOptions { features: Features::ALL, ..QueryOptions::default() };
+    for query in [
+        format!("{}c_total{}", "abs(".repeat(250), ")".repeat(250)),
+        format!("{}c_total{}", "sum by (job) (".repeat(250), ")".repeat(250)),
+        format!("{}c_total", "c_total or ".repeat(500)),
+        format!("{}c_total", "c_total * fill(1) ".repeat(500)),
+        format!("{}c_total[1m]{}", "sum_over_time(".repeat(200), ")[1m:1m]".repeat(199) + ")"),
+        format!("c_total[{}1]", "1+".repeat(500)),
+        format!("c_total offset {}step(){}", "-(".repeat(80), ")".repeat(80)),
+        format!("{}c_total{}", "info(".repeat(250), ", {})".repeat(250)),
+    ] {
+        let start: String = query.chars().take(30).collect();
+        let answer = instant_with(counters(), &query, 60, &options);
+        assert!(answer.is_ok(), "{start}: {answer:?}");
     }
 }

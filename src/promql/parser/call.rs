@@ -20,6 +20,12 @@ impl Parser<'_> {
         let Some(function) = functions::find(name) else {
             return Err(Failure::new(token.span, format!("unknown function with name {name:?}")));
         };
+        if let ("info", Some(Expr::Vector(selector))) = (function.name, arguments.exprs.get(1))
+            && !self.text(selector.span).starts_with('{')
+        {
+            let message = "expected label selectors only, got vector selector instead";
+            return Err(Failure::new(selector.span, message));
+        }
         let span = join(token.span, arguments.span);
         let call = Call { name: function.name, args: arguments.exprs, span };
         Node::above(arguments.height, Expr::Call(Box::new(call)))

@@ -16,7 +16,7 @@ pub(super) const EMPTY_SELECTOR: &str = "vector selector must contain at least o
 pub(super) fn check(expr: &mut Expr) -> Result<ValueType, Failure> {
     match expr {
         // The type of these does not depend on others; asking for it does not walk the tree.
-        Expr::Number { .. } | Expr::String { .. } => {}
+        Expr::Number { .. } | Expr::String { .. } | Expr::Bytes { .. } => {}
         Expr::Vector(selector) | Expr::Matrix { selector, .. } => check_selector(selector)?,
         Expr::Call(call) => check_call(call)?,
         Expr::Aggregate(aggregate) => check_aggregate(aggregate)?,
@@ -88,7 +88,7 @@ fn check_info_selector(argument: &mut Expr) -> Check {
         return Ok(());
     }
     check_type(argument, ValueType::Vector, Context::Call("info"))?;
-    Err(Failure::new(argument.span(), "expected label selectors only in the second argument of \"info\""))
+    Err(Failure::new(argument.span(), "expected label selectors only"))
 }
 
 fn check_aggregate(aggregate: &mut Aggregate) -> Check {
@@ -128,10 +128,21 @@ fn check_binary(binary: &mut Binary) -> Result<ValueType, Failure> {
             let message = format!("no grouping allowed for {:?} operation", op.as_str());
             return Err(Failure::new(binary.span, message));
         }
+        if op.is_set() && binary.matching.as_ref().is_some_and(|matching| !matching.fill.is_none()) {
+            let message = "filling in missing series not allowed for set operators";
+            return Err(Failure::new(binary.span, message));
+        }
         return Ok(ValueType::Vector);
     }
-    if binary.matching.take().is_some_and(|matching| !matching.labels.is_empty()) {
-        return Err(Failure::new(binary.span, "vector matching only allowed between instant vectors"));
+    if let Some(matching) = binary.matching.take() {
+        if !matching.labels.is_empty() {
+            let message = "vector matching only allowed between instant vectors";
+            return Err(Failure::new(binary.span, message));
+        }
+        if !matching.fill.is_none() {
+            let message = "filling in missing series only allowed between instant vectors";
+            return Err(Failure::new(binary.span, message));
+        }
     }
     if op.is_set() {
         let message = format!("set operator {:?} not allowed in binary scalar expression", op.as_str());
@@ -232,7 +243,12 @@ mod tests {
         ("{}", "vector selector must contain at least one non-empty matcher"),
         ("{a=\"\", b=~\".*\"}", "vector selector must contain at least one non-empty matcher"),
         ("rate({a!=\"x\"}[5m])", "vector selector must contain at least one non-empty matcher"),
-        ("info(x, abs(y))", "expected label selectors only in the second argument of \"info\""),
+        ("info(x, abs(y))", "expected label selectors only"),
+        ("info(x, y)", "expected label selectors only, got vector selector instead"),
+        ("info(x, y{a=\"b\"})", "expected label selectors only, got vector selector instead"),
+        ("info(x, 1)", "expected type instant vector in call to function \"info\", got scalar"),
+        ("x + fill(0) 1", "filling in missing series only allowed between instant vectors"),
+        ("x and fill(0) y", "filling in missing series not allowed for set operators"),
     ];
 
     #[test]
@@ -255,6 +271,8 @@ mod tests {
             "sort_by_label(x, \"a\", \"b\")",
             "info(x)",
             "info(x, {a=~\".*\"})",
+            "info(x, {})",
+            "info(x, {__name__=~\".+_info\"})",
             "1 == bool 1",
             "start() + end() - step() * range()",
             "vector(pi())",

@@ -79,7 +79,6 @@ static FUNCTIONS: &[Function] = &[
     fixed("idelta", &[Matrix]),
     fixed("increase", &[Matrix]),
     Function { name: "info", arguments: &[Vector, Vector], last: Last::Optional(1) },
-    Function { name: "integral", arguments: &[Matrix, Scalar], last: Last::Optional(1) },
     fixed("irate", &[Matrix]),
     Function { name: "label_join", arguments: &[Vector, String, String, String], last: Last::Repeated },
     fixed("label_replace", &[Vector, String, String, String, String]),
@@ -130,6 +129,32 @@ static FUNCTIONS: &[Function] = &[
     Function { name: "year", arguments: &[Vector], last: Last::Optional(1) },
 ];
 
+/// Functions that may change or go in a later version of Prometheus, in order of their names.
+static EXPERIMENTAL: &[&str] = &[
+    "double_exponential_smoothing",
+    "end",
+    "histogram_quantiles",
+    "info",
+    "mad_over_time",
+    "max_of",
+    "min_of",
+    "range",
+    "sort_by_label",
+    "sort_by_label_desc",
+    "start",
+    "start_timestamp",
+    "step",
+    "ts_of_first_over_time",
+    "ts_of_last_over_time",
+    "ts_of_max_over_time",
+    "ts_of_min_over_time",
+];
+
+/// Whether a function has to be enabled.
+pub(super) fn is_experimental(name: &str) -> bool {
+    EXPERIMENTAL.binary_search(&name).is_ok()
+}
+
 /// Looks a function up; names are case-sensitive.
 pub(super) fn find(name: &str) -> Option<&'static Function> {
     FUNCTIONS.binary_search_by(|function| function.name.cmp(name)).ok().map(|index| &FUNCTIONS[index])
@@ -156,6 +181,7 @@ mod tests {
         assert!(FUNCTIONS.is_sorted_by(|a, b| a.name < b.name));
         assert!(FUNCTIONS.iter().all(|function| find(function.name).is_some()));
         assert!(find("Rate").is_none());
+        assert!(EXPERIMENTAL.is_sorted() && EXPERIMENTAL.iter().all(|name| find(name).is_some()));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The grammar of expressions: recursive descent, with precedence climbing for the operators.
 //!
-//! Selectors, ranges and modifiers are in `selector`, calls and aggregations in `call`; types are checked afterwards
-//! by `check`.
+//! Selectors, ranges and modifiers are in `selector`, durations in `duration`, calls and aggregations in `call`; types
+//! are checked afterwards by `check`.
 
-use super::super::ast::{Binary, BinaryOp, Cardinality, Expr, Matching, Span};
+use super::super::ast::{Binary, BinaryOp, Cardinality, Expr, Fill, Matching, Span};
 use super::token::{Keyword, Kind, Token};
-use super::{Failure, NESTING_MAX, TREE_DEPTH_MAX, UNSUPPORTED, join, lexer, literal};
+use super::{Failure, NESTING_MAX, TREE_DEPTH_MAX, join, lexer, literal};
 use crate::duration::parse_duration_ms;
 
 /// Reads one query.
@@ -18,6 +18,8 @@ pub(super) struct Parser<'a> {
     depth: u16,
     /// Patterns compiled so far.
     pub(super) regex_count: usize,
+    /// Operators of the duration that is read.
+    pub(super) duration_operators: u16,
 }
 
 /// An expression with the height of its tree: long chains of operators are deep without deep recursion.
@@ -41,7 +43,9 @@ fn precedence(op: BinaryOp) -> u8 {
         | BinaryOp::Greater
         | BinaryOp::Less
         | BinaryOp::GreaterEqual
-        | BinaryOp::LessEqual => 3,
+        | BinaryOp::LessEqual
+        | BinaryOp::TrimUpper
+        | BinaryOp::TrimLower => 3,
         BinaryOp::Add | BinaryOp::Sub => 4,
         BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod | BinaryOp::Atan2 => PRODUCT,
         BinaryOp::Pow => POWER,
@@ -62,6 +66,8 @@ fn binary_operator(kind: Kind) -> Option<BinaryOp> {
         Kind::Less => BinaryOp::Less,
         Kind::GreaterEqual => BinaryOp::GreaterEqual,
         Kind::LessEqual => BinaryOp::LessEqual,
+        Kind::TrimUpper => BinaryOp::TrimUpper,
+        Kind::TrimLower => BinaryOp::TrimLower,
         Kind::Keyword(Keyword::And) => BinaryOp::And,
         Kind::Keyword(Keyword::Or) => BinaryOp::Or,
         Kind::Keyword(Keyword::Unless) => BinaryOp::Unless,
@@ -79,7 +85,7 @@ struct Modifiers {
 impl<'a> Parser<'a> {
     pub fn new(query: &'a str) -> Parser<'a> {
         let lexer::Lexed { tokens, error } = lexer::lex(query);
-        Parser { query, tokens, next: 0, lex_error: error, depth: 0, regex_count: 0 }
+        Parser { query, tokens, next: 0, lex_error: error, depth: 0, regex_count: 0, duration_operators: 0 }
     }
 
     /// The whole text as one expression.
@@ -134,6 +140,7 @@ impl<'a> Parser<'a> {
             on: self.take_keyword(Keyword::On),
             labels: Vec::new(),
             include: Vec::new(),
+            fill: Fill::default(),
         };
         if matching.on || self.take_keyword(Keyword::Ignoring) {
             matching.labels = self.parse_label_list()?;
@@ -146,13 +153,46 @@ impl<'a> Parser<'a> {
                 matching.include = self.parse_label_list()?;
             }
         }
-        if let Kind::Keyword(Keyword::Fill | Keyword::FillLeft | Keyword::FillRight) = self.peek().kind
-            && self.peek_second() == Kind::LeftParen
-        {
-            let message = format!("the {} modifier {UNSUPPORTED}", self.text(self.peek().span));
-            return Err(Failure::new(self.peek().span, message));
-        }
+        matching.fill = self.parse_fill()?;
         Ok(Modifiers { matching, return_bool })
+    }
+
+    /// `fill (0)`, or `fill_left (0)` and `fill_right (0)` in any order. Without a parenthesis they are names.
+    fn parse_fill(&mut self) -> Parsed<Fill> {
+        let mut fill = Fill::default();
+        while self.peek_second() == Kind::LeftParen {
+            match self.peek().kind {
+                Kind::Keyword(Keyword::Fill) if fill.is_none() => {
+                    let value = Some(self.parse_fill_value()?);
+                    return Ok(Fill { left: value, right: value });
+                }
+                Kind::Keyword(Keyword::FillLeft) if fill.left.is_none() => {
+                    fill.left = Some(self.parse_fill_value()?);
+                }
+                Kind::Keyword(Keyword::FillRight) if fill.right.is_none() => {
+                    fill.right = Some(self.parse_fill_value()?);
+                }
+                _ => break,
+            }
+        }
+        Ok(fill)
+    }
+
+    fn parse_fill_value(&mut self) -> Parsed<f64> {
+        self.advance();
+        self.expect(Kind::LeftParen, "", "")?;
+        let negate = self.peek().kind == Kind::Sub;
+        if negate || self.peek().kind == Kind::Add {
+            self.advance();
+        }
+        let token = self.peek();
+        if !matches!(token.kind, Kind::Number | Kind::Duration) {
+            return Err(self.unexpected("", ""));
+        }
+        self.advance();
+        let value = self.number_value(token)?;
+        self.expect(Kind::RightParen, "", "")?;
+        Ok(if negate { -value } else { value })
     }
 
     /// A sign with its operand, or a selector, call, literal or parenthesis with what is attached to it.
@@ -237,15 +277,26 @@ impl<'a> Parser<'a> {
 
     fn parse_string(&mut self) -> Parsed<Node> {
         let token = self.advance();
-        let value = self.string_value(token)?;
-        Ok(Node { expr: Expr::String { value, span: token.span }, height: 1 })
+        let expr = match String::from_utf8(self.string_bytes(token)?) {
+            Ok(value) => Expr::String { value, span: token.span },
+            Err(error) => Expr::Bytes { value: error.into_bytes(), span: token.span },
+        };
+        Ok(Node { expr, height: 1 })
     }
 
-    /// The content of a string token.
+    /// The content of a string token that names or describes something, which nothing but UTF-8 can.
     pub(super) fn string_value(&self, token: Token) -> Parsed<String> {
         let text = self.text(token.span);
-        literal::unquote(text)
-            .map_err(|reason| Failure::new(token.span, format!("error unquoting string {text:?}: {reason}")))
+        literal::unquote(text).map_err(|reason| self.bad_string(token, &reason))
+    }
+
+    fn string_bytes(&self, token: Token) -> Parsed<Vec<u8>> {
+        literal::unquote_bytes(self.text(token.span)).map_err(|reason| self.bad_string(token, &reason))
+    }
+
+    fn bad_string(&self, token: Token, reason: &str) -> Failure {
+        let text = self.text(token.span);
+        Failure::new(token.span, format!("error unquoting string {text:?}: {reason}"))
     }
 
     pub(super) fn descend(&mut self) -> Parsed<()> {
@@ -326,7 +377,7 @@ impl Node {
     }
 }
 
-fn too_deep(levels_max: u16) -> String {
+pub(super) fn too_deep(levels_max: u16) -> String {
     format!("expression is nested more than {levels_max} levels deep")
 }
 

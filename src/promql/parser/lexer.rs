@@ -4,7 +4,6 @@
 //! subquery inside them; braces know no keywords. The lexer tracks that much of the grammar and nothing more.
 
 use super::super::ast::Span;
-use super::UNSUPPORTED;
 use super::token::{Keyword, Kind, Token};
 
 /// The tokens of a text; the last one is [`Kind::End`] or [`Kind::Bad`].
@@ -115,10 +114,8 @@ impl Lexer<'_> {
                 _ => self.push(Kind::Assign, 1),
             },
             b'!' => self.lex_exclamation()?,
-            // Prometheus trims native histograms with these.
-            b'<' | b'>' if self.peek_at(1) == Some(b'/') => {
-                return Err(format!("the {}/ operator {UNSUPPORTED}", char::from(byte)));
-            }
+            b'<' if self.peek_at(1) == Some(b'/') => self.push(Kind::TrimUpper, 2),
+            b'>' if self.peek_at(1) == Some(b'/') => self.push(Kind::TrimLower, 2),
             b'<' if self.peek_at(1) == Some(b'=') => self.push(Kind::LessEqual, 2),
             b'<' => self.push(Kind::Less, 1),
             b'>' if self.peek_at(1) == Some(b'=') => self.push(Kind::GreaterEqual, 2),

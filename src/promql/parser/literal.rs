@@ -46,16 +46,24 @@ fn without_underscores(text: &str) -> Option<String> {
     Some(text.replace('_', ""))
 }
 
-/// The content of a quoted string, its quotes included, with Go's escapes.
+/// The text of a quoted string, its quotes included, with Go's escapes.
 ///
 /// # Errors
 /// What is wrong with it. Escapes may spell any bytes, but together they must be UTF-8, as labels must.
 pub(crate) fn unquote(quoted: &str) -> Result<String, String> {
+    String::from_utf8(unquote_bytes(quoted)?).map_err(|_| "string is not valid UTF-8".to_owned())
+}
+
+/// The bytes of such a string.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn unquote_bytes(quoted: &str) -> Result<Vec<u8>, String> {
     let quote = quoted.as_bytes().first().copied().unwrap_or_default();
     let inner = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
     if quote == b'`' {
         // As Go does, so that a query reads the same whatever the line ends of its file.
-        return Ok(inner.replace('\r', ""));
+        return Ok(inner.replace('\r', "").into_bytes());
     }
     let mut bytes = Vec::with_capacity(inner.len());
     let mut chars = inner.chars();
@@ -92,7 +100,7 @@ pub(crate) fn unquote(quoted: &str) -> Result<String, String> {
             _ => return Err(format!("unknown escape sequence {escape:?}")),
         }
     }
-    String::from_utf8(bytes).map_err(|_| "string is not valid UTF-8".to_owned())
+    Ok(bytes)
 }
 
 const INVALID_CODE_POINT: &str = "escape sequence is an invalid Unicode code point";
@@ -106,6 +114,20 @@ fn take_digits(chars: &mut std::str::Chars<'_>, count: usize, radix: u32) -> Res
         value = value.wrapping_mul(radix).wrapping_add(digit);
     }
     Ok(value)
+}
+
+/// Bytes in double quotes, those that are not UTF-8 as escapes.
+pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
+    let mut quoted = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        let text = quote(chunk.valid());
+        quoted.push_str(&text[1..text.len() - 1]);
+        for byte in chunk.invalid() {
+            quoted.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// A string in double quotes that [`unquote`] reads back.
@@ -188,6 +210,12 @@ mod tests {
         fn quoted_strings_read_back(text in any::<String>()) {
             let quoted = quote(&text);
             prop_assert_eq!(unquote(&quoted), Ok(text));
+        }
+
+        #[test]
+        fn quoted_bytes_read_back(bytes in any::<Vec<u8>>()) {
+            let quoted = quote_bytes(&bytes);
+            prop_assert_eq!(unquote_bytes(&quoted), Ok(bytes));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! PromQL text to a checked tree.
 //!
-//! Owns:     the language: tokens (`lexer`), grammar (`grammar`), functions (`functions`), types (`check`), and the
-//!           canonical text of a tree (`print`).
+//! Owns:     the language: tokens (`lexer`), grammar (`grammar`), functions (`functions`), what has to be enabled
+//!           (`features`), types (`check`), and the canonical text of a tree (`print`).
 //! Touches:  nothing else.
 //! Runs on:  any thread.
 //! Promises: linear time in the length of the text; never a panic, whatever the text; a tree is at most
@@ -9,6 +9,8 @@
 
 mod call;
 mod check;
+mod duration;
+mod features;
 mod functions;
 mod grammar;
 mod lexer;
@@ -22,6 +24,7 @@ mod selector;
 mod syntax_tests;
 mod token;
 
+pub use self::features::Features;
 use super::ast::{Expr, Span};
 use super::value::ParseError;
 pub use functions::{Function, Last, functions};
@@ -40,20 +43,29 @@ const NESTING_MAX: u16 = 256;
 /// The longest error message.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// Parses and type-checks a query.
+/// Parses and type-checks a query in the whole language.
 ///
 /// # Errors
 /// The first thing that is wrong, in the order of the text for syntax, then in the order of the tree for types.
 pub fn parse(query: &str) -> Result<Expr, ParseError> {
-    parse_located(query).map_err(|failure| failure.locate(query))
+    parse_with(query, Features::ALL)
 }
 
-fn parse_located(query: &str) -> Result<Expr, Failure> {
+/// The same, with only those experimental parts of the language that are enabled.
+///
+/// # Errors
+/// The same, and what is not enabled.
+pub fn parse_with(query: &str, features: Features) -> Result<Expr, ParseError> {
+    parse_located(query, features).map_err(|failure| failure.locate(query))
+}
+
+fn parse_located(query: &str, features: Features) -> Result<Expr, Failure> {
     if query.len() > QUERY_BYTES_MAX {
         let message = format!("query of {} bytes is longer than {QUERY_BYTES_MAX} bytes", query.len());
         return Err(Failure::new(Span::default(), message));
     }
     let mut expr = grammar::Parser::new(query).parse_query()?;
+    features.check(&expr)?;
     check::check(&mut expr)?;
     Ok(expr)
 }
@@ -100,18 +112,10 @@ fn join(first: Span, last: Span) -> Span {
     Span { start: first.start.min(last.start), end: first.end.max(last.end) }
 }
 
-/// Whether an error is about syntax that Prometheus knows as experimental and that is not implemented here.
-pub(crate) fn is_unsupported(error: &ParseError) -> bool {
-    error.message.contains(UNSUPPORTED)
-}
-
 /// Whether an error says that a selector would select everything.
 pub(crate) fn is_empty_selector(error: &ParseError) -> bool {
     error.message == check::EMPTY_SELECTOR
 }
-
-/// The words of errors about such syntax.
-const UNSUPPORTED: &str = "is not supported";
 
 #[cfg(test)]
 mod tests {

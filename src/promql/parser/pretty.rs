@@ -5,7 +5,6 @@ use std::fmt::{self, Write as _};
 
 use super::super::ast::{Expr, Subquery};
 use super::print::{write_aggregate_head, write_operator, write_pins};
-use crate::duration::format_duration;
 
 /// The longest line that is not broken.
 const LINE_BYTES_MAX: usize = 100;
@@ -77,7 +76,11 @@ fn write_inner(out: &mut String, expr: &Expr, level: usize) -> fmt::Result {
             write_inner(out, &subquery.expr, level)?;
             write_subquery_range(out, subquery)?;
         }
-        Expr::Number { .. } | Expr::String { .. } | Expr::Vector(_) | Expr::Matrix { .. } => {
+        Expr::Number { .. }
+        | Expr::String { .. }
+        | Expr::Bytes { .. }
+        | Expr::Vector(_)
+        | Expr::Matrix { .. } => {
             write!(out, "{expr}")?;
         }
     }
@@ -85,12 +88,12 @@ fn write_inner(out: &mut String, expr: &Expr, level: usize) -> fmt::Result {
 }
 
 fn write_subquery_range(out: &mut String, subquery: &Subquery) -> fmt::Result {
-    write!(out, "[{}:", format_duration(subquery.range_ms))?;
-    if let Some(step_ms) = subquery.step_ms {
-        out.push_str(&format_duration(step_ms));
+    write!(out, "[{}:", subquery.range)?;
+    if let Some(step) = &subquery.step {
+        write!(out, "{step}")?;
     }
     out.push(']');
-    write_pins(out, subquery.at, subquery.offset_ms)
+    write_pins(out, subquery.at, subquery.offset.as_deref())
 }
 
 fn indent(out: &mut String, level: usize) {

@@ -5,9 +5,12 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use annulus_shards::labels::METRIC_NAME;
 use annulus_shards::{MatchOp, Matcher};
 
-use super::super::ast::{Aggregate, AtModifier, Binary, Cardinality, Expr, Matching, VectorSelector};
+use super::super::ast::{
+    Aggregate, AtModifier, Binary, Borders, Cardinality, DurationExpr, DurationOp, Expr, Fill, Matching,
+    VectorSelector,
+};
 use super::lexer::is_float_word;
-use super::literal::quote;
+use super::literal::{quote, quote_bytes};
 use super::token::Keyword;
 use crate::duration::format_duration;
 
@@ -16,26 +19,36 @@ impl Display for Expr {
         match self {
             Expr::Number { value, .. } => write_number(f, *value),
             Expr::String { value, .. } => f.write_str(&quote(value)),
+            Expr::Bytes { value, .. } => f.write_str(&quote_bytes(value)),
             Expr::Vector(selector) => {
                 write_selector(f, selector)?;
-                write_pins(f, selector.at, selector.offset_ms)
+                write_borders(f, selector.borders)?;
+                write_pins(f, selector.at, selector.offset.as_deref())
             }
-            Expr::Matrix { selector, range_ms, .. } => {
+            Expr::Matrix { selector, range, .. } => {
                 write_selector(f, selector)?;
-                write!(f, "[{}]", format_duration(*range_ms))?;
-                write_pins(f, selector.at, selector.offset_ms)
+                write!(f, "[{range}]")?;
+                write_borders(f, selector.borders)?;
+                write_pins(f, selector.at, selector.offset.as_deref())
             }
             Expr::Subquery(subquery) => {
-                write!(f, "{}[{}:", subquery.expr, format_duration(subquery.range_ms))?;
-                if let Some(step_ms) = subquery.step_ms {
-                    f.write_str(&format_duration(step_ms))?;
+                write!(f, "{}[{}:", subquery.expr, subquery.range)?;
+                if let Some(step) = &subquery.step {
+                    write!(f, "{step}")?;
                 }
                 f.write_char(']')?;
-                write_pins(f, subquery.at, subquery.offset_ms)
+                write_pins(f, subquery.at, subquery.offset.as_deref())
             }
             Expr::Call(call) => {
                 f.write_str(call.name)?;
-                write_list(f, &call.args, |f, argument| write!(f, "{argument}"))
+                let matchers_at = (call.name == "info").then_some(1);
+                write_list(f, &call.args, |f, index, argument| match argument {
+                    Expr::Vector(selector) if Some(index) == matchers_at => {
+                        write_matchers(f, &selector.matchers)?;
+                        write_pins(f, selector.at, selector.offset.as_deref())
+                    }
+                    argument => write!(f, "{argument}"),
+                })
             }
             Expr::Aggregate(aggregate) => write_aggregate(f, aggregate),
             Expr::Binary(binary) => write_binary(f, binary),
@@ -45,7 +58,68 @@ impl Display for Expr {
     }
 }
 
-fn write_number(f: &mut Formatter<'_>, value: f64) -> fmt::Result {
+impl Display for DurationExpr {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        // Alone, a number is written as a duration; beside others it is a factor as often as not.
+        match self.literal_ms() {
+            Some(duration_ms) if is_whole_ms(self) => f.write_str(&format_duration(duration_ms)),
+            _ => write_duration(f, self),
+        }
+    }
+}
+
+fn is_whole_ms(duration: &DurationExpr) -> bool {
+    matches!(duration, DurationExpr::Seconds { value, .. } if (value * 1000.0).fract() == 0.0)
+}
+
+fn write_duration(f: &mut Formatter<'_>, duration: &DurationExpr) -> fmt::Result {
+    match duration {
+        DurationExpr::Seconds { value, with_unit, .. } => match duration.literal_ms() {
+            Some(duration_ms) if *with_unit && is_whole_ms(duration) => {
+                f.write_str(&format_duration(duration_ms))
+            }
+            _ => write_number(f, *value),
+        },
+        DurationExpr::Step(_) => f.write_str("step()"),
+        DurationExpr::Range(_) => f.write_str("range()"),
+        DurationExpr::Negate { expr, .. } => {
+            f.write_char('-')?;
+            write_duration(f, expr)
+        }
+        DurationExpr::Paren { expr, .. } => {
+            f.write_char('(')?;
+            write_duration(f, expr)?;
+            f.write_char(')')
+        }
+        DurationExpr::Binary { op, left, right, .. } => {
+            let (open, between, close) = match op {
+                DurationOp::Add => ("", " + ", ""),
+                DurationOp::Sub => ("", " - ", ""),
+                DurationOp::Mul => ("", " * ", ""),
+                DurationOp::Div => ("", " / ", ""),
+                DurationOp::Mod => ("", " % ", ""),
+                DurationOp::Pow => ("", " ^ ", ""),
+                DurationOp::MinOf => ("min_of(", ", ", ")"),
+                DurationOp::MaxOf => ("max_of(", ", ", ")"),
+            };
+            f.write_str(open)?;
+            write_duration(f, left)?;
+            f.write_str(between)?;
+            write_duration(f, right)?;
+            f.write_str(close)
+        }
+    }
+}
+
+fn write_borders(f: &mut Formatter<'_>, borders: Borders) -> fmt::Result {
+    match borders {
+        Borders::Inside => Ok(()),
+        Borders::Anchored => f.write_str(" anchored"),
+        Borders::Smoothed => f.write_str(" smoothed"),
+    }
+}
+
+fn write_number(f: &mut impl fmt::Write, value: f64) -> fmt::Result {
     if value.is_nan() {
         f.write_str("NaN")
     } else if value.is_infinite() {
@@ -73,6 +147,10 @@ fn write_selector(f: &mut Formatter<'_>, selector: &VectorSelector) -> fmt::Resu
         }
         _ => &selector.matchers,
     };
+    write_matchers(f, matchers)
+}
+
+fn write_matchers(f: &mut Formatter<'_>, matchers: &[Matcher]) -> fmt::Result {
     f.write_char('{')?;
     for (index, matcher) in matchers.iter().enumerate() {
         if index > 0 {
@@ -95,7 +173,11 @@ fn write_selector(f: &mut Formatter<'_>, selector: &VectorSelector) -> fmt::Resu
 }
 
 /// Where a selector or subquery is pinned, and how far it is moved.
-pub(super) fn write_pins(f: &mut impl fmt::Write, at: Option<AtModifier>, offset_ms: i64) -> fmt::Result {
+pub(super) fn write_pins(
+    f: &mut impl fmt::Write,
+    at: Option<AtModifier>,
+    offset: Option<&DurationExpr>,
+) -> fmt::Result {
     match at {
         None => {}
         Some(AtModifier::Start) => f.write_str(" @ start()")?,
@@ -106,10 +188,10 @@ pub(super) fn write_pins(f: &mut impl fmt::Write, at: Option<AtModifier>, offset
             write!(f, " @ {sign}{seconds}.{rest_ms:03}")?;
         }
     }
-    if offset_ms != 0 {
-        write!(f, " offset {}", format_duration(offset_ms))?;
+    match offset {
+        Some(offset) if offset.literal_ms() != Some(0) => write!(f, " offset {offset}"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// An aggregation up to its parenthesis.
@@ -157,7 +239,7 @@ fn write_matching(f: &mut impl fmt::Write, matching: &Matching) -> fmt::Result {
         Cardinality::OneToOne | Cardinality::ManyToMany => "",
     };
     if !matching.on && matching.labels.is_empty() && group.is_empty() {
-        return Ok(());
+        return write_fill(f, matching.fill);
     }
     f.write_str(if matching.on { " on " } else { " ignoring " })?;
     write_labels(f, &matching.labels)?;
@@ -166,6 +248,18 @@ fn write_matching(f: &mut impl fmt::Write, matching: &Matching) -> fmt::Result {
         // Written even when empty: the right side may begin with a parenthesis.
         write_labels(f, &matching.include)?;
     }
+    write_fill(f, matching.fill)
+}
+
+fn write_fill(f: &mut impl fmt::Write, fill: Fill) -> fmt::Result {
+    let both = fill.left == fill.right;
+    let named = [("fill", fill.left.filter(|_| both)), ("fill_left", fill.left), ("fill_right", fill.right)];
+    let shown = if both { &named[..1] } else { &named[1..] };
+    for (name, value) in shown.iter().filter_map(|(name, value)| Some((name, (*value)?))) {
+        write!(f, " {name} (")?;
+        write_number(f, value)?;
+        f.write_char(')')?;
+    }
     Ok(())
 }
 
@@ -173,7 +267,7 @@ fn write_labels(f: &mut impl fmt::Write, labels: &[String]) -> fmt::Result {
     write_list(
         f,
         labels,
-        |f, label| {
+        |f, _, label| {
             if is_label_name(label) { f.write_str(label) } else { f.write_str(&quote(label)) }
         },
     )
@@ -182,14 +276,14 @@ fn write_labels(f: &mut impl fmt::Write, labels: &[String]) -> fmt::Result {
 fn write_list<W: fmt::Write, T>(
     f: &mut W,
     items: &[T],
-    write: impl Fn(&mut W, &T) -> fmt::Result,
+    write: impl Fn(&mut W, usize, &T) -> fmt::Result,
 ) -> fmt::Result {
     f.write_char('(')?;
     for (index, item) in items.iter().enumerate() {
         if index > 0 {
             f.write_str(", ")?;
         }
-        write(f, item)?;
+        write(f, index, item)?;
     }
     f.write_char(')')
 }
@@ -228,6 +322,17 @@ mod tests {
             ("sum without()(x)", "sum without () (x)"),
             ("topk by(a)(5,x)", "topk by (a) (5, x)"),
             ("{__name__='sum'}", "{__name__=\"sum\"}"),
+            ("info(x,{__name__='y',a='b'})", "info(x, {__name__=\"y\",a=\"b\"})"),
+            ("x[300*2m+STEP()]offset -(1m)", "x[300 * 2m + step()] offset -(1m)"),
+            ("x[5m:max_of(1,step())]", "x[5m:max_of(1, step())]"),
+            ("x offset 1m @ 5 smoothed", "x smoothed @ 5.000 offset 1m"),
+            ("x[5m] @ 5 anchored", "x[5m] anchored @ 5.000"),
+            ("a+fill(0)b", "a + fill (0) b"),
+            (
+                "a<=bool on(b)fill_right(-inf)fill_left(1)c",
+                "a <= bool on (b) fill_left (1) fill_right (-Inf) c",
+            ),
+            ("a</1>/b", "a </ 1 >/ b"),
         ] {
             assert_eq!(parse(query).unwrap().to_string(), canonical, "{query}");
         }

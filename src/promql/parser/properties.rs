@@ -3,20 +3,26 @@
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
-use super::super::ast::{Expr, Span};
+use super::super::ast::{DurationExpr, Expr, Span};
 use super::{parse, pretty};
 
 /// Sets all spans to nothing, so that trees of different texts compare.
 fn without_spans(expr: &mut Expr) {
     let span = match expr {
-        Expr::Number { span, .. } | Expr::String { span, .. } => span,
-        Expr::Vector(selector) => &mut selector.span,
-        Expr::Matrix { selector, span, .. } => {
+        Expr::Number { span, .. } | Expr::String { span, .. } | Expr::Bytes { span, .. } => span,
+        Expr::Vector(selector) => {
+            selector.offset.iter_mut().for_each(|offset| without_places(offset));
+            &mut selector.span
+        }
+        Expr::Matrix { selector, range, span } => {
             selector.span = Span::default();
+            selector.offset.iter_mut().chain([range]).for_each(|duration| without_places(duration));
             span
         }
         Expr::Subquery(subquery) => {
             without_spans(&mut subquery.expr);
+            subquery.offset.iter_mut().for_each(|offset| without_places(offset));
+            subquery.step.iter_mut().chain([&mut subquery.range]).for_each(without_places);
             &mut subquery.span
         }
         Expr::Call(call) => {
@@ -35,6 +41,27 @@ fn without_spans(expr: &mut Expr) {
         }
         Expr::Unary { expr, span, .. } | Expr::Paren { expr, span } => {
             without_spans(expr);
+            span
+        }
+    };
+    *span = Span::default();
+}
+
+/// Nor does it matter whether a duration has a unit.
+fn without_places(duration: &mut DurationExpr) {
+    let span = match duration {
+        DurationExpr::Step(span) | DurationExpr::Range(span) => span,
+        DurationExpr::Seconds { with_unit, span, .. } => {
+            *with_unit = true;
+            span
+        }
+        DurationExpr::Negate { expr, span } | DurationExpr::Paren { expr, span } => {
+            without_places(expr);
+            span
+        }
+        DurationExpr::Binary { left, right, span, .. } => {
+            without_places(left);
+            without_places(right);
             span
         }
     };
@@ -61,8 +88,17 @@ fn any_selector() -> impl Strategy<Value = String> {
     let name = prop::sample::select(vec!["x", "a:b", "sum", "rate", "offset", ""]);
     let label = prop::sample::select(vec!["a", "by", "\"l.x\"", "nan"]);
     let matcher = (label, prop::sample::select(vec!["=", "!=", "=~", "!~"]), "[a-c.\\\\\"]{0,3}");
-    let pins =
-        prop::sample::select(vec!["", " offset 5m", " offset -1h", " @ 12.5", " @ end()", " @ -1 offset 2"]);
+    let pins = prop::sample::select(vec![
+        "",
+        " offset 5m",
+        " offset -1h",
+        " @ 12.5",
+        " @ end()",
+        " @ -1 offset 2",
+        " anchored",
+        " offset -step()",
+        " smoothed offset (1m * 2 - range())",
+    ]);
     (name, prop::collection::vec(matcher, 0..3), pins).prop_map(|(name, matchers, pins)| {
         let mut text = format!("{name}{{");
         if name.is_empty() {
@@ -74,6 +110,20 @@ fn any_selector() -> impl Strategy<Value = String> {
         text.push('}');
         text.push_str(pins);
         text
+    })
+}
+
+/// Durations that depend on the query or do not.
+fn any_duration() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec!["5m", "90", "0.5", "1h30m", "step()", "RANGE()", "-(3)", "-2s"]);
+    leaf.prop_map(str::to_owned).prop_recursive(4, 16, 2, |inner| {
+        let op = prop::sample::select(vec!["+", "-", "*", "/", "%", "^"]);
+        prop_oneof![
+            (inner.clone(), op, inner.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+            (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("min_of({a},{b})")),
+            inner.clone().prop_map(|a| format!("({a})")),
+            inner.prop_map(|a| format!("-{a}")),
+        ]
     })
 }
 
@@ -98,6 +148,10 @@ fn any_query() -> impl Strategy<Value = String> {
             "+ on (a) group_left (b)",
             "* ignoring (a, \"b.c\") group_right",
             "<= bool on ()",
+            "- fill (-1.5)",
+            "* on (a) group_left () fill_right (Inf) fill_left (0)",
+            "</",
+            ">/",
         ]);
         let function =
             prop::sample::select(vec!["abs", "rate", "round", "histogram_quantile", "label_join", "sort"]);
@@ -109,6 +163,12 @@ fn any_query() -> impl Strategy<Value = String> {
             inner.clone().prop_map(|a| format!("-{a}")),
             inner.clone().prop_map(|a| format!("+ {a}")),
             inner.clone().prop_map(|a| format!("avg_over_time(({a})[1h:5m] offset 1m)")),
+            (inner.clone(), any_duration())
+                .prop_map(|(a, range)| format!("avg_over_time(({a})[{range}:step()])")),
+            (any_selector(), any_duration()).prop_map(|(a, range)| {
+                let (selector, pins) = a.rsplit_once('}').unwrap_or((&a, ""));
+                format!("rate({selector}}}[{range}]{pins})")
+            }),
             (any_selector(), function.clone()).prop_map(|(a, name)| format!("{name}({a})")),
             inner.clone().prop_map(|a| format!("round({a}, 5)")),
             (aggregation, grouping.clone(), inner.clone()).prop_map(|(name, grouping, a)| match name {
@@ -173,6 +233,10 @@ fn any_tokens() -> impl Strategy<Value = String> {
         "fill",
         "min_of",
         "smoothed",
+        "range",
+        "</",
+        "fill_left",
+        "max_of",
     ]);
     prop::collection::vec(token, 0..30).prop_map(|tokens| tokens.join(" "))
 }

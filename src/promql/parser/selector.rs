@@ -1,18 +1,16 @@
-//! Selectors and what is attached to expressions: ranges, subqueries, `offset`, `@`.
+//! Selectors and what is attached to expressions: ranges, subqueries, `offset`, `@`, `anchored`, `smoothed`.
 
 use annulus_shards::labels::METRIC_NAME;
 use annulus_shards::{MatchOp, Matcher};
 
-use super::super::ast::{AtModifier, Expr, Span, Subquery, VectorSelector};
+use super::super::ast::{AtModifier, Borders, DurationExpr, Expr, Span, Subquery, VectorSelector};
+use super::duration::{RANGE, SUBQUERY_STEP};
 use super::grammar::{Node, Parsed, Parser};
 use super::token::{Keyword, Kind};
-use super::{Failure, UNSUPPORTED, join};
-use crate::duration::DURATION_MS_MAX;
+use super::{Failure, join};
 
 /// How many patterns a query may have: each may take megabytes once it is compiled.
 const REGEX_COUNT_MAX: usize = 1000;
-
-const DURATION_EXPECTED: &str = "number, duration, step(), or range()";
 
 impl Parser<'_> {
     /// `metric`, `metric{…}` or `{…}`.
@@ -30,7 +28,7 @@ impl Parser<'_> {
             matchers.push(self.matcher(MatchOp::Equal, METRIC_NAME, name.to_owned(), first.span)?);
         }
         let span = join(first.span, self.previous().span);
-        let selector = VectorSelector { matchers, offset_ms: 0, at: None, span };
+        let selector = VectorSelector { matchers, offset: None, at: None, borders: Borders::Inside, span };
         Ok(Node { expr: Expr::Vector(selector), height: 1 })
     }
 
@@ -110,11 +108,8 @@ impl Parser<'_> {
                 Kind::LeftBracket => node = self.parse_range(node)?,
                 Kind::Keyword(Keyword::Offset) => self.parse_offset(&mut node.expr)?,
                 Kind::At => self.parse_at(&mut node.expr)?,
-                Kind::Keyword(Keyword::Anchored | Keyword::Smoothed) => {
-                    let span = self.peek().span;
-                    let message = format!("the {} modifier {UNSUPPORTED}", self.text(span));
-                    return Err(Failure::new(span, message));
-                }
+                Kind::Keyword(Keyword::Anchored) => self.parse_borders(&mut node.expr, Borders::Anchored)?,
+                Kind::Keyword(Keyword::Smoothed) => self.parse_borders(&mut node.expr, Borders::Smoothed)?,
                 _ => return Ok(node),
             }
         }
@@ -123,16 +118,16 @@ impl Parser<'_> {
     /// `[5m]` or `[1h:5m]`.
     fn parse_range(&mut self, node: Node) -> Parsed<Node> {
         let open = self.advance();
-        let range_ms = self.parse_positive_duration("subquery or range selector")?;
+        let range = self.parse_positive_duration(RANGE)?;
         if self.peek().kind == Kind::Colon {
             self.advance();
-            let step_ms = match self.peek().kind {
+            let step = match self.peek().kind {
                 Kind::RightBracket => None,
-                _ => Some(self.parse_positive_duration("subquery selector")?),
+                _ => Some(self.parse_positive_duration(SUBQUERY_STEP)?),
             };
-            let close = self.expect(Kind::RightBracket, "subquery selector", "\"]\"")?;
+            let close = self.expect(Kind::RightBracket, SUBQUERY_STEP, "\"]\"")?;
             let span = join(node.expr.span(), close.span);
-            let subquery = Subquery { expr: node.expr, range_ms, step_ms, offset_ms: 0, at: None, span };
+            let subquery = Subquery { expr: node.expr, range, step, offset: None, at: None, span };
             return Node::above(node.height, Expr::Subquery(Box::new(subquery)));
         }
         let close = self.expect(Kind::RightBracket, "subquery or range", "\":\" or \"]\"")?;
@@ -140,31 +135,47 @@ impl Parser<'_> {
         let Expr::Vector(selector) = node.expr else {
             return Err(Failure::new(brackets, "ranges only allowed for vector selectors"));
         };
-        if selector.offset_ms != 0 {
+        if selector.offset.as_deref().is_some_and(is_offset) {
             return Err(Failure::new(brackets, "no offset modifiers allowed before range"));
         }
         if selector.at.is_some() {
             return Err(Failure::new(brackets, "no @ modifiers allowed before range"));
         }
         let span = join(selector.span, close.span);
-        Node::above(node.height, Expr::Matrix { selector, range_ms, span })
+        Node::above(node.height, Expr::Matrix { selector, range: Box::new(range), span })
     }
 
     fn parse_offset(&mut self, expr: &mut Expr) -> Parsed<()> {
         self.advance();
-        let start = self.peek().span;
-        let seconds = self.parse_duration_operand("offset")?;
+        let offset = self.parse_offset_duration()?;
         let end = self.previous().span;
-        let offset_ms = duration_ms(seconds, join(start, end))?;
         let Some(target) = Pinnable::of(expr, end) else {
             let message = "offset modifier must be preceded by an instant vector selector or range vector selector \
                            or a subquery";
             return Err(Failure::new(expr.span(), message));
         };
-        if *target.offset_ms != 0 {
+        if target.offset.as_deref().is_some_and(is_offset) {
             return Err(Failure::new(target.span, "offset may not be set multiple times"));
         }
-        *target.offset_ms = offset_ms;
+        *target.offset = Some(Box::new(offset));
+        Ok(())
+    }
+
+    fn parse_borders(&mut self, expr: &mut Expr, borders: Borders) -> Parsed<()> {
+        self.advance();
+        let name = if borders == Borders::Anchored { "anchored" } else { "smoothed" };
+        let span = expr.span();
+        let selector = match expr {
+            Expr::Vector(selector) | Expr::Matrix { selector, .. } => selector,
+            Expr::Subquery(_) => {
+                return Err(Failure::new(span, format!("{name} modifier is not supported for subqueries")));
+            }
+            _ => return Err(Failure::new(span, format!("{name} modifier not implemented"))),
+        };
+        if selector.borders != Borders::Inside && selector.borders != borders {
+            return Err(Failure::new(span, "anchored and smoothed modifiers cannot be used together"));
+        }
+        selector.borders = borders;
         Ok(())
     }
 
@@ -212,121 +223,11 @@ impl Parser<'_> {
         }
         Ok(AtModifier::Timestamp(timestamp_ms as i64))
     }
-
-    /// A constant expression of durations that is at least a millisecond.
-    fn parse_positive_duration(&mut self, context: &str) -> Parsed<i64> {
-        let start = self.peek().span;
-        let seconds = self.parse_duration_sum(context)?;
-        let span = join(start, self.previous().span);
-        match duration_ms(seconds, span)? {
-            duration_ms if duration_ms > 0 => Ok(duration_ms),
-            _ => Err(Failure::new(span, "duration must be greater than 0")),
-        }
-    }
-
-    fn parse_duration_sum(&mut self, context: &str) -> Parsed<f64> {
-        let mut value = self.parse_duration_product(context)?;
-        loop {
-            match self.peek().kind {
-                Kind::Add => {
-                    self.advance();
-                    value += self.parse_duration_product(context)?;
-                }
-                Kind::Sub => {
-                    self.advance();
-                    value -= self.parse_duration_product(context)?;
-                }
-                _ => return Ok(value),
-            }
-        }
-    }
-
-    fn parse_duration_product(&mut self, context: &str) -> Parsed<f64> {
-        let mut value = self.parse_duration_power(context)?;
-        loop {
-            let op = self.peek();
-            if !matches!(op.kind, Kind::Mul | Kind::Div | Kind::Mod) {
-                return Ok(value);
-            }
-            self.advance();
-            let right = self.parse_duration_power(context)?;
-            value = match op.kind {
-                Kind::Mul => value * right,
-                Kind::Div if right == 0.0 => return Err(Failure::new(op.span, "division by zero")),
-                Kind::Div => value / right,
-                _ if right == 0.0 => return Err(Failure::new(op.span, "modulo by zero")),
-                _ => value % right,
-            };
-        }
-    }
-
-    fn parse_duration_power(&mut self, context: &str) -> Parsed<f64> {
-        self.descend()?;
-        let sign = self.peek().kind;
-        let value = if matches!(sign, Kind::Add | Kind::Sub) {
-            self.advance();
-            // A sign binds weaker than a power.
-            let value = self.parse_duration_power(context)?;
-            if sign == Kind::Sub { -value } else { value }
-        } else {
-            let base = self.parse_duration_operand(context)?;
-            if self.peek().kind == Kind::Pow {
-                self.advance();
-                base.powf(self.parse_duration_power(context)?)
-            } else {
-                base
-            }
-        };
-        self.ascend();
-        Ok(value)
-    }
-
-    /// One duration in seconds, with its sign: all that `offset` takes without parentheses.
-    fn parse_duration_operand(&mut self, context: &str) -> Parsed<f64> {
-        let token = self.peek();
-        match token.kind {
-            Kind::Number | Kind::Duration => {
-                self.advance();
-                self.number_value(token)
-            }
-            Kind::Add | Kind::Sub => {
-                self.advance();
-                self.descend()?;
-                let value = self.parse_duration_operand(context)?;
-                self.ascend();
-                Ok(if token.kind == Kind::Sub { -value } else { value })
-            }
-            Kind::LeftParen => {
-                self.advance();
-                self.descend()?;
-                let value = self.parse_duration_sum(context)?;
-                self.ascend();
-                self.expect(Kind::RightParen, context, "\")\"")?;
-                Ok(value)
-            }
-            Kind::Keyword(Keyword::Step | Keyword::Range) => {
-                let message = format!("{}() {UNSUPPORTED} in durations", self.text(token.span));
-                Err(Failure::new(token.span, message))
-            }
-            Kind::Identifier if matches!(self.text(token.span), "min_of" | "max_of") => {
-                self.advance();
-                self.descend()?;
-                self.expect(Kind::LeftParen, context, "\"(\"")?;
-                let left = self.parse_duration_sum(context)?;
-                self.expect(Kind::Comma, context, "\",\"")?;
-                let right = self.parse_duration_sum(context)?;
-                self.expect(Kind::RightParen, context, "\")\"")?;
-                self.ascend();
-                Ok(if self.text(token.span) == "min_of" { left.min(right) } else { left.max(right) })
-            }
-            _ => Err(self.unexpected(context, DURATION_EXPECTED)),
-        }
-    }
 }
 
 /// The parts of an expression that `offset` and `@` set.
 struct Pinnable<'a> {
-    offset_ms: &'a mut i64,
+    offset: &'a mut Option<Box<DurationExpr>>,
     at: &'a mut Option<AtModifier>,
     span: Span,
 }
@@ -334,23 +235,20 @@ struct Pinnable<'a> {
 impl Pinnable<'_> {
     /// The parts, if the expression has them; its span is grown to take in the modifier that ends at `end`.
     fn of(expr: &mut Expr, end: Span) -> Option<Pinnable<'_>> {
-        let (offset_ms, at, span) = match expr {
-            Expr::Vector(selector) => (&mut selector.offset_ms, &mut selector.at, &mut selector.span),
-            Expr::Matrix { selector, span, .. } => (&mut selector.offset_ms, &mut selector.at, span),
-            Expr::Subquery(subquery) => (&mut subquery.offset_ms, &mut subquery.at, &mut subquery.span),
+        let (offset, at, span) = match expr {
+            Expr::Vector(selector) => (&mut selector.offset, &mut selector.at, &mut selector.span),
+            Expr::Matrix { selector, span, .. } => (&mut selector.offset, &mut selector.at, span),
+            Expr::Subquery(subquery) => (&mut subquery.offset, &mut subquery.at, &mut subquery.span),
             _ => return None,
         };
         *span = join(*span, end);
-        Some(Pinnable { offset_ms, at, span: *span })
+        Some(Pinnable { offset, at, span: *span })
     }
 }
 
-fn duration_ms(seconds: f64, span: Span) -> Parsed<i64> {
-    let duration_ms = (seconds * 1000.0).round();
-    if duration_ms.is_nan() || duration_ms.abs() > DURATION_MS_MAX as f64 {
-        return Err(Failure::new(span, "duration out of range"));
-    }
-    Ok(duration_ms as i64)
+/// Whether an offset counts as given: `offset 0` may be followed by another one.
+fn is_offset(offset: &DurationExpr) -> bool {
+    offset.literal_ms() != Some(0)
 }
 
 fn refuse_second_name(first: Option<&str>, matchers: &[Matcher], second: &str, span: Span) -> Parsed<()> {

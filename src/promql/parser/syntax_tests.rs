@@ -1,6 +1,6 @@
 //! What the grammar accepts and how it reads it.
 
-use super::super::ast::{AtModifier, Expr};
+use super::super::ast::{AtModifier, Borders, DurationExpr, Expr, Fill, QueryTimes};
 use super::{QUERY_BYTES_MAX, parse};
 
 /// The tree as text in which every operation has its parentheses.
@@ -92,6 +92,17 @@ fn broken_syntax_is_refused_in_the_words_of_prometheus() {
         ("foo[0]", "duration must be greater than 0"),
         ("foo[-1m]", "duration must be greater than 0"),
         ("foo[5m:0s]", "duration must be greater than 0"),
+        (
+            "foo[step]",
+            "unexpected \"]\" in subquery or range selector, expected number, duration, step(), or range()",
+        ),
+        (
+            "foo[5m:max_of(1m)]",
+            "unexpected \")\" in subquery selector, expected number, duration, step(), range(), or \"]\"",
+        ),
+        ("foo[5m:1m 2m]", "unexpected duration \"2m\" in subquery selector, expected \"]\""),
+        ("foo offset -300y", "duration out of range"),
+        ("foo offset NaN", "duration out of range"),
         ("foo[300y]", "duration out of range"),
         ("foo[1e30]", "duration out of range"),
         ("foo offset 1m[5m]", "no offset modifiers allowed before range"),
@@ -113,10 +124,15 @@ fn broken_syntax_is_refused_in_the_words_of_prometheus() {
         ("foo{__name__=\"bar\"}", "metric name must not be set twice: \"foo\" or \"bar\""),
         ("{\"foo\", \"bar\"}", "metric name must not be set twice: \"foo\" or \"bar\""),
         ("{__name__=\"foo\", \"bar\"}", "metric name must not be set twice: \"foo\" or \"bar\""),
-        ("x + fill(0) y", "the fill modifier is not supported"),
-        ("rate(x[5m] smoothed)", "the smoothed modifier is not supported"),
-        ("x[step()]", "step() is not supported in durations"),
+        ("x + fill(y) z", "unexpected identifier \"y\""),
+        ("x + fill_left(1) fill_left(2) y", "unexpected \"(\""),
+        ("x smoothed anchored", "anchored and smoothed modifiers cannot be used together"),
+        ("x[5m] anchored smoothed", "anchored and smoothed modifiers cannot be used together"),
+        ("x[5m:1m] smoothed", "smoothed modifier is not supported for subqueries"),
+        ("abs(x) anchored", "anchored modifier not implemented"),
+        ("integral(x[5m])", "unknown function with name \"integral\""),
         ("x[5m / 0]", "division by zero"),
+        ("x[5m % 0s]", "modulo by zero"),
     ] {
         let error = parse(query).expect_err(query);
         assert_eq!(error.message, message, "{query}");
@@ -136,28 +152,78 @@ fn selectors_take_any_name_in_quotes() {
 
 #[test]
 fn ranges_offsets_and_times_are_milliseconds() {
-    let Expr::Matrix { selector, range_ms, .. } = parse("x[1h30m] @ 123.4 offset -5m").unwrap() else {
+    let Expr::Matrix { selector, range, .. } = parse("x[1h30m] @ 123.4 offset -5m").unwrap() else {
         panic!("a range");
     };
-    assert_eq!((range_ms, selector.offset_ms), (5_400_000, -300_000));
+    let offset_ms = selector.offset.and_then(|offset| offset.literal_ms());
+    assert_eq!((range.literal_ms(), offset_ms), (Some(5_400_000), Some(-300_000)));
     assert_eq!(selector.at, Some(AtModifier::Timestamp(123_400)));
-    for (query, expected_ms) in [
-        ("x[0.009]", 9),
-        ("x[300]", 300_000),
-        ("x[2m*(10+5)]", 1_800_000),
-        ("x[1h30m % 1h]", 1_800_000),
-        ("x[24m+((1.5*2m)+2m)]", 1_740_000),
-        ("x[-(-2) ^ 2 + 8]", 4000),
-        ("x[max_of(3s, min_of(1m, 5s))]", 5000),
+    // Without parentheses only one duration belongs to the offset.
+    for (query, expected) in [
+        ("x offset -2 ^ 2", "(x offset -2s ^ 2)"),
+        ("x offset step() * 2", "(x offset step() * 2)"),
+        ("x offset -min_of(range(), 1s) ^ 0", "(x offset -min_of(range(), 1s) ^ 0)"),
+        ("x offset (2 * 2m)", "x offset (2 * 2m)"),
+        ("x offset -(2)", "x offset -(2)"),
+        ("x offset 0", "x"),
+        ("x offset 0 offset +5m", "x offset 5m"),
     ] {
+        assert_eq!(shape(&parse(query).unwrap()), expected, "{query}");
+    }
+}
+
+#[test]
+fn a_literal_duration_is_cut_to_milliseconds() {
+    for (query, expected_ms) in [("x[0.009]", 9), ("x[300]", 300_000), ("x[1.0009]", 1000), ("x[0.0004]", 0)]
+    {
         match parse(query) {
-            Ok(Expr::Matrix { range_ms, .. }) => assert_eq!(range_ms, expected_ms, "{query}"),
+            Ok(Expr::Matrix { range, .. }) => assert_eq!(range.literal_ms(), Some(expected_ms), "{query}"),
             other => panic!("{query}: {other:?}"),
         }
     }
-    // Without parentheses only one duration belongs to the offset.
-    assert_eq!(shape(&parse("x offset -2 ^ 2").unwrap()), "(x offset -2s ^ 2)");
-    assert_eq!(shape(&parse("x offset (2 * 2)").unwrap()), "x offset 4s");
+    // A part of a millisecond is not nothing.
+    let part = DurationExpr::Seconds { value: 0.0004, with_unit: false, span: Default::default() };
+    assert_eq!(part.resolve_positive_ms(QueryTimes::default()), Ok(0));
+}
+
+#[test]
+fn missing_partners_may_be_filled() {
+    let fill = |query: &str| match parse(query) {
+        Ok(Expr::Binary(binary)) => binary.matching.unwrap().fill,
+        other => panic!("{query}: {other:?}"),
+    };
+    assert_eq!(fill("x + fill(-2) y"), Fill { left: Some(-2.0), right: Some(-2.0) });
+    assert_eq!(fill("x + fill_left (5m) y"), Fill { left: Some(300.0), right: None });
+    let both = Fill { left: Some(1.0), right: Some(f64::INFINITY) };
+    assert_eq!(fill("x + on (a) group_left (b) fill_right(+Inf) fill_left(1) y"), both);
+    assert_eq!(fill("fill + fill(1) fill{a='b'}"), Fill { left: Some(1.0), right: Some(1.0) });
+    assert!(fill("fill + fill_left").is_none());
+}
+
+#[test]
+fn selectors_may_look_beyond_their_borders() {
+    for (query, borders) in [
+        ("x anchored", Borders::Anchored),
+        ("x{a='b'}[5m] smoothed @ 5 offset 1m", Borders::Smoothed),
+        ("x offset 1m smoothed", Borders::Smoothed),
+        ("smoothed", Borders::Inside),
+        ("smoothed smoothed", Borders::Smoothed),
+    ] {
+        match parse(query).unwrap() {
+            Expr::Vector(selector) | Expr::Matrix { selector, .. } => assert_eq!(selector.borders, borders),
+            other => panic!("{query}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_string_may_hold_bytes_that_are_no_text() {
+    for (query, expected) in [("'\\xff'", "\"\\xff\""), ("'a\\xc5z€'", "\"a\\xc5z€\"")] {
+        let expr = parse(query).unwrap();
+        assert!(matches!(expr, Expr::Bytes { .. }), "{expr:?}");
+        assert_eq!(expr.to_string(), expected);
+    }
+    assert!(parse("{a='\\xff'}").is_err());
 }
 
 #[test]
@@ -187,6 +253,13 @@ fn deep_and_long_queries_end_in_an_error_on_a_small_stack() {
         queries.push(deep("(", "", "", count));
         queries.push(format!("x[{}]", deep("(", "1", ")", count)));
         queries.push(format!("x[{}]", deep("-", "1", "", count)));
+        queries.push(format!("x[{}]", deep("1 + ", "1", "", count)));
+        queries.push(format!("x[{}]", deep("2 ^ ", "1", "", count)));
+        queries.push(format!("x[1m:{}]", deep("min_of(step(), ", "1", ")", count)));
+        queries.push(format!("x offset {}", deep("-(", "range()", ")", count)));
+        queries.push(format!("x{}", " smoothed".repeat(count)));
+        queries.push(deep("x + fill(0) ", "x", "", count));
+        queries.push(deep("info(", "x", ", {})", count));
         queries.push(format!("x offset {}", deep("-", "1", "", count)));
         queries.push(deep("sum_over_time(", "x[5m]", "[5m:])", count));
     }

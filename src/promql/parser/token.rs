@@ -46,6 +46,10 @@ pub(super) enum Kind {
     LessEqual,
     Greater,
     GreaterEqual,
+    /// `</`
+    TrimUpper,
+    /// `>/`
+    TrimLower,
     Add,
     Sub,
     Mul,
@@ -173,6 +177,8 @@ impl Token {
             | Kind::LessEqual
             | Kind::Greater
             | Kind::GreaterEqual
+            | Kind::TrimUpper
+            | Kind::TrimLower
             | Kind::Add
             | Kind::Sub
             | Kind::Mul

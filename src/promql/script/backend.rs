@@ -6,7 +6,8 @@ use annulus_shards::Labels;
 
 use super::memory::MemorySource;
 use crate::promql::engine::Engine;
-use crate::promql::value::{QueryAnswer, QueryError, QueryOptions};
+use crate::promql::parser::Features;
+use crate::promql::value::{QueryAnswer, QueryError, QueryOptions, SampleValue};
 
 /// Samples at a time that scripts assume a query may hold.
 const SAMPLES_MAX: u64 = 10_000;
@@ -17,7 +18,7 @@ pub trait Backend {
     fn clear(&mut self);
 
     /// Adds samples of one series, in order of time.
-    fn load(&mut self, labels: &Labels, samples: &[(i64, f64)]);
+    fn load(&mut self, labels: &Labels, samples: &[(i64, SampleValue)]);
 
     /// Evaluates a query at one time.
     fn instant(&self, query: &str, time_ms: i64) -> Result<QueryAnswer, QueryError>;
@@ -47,6 +48,7 @@ impl EngineBackend {
             options: QueryOptions {
                 samples_max: SAMPLES_MAX,
                 delayed_name_removal: true,
+                features: Features::ALL,
                 ..QueryOptions::default()
             },
             source: Arc::default(),
@@ -59,7 +61,7 @@ impl Backend for EngineBackend {
         Arc::make_mut(&mut self.source).clear();
     }
 
-    fn load(&mut self, labels: &Labels, samples: &[(i64, f64)]) {
+    fn load(&mut self, labels: &Labels, samples: &[(i64, SampleValue)]) {
         Arc::make_mut(&mut self.source).add(labels, samples);
     }
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use annulus_shards::chunk::Buckets;
 use annulus_shards::labels::METRIC_NAME;
 use annulus_shards::{Labels, is_stale};
 
 use super::command::{Annotations, Expected, Steps, Times};
+use super::histogram::ScriptHistogram;
 use super::series::{Point, SeriesLine};
+use crate::promql::histogram::{FloatHistogram, compact};
 use crate::promql::parser::literal::quote;
-use crate::promql::value::QueryValue;
+use crate::promql::value::{MatrixSeries, QueryValue, SampleValue};
 
 /// Two values match if they differ by less than this part of their sum.
 const TOLERANCE: f64 = 1e-6;
@@ -18,7 +21,7 @@ const TOLERANCE: f64 = 1e-6;
 const DIFFERENCES_MAX: usize = 8;
 
 /// A series with times and values.
-type Series = (Labels, Vec<(i64, f64)>);
+type Series<V> = (Labels, Vec<(i64, V)>);
 
 /// Compares the value of a query, and says what differs.
 pub(super) fn compare_value(expected: &Expected, times: Times, value: &QueryValue) -> Result<(), String> {
@@ -63,7 +66,7 @@ pub(super) fn compare_at(expected: &Expected, time_ms: i64, value: &QueryValue) 
     let times = Times::Instant(time_ms);
     match expected {
         Expected::Scalar(value) => {
-            compare_series(vec![(Labels::empty(), vec![(time_ms, *value)])], &got, false)
+            compare_series(vec![(Labels::empty(), vec![(time_ms, Point::Value(*value))])], &got, false)
         }
         Expected::Series { series, .. } => {
             let wanted = series.iter().map(|line| expected_series(line, times, None)).collect();
@@ -110,34 +113,73 @@ fn values_match(a: f64, b: f64) -> bool {
     difference / sum.min(f64::MAX) < TOLERANCE
 }
 
-fn series_of(value: &QueryValue) -> Vec<Series> {
+/// Whether a histogram is the one expected, buckets without observations aside.
+fn histograms_match(wanted: &ScriptHistogram, got: &FloatHistogram) -> bool {
+    let [wanted_one, got] = [&wanted.histogram, got].map(|histogram| {
+        let mut histogram = histogram.clone();
+        compact(&mut histogram);
+        histogram
+    });
+    let same_side = |wanted: &Buckets<f64>, got: &Buckets<f64>| {
+        let values = wanted.values.iter().zip(&got.values);
+        wanted.spans == got.spans
+            && wanted.values.len() == got.values.len()
+            && values.into_iter().all(|(wanted, got)| values_match(*wanted, *got))
+    };
+    wanted_one.schema == got.schema
+        && values_match(wanted_one.count, got.count)
+        && values_match(wanted_one.sum, got.sum)
+        && wanted_one.zero_threshold == got.zero_threshold
+        && values_match(wanted_one.zero_count, got.zero_count)
+        && (!got.has_custom_buckets() || wanted_one.custom_values == got.custom_values)
+        && same_side(&wanted_one.positive, &got.positive)
+        && same_side(&wanted_one.negative, &got.negative)
+        && (!wanted.has_hint || wanted_one.reset_hint == got.reset_hint)
+}
+
+fn points_match(wanted: &Point, got: &SampleValue) -> bool {
+    match (wanted, got) {
+        (Point::Value(wanted), SampleValue::Float(got)) => values_match(*wanted, *got),
+        (Point::Histogram(wanted), SampleValue::Histogram(got)) => histograms_match(wanted, got),
+        _ => false,
+    }
+}
+
+fn series_of(value: &QueryValue) -> Vec<Series<SampleValue>> {
     match value {
         QueryValue::Vector(samples) => samples
             .iter()
-            .map(|sample| (sample.labels.clone(), vec![(sample.timestamp_ms, sample.value)]))
+            .map(|sample| (sample.labels.clone(), vec![(sample.timestamp_ms, sample.value.clone())]))
             .collect(),
-        QueryValue::Matrix(series) => {
-            series.iter().map(|series| (series.labels.clone(), series.points.clone())).collect()
-        }
+        QueryValue::Matrix(series) => series.iter().map(|one| (one.labels.clone(), points_of(one))).collect(),
         QueryValue::Scalar { .. } | QueryValue::String { .. } => Vec::new(),
     }
 }
 
-fn expected_series(line: &SeriesLine, times: Times, steps: Option<Steps>) -> Series {
+fn points_of(series: &MatrixSeries) -> Vec<(i64, SampleValue)> {
+    let floats = series.points.iter().map(|(time_ms, value)| (*time_ms, SampleValue::Float(*value)));
+    let histograms = series.histograms.iter();
+    let histograms = histograms.map(|(time_ms, one)| (*time_ms, SampleValue::Histogram(one.clone())));
+    let mut points: Vec<(i64, SampleValue)> = floats.chain(histograms).collect();
+    points.sort_by_key(|(time_ms, _)| *time_ms);
+    points
+}
+
+fn expected_series(line: &SeriesLine, times: Times, steps: Option<Steps>) -> Series<Point> {
     let (start_ms, step_ms) = match (times, steps) {
         (_, Some(steps)) => (steps.start_ms, steps.step_ms),
         (Times::Instant(time_ms), None) => (time_ms, 1),
         (Times::Range(steps), None) => (steps.start_ms, steps.step_ms),
     };
     let points = (0..).zip(&line.points).filter_map(|(index, point)| match point {
+        Point::Gap => None,
         // Durations are bounded far below the range of i64, and so are points.
-        Point::Value(value) => Some((start_ms + index * step_ms, *value)),
-        Point::Gap | Point::Histogram => None,
+        point => Some((start_ms + index * step_ms, point.clone())),
     });
     (line.labels.clone(), points.collect())
 }
 
-fn check_sorted(got: &[Series]) -> Result<(), String> {
+fn check_sorted<V>(got: &[Series<V>]) -> Result<(), String> {
     match got.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
         Some(pair) => Err(format!(
             "the series are not sorted by labels: {} stands before {}",
@@ -148,17 +190,22 @@ fn check_sorted(got: &[Series]) -> Result<(), String> {
     }
 }
 
-fn compare_series(wanted: Vec<Series>, got: &[Series], ordered: bool) -> Result<(), String> {
+fn compare_series(
+    wanted: Vec<Series<Point>>,
+    got: &[Series<SampleValue>],
+    ordered: bool,
+) -> Result<(), String> {
     let mut differences = Vec::new();
     if ordered {
-        let order = |series: &[Series]| {
-            series.iter().map(|(labels, _)| show_labels(labels)).collect::<Vec<_>>().join(", ")
-        };
-        if !wanted.iter().map(|(labels, _)| labels).eq(got.iter().map(|(labels, _)| labels)) {
-            differences.push(format!("expected the order {}, got {}", order(&wanted), order(got)));
+        let wanted: Vec<&Labels> = wanted.iter().map(|(labels, _)| labels).collect();
+        let got: Vec<&Labels> = got.iter().map(|(labels, _)| labels).collect();
+        let order =
+            |all: &[&Labels]| all.iter().map(|labels| show_labels(labels)).collect::<Vec<_>>().join(", ");
+        if wanted != got {
+            differences.push(format!("expected the order {}, got {}", order(&wanted), order(&got)));
         }
     }
-    let mut missing: BTreeMap<Labels, Vec<(i64, f64)>> = BTreeMap::new();
+    let mut missing: BTreeMap<Labels, Vec<(i64, Point)>> = BTreeMap::new();
     for (labels, points) in wanted {
         if missing.contains_key(&labels) {
             differences.push(format!("{} is expected twice", show_labels(&labels)));
@@ -177,11 +224,15 @@ fn compare_series(wanted: Vec<Series>, got: &[Series], ordered: bool) -> Result<
                     differences.push(format!("{}: {difference}", show_labels(labels)));
                 }
             }
-            None => differences.push(format!("unexpected {} {}", show_labels(labels), show_points(points))),
+            None => differences.push(format!(
+                "unexpected {} {}",
+                show_labels(labels),
+                show_points(points, show_value)
+            )),
         }
     }
     for (labels, points) in &missing {
-        differences.push(format!("missing {} {}", show_labels(labels), show_points(points)));
+        differences.push(format!("missing {} {}", show_labels(labels), show_points(points, show_point)));
     }
     if differences.is_empty() {
         return Ok(());
@@ -194,10 +245,12 @@ fn compare_series(wanted: Vec<Series>, got: &[Series], ordered: bool) -> Result<
     Err(differences.join("\n"))
 }
 
-fn compare_points(wanted: &[(i64, f64)], got: &[(i64, f64)]) -> Option<String> {
+fn compare_points(wanted: &[(i64, Point)], got: &[(i64, SampleValue)]) -> Option<String> {
     let equal = wanted.len() == got.len()
-        && wanted.iter().zip(got).all(|(wanted, got)| wanted.0 == got.0 && values_match(wanted.1, got.1));
-    (!equal).then(|| format!("expected {}, got {}", show_points(wanted), show_points(got)))
+        && wanted.iter().zip(got).all(|(wanted, got)| wanted.0 == got.0 && points_match(&wanted.1, &got.1));
+    (!equal).then(|| {
+        format!("expected {}, got {}", show_points(wanted, show_point), show_points(got, show_value))
+    })
 }
 
 /// A value in a few words.
@@ -210,7 +263,7 @@ fn show(value: &QueryValue) -> String {
             let series = series_of(value);
             let mut text = format!("{kind} of {} series", series.len());
             for (labels, points) in series.iter().take(DIFFERENCES_MAX) {
-                write!(text, "\n{} {}", show_labels(labels), show_points(points))
+                write!(text, "\n{} {}", show_labels(labels), show_points(points, show_value))
                     .expect("a String takes everything");
             }
             text
@@ -228,20 +281,55 @@ fn show_labels(labels: &Labels) -> String {
     format!("{name}{{{}}}", pairs.join(", "))
 }
 
-fn show_points(points: &[(i64, f64)]) -> String {
+fn show_points<V>(points: &[(i64, V)], show: impl Fn(&V) -> String) -> String {
     const POINTS_MAX: usize = 12;
     let mut shown: Vec<String> = points
         .iter()
         .take(POINTS_MAX)
-        .map(|(timestamp_ms, value)| {
-            let seconds = *timestamp_ms as f64 / 1000.0;
-            if is_stale(*value) { format!("stale@{seconds}s") } else { format!("{value}@{seconds}s") }
-        })
+        .map(|(timestamp_ms, value)| format!("{}@{}s", show(value), *timestamp_ms as f64 / 1000.0))
         .collect();
     if points.len() > POINTS_MAX {
         shown.push(format!("({} in all)", points.len()));
     }
     format!("[{}]", shown.join(" "))
+}
+
+fn show_point(point: &Point) -> String {
+    match point {
+        Point::Gap => "_".to_owned(),
+        Point::Value(value) => show_value(&SampleValue::Float(*value)),
+        Point::Histogram(one) => show_histogram(&one.histogram),
+    }
+}
+
+fn show_value(value: &SampleValue) -> String {
+    match value {
+        SampleValue::Float(value) if is_stale(*value) => "stale".to_owned(),
+        SampleValue::Float(value) => value.to_string(),
+        SampleValue::Histogram(histogram) => show_histogram(histogram),
+    }
+}
+
+fn show_histogram(histogram: &FloatHistogram) -> String {
+    let mut shown = histogram.clone();
+    compact(&mut shown);
+    let side = |buckets: &Buckets<f64>| {
+        let spans: Vec<String> =
+            buckets.spans.iter().map(|span| format!("{}+{}", span.offset, span.length)).collect();
+        format!("{:?} in {}", buckets.values, spans.join(" "))
+    };
+    format!(
+        "{{{{schema:{} count:{} sum:{} zero:{}/{} buckets:({}) n_buckets:({}) custom_values:{:?} hint:{:?}}}}}",
+        shown.schema,
+        shown.count,
+        shown.sum,
+        shown.zero_count,
+        shown.zero_threshold,
+        side(&shown.positive),
+        side(&shown.negative),
+        shown.custom_values,
+        shown.reset_hint
+    )
 }
 
 #[cfg(test)]

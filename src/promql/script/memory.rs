@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 
-use annulus_shards::chunk::{Encoding, XorAppender};
+use annulus_shards::chunk::{Appended, Encoding, FloatHistogramAppender, XorAppender};
 use annulus_shards::{Labels, Matcher};
 
+use crate::promql::histogram::FloatHistogram;
+use crate::promql::value::SampleValue;
 use crate::source::{ChunkRef, SelectRequest, SeriesChunks, Source, SourceFuture};
 
 /// Samples per chunk, as the head seals them.
@@ -19,20 +21,19 @@ pub struct MemorySource {
 
 #[derive(Debug, Clone, Default)]
 struct StoredSeries {
-    samples: BTreeMap<i64, f64>,
+    samples: BTreeMap<i64, SampleValue>,
     chunks: Vec<ChunkRef>,
 }
 
 impl MemorySource {
     /// Adds samples of one series, in any order; a sample replaces one at the same time.
-    pub fn add(&mut self, labels: &Labels, samples: &[(i64, f64)]) {
+    pub fn add(&mut self, labels: &Labels, samples: &[(i64, SampleValue)]) {
         if samples.is_empty() {
             return;
         }
         let series = self.series.entry(labels.clone()).or_default();
-        series.samples.extend(samples.iter().copied());
-        let samples: Vec<(i64, f64)> = series.samples.iter().map(|(time, value)| (*time, *value)).collect();
-        series.chunks = samples.chunks(CHUNK_SAMPLES_MAX).filter_map(seal).collect();
+        series.samples.extend(samples.iter().cloned());
+        series.chunks = chunks_of(&series.samples);
     }
 
     /// Removes everything.
@@ -95,18 +96,72 @@ fn overlaps(chunk: &ChunkRef, min_ms: i64, max_ms: i64) -> bool {
     chunk.min_ms <= max_ms && chunk.max_ms >= min_ms
 }
 
-fn seal(samples: &[(i64, f64)]) -> Option<ChunkRef> {
-    let (first, last) = (samples.first()?, samples.last()?);
-    let mut appender = XorAppender::default();
-    for (timestamp_ms, value) in samples {
-        appender.append(*timestamp_ms, *value);
+/// Samples in chunks, which hold floats or histograms.
+fn chunks_of(samples: &BTreeMap<i64, SampleValue>) -> Vec<ChunkRef> {
+    let mut chunks = Vec::new();
+    let mut floats: Vec<(i64, f64)> = Vec::new();
+    let mut histograms = OpenChunk::default();
+    for (time_ms, value) in samples {
+        match value {
+            SampleValue::Float(value) => {
+                histograms.seal(&mut chunks);
+                floats.push((*time_ms, *value));
+                if floats.len() == CHUNK_SAMPLES_MAX {
+                    chunks.extend(seal(&mut floats));
+                }
+            }
+            SampleValue::Histogram(histogram) => {
+                chunks.extend(seal(&mut floats));
+                histograms.append(*time_ms, histogram, &mut chunks);
+            }
+        }
     }
-    Some(ChunkRef {
-        min_ms: first.0,
-        max_ms: last.0,
-        encoding: Encoding::Xor,
-        bytes: appender.to_bytes().into(),
-    })
+    chunks.extend(seal(&mut floats));
+    histograms.seal(&mut chunks);
+    chunks
+}
+
+fn seal(samples: &mut Vec<(i64, f64)>) -> Option<ChunkRef> {
+    let (min_ms, max_ms) = (samples.first()?.0, samples.last()?.0);
+    let mut appender = XorAppender::default();
+    for (timestamp_ms, value) in samples.drain(..) {
+        appender.append(timestamp_ms, value);
+    }
+    Some(ChunkRef { min_ms, max_ms, encoding: Encoding::Xor, bytes: appender.to_bytes().into() })
+}
+
+/// A chunk of histograms that grows.
+#[derive(Default)]
+struct OpenChunk {
+    appender: FloatHistogramAppender,
+    min_ms: i64,
+}
+
+impl OpenChunk {
+    fn append(&mut self, time_ms: i64, histogram: &FloatHistogram, chunks: &mut Vec<ChunkRef>) {
+        let (is_first, last_ms) = (self.appender.count() == 0, self.appender.last_ms());
+        let Ok(appended) = self.appender.append(time_ms, histogram) else {
+            // A store refuses what is no histogram.
+            return;
+        };
+        if let Appended::Cut(bytes) = appended {
+            chunks.push(histogram_chunk(self.min_ms, last_ms, bytes));
+            self.min_ms = time_ms;
+        } else if is_first {
+            self.min_ms = time_ms;
+        }
+    }
+
+    fn seal(&mut self, chunks: &mut Vec<ChunkRef>) {
+        if self.appender.count() > 0 {
+            let last_ms = self.appender.last_ms();
+            chunks.push(histogram_chunk(self.min_ms, last_ms, self.appender.seal()));
+        }
+    }
+}
+
+fn histogram_chunk(min_ms: i64, max_ms: i64, bytes: Box<[u8]>) -> ChunkRef {
+    ChunkRef { min_ms, max_ms, encoding: Encoding::FloatHistogram, bytes: bytes.into() }
 }
 
 #[cfg(test)]
@@ -121,6 +176,23 @@ mod tests {
         future.now_or_never().expect("memory is ready").unwrap()
     }
 
+    fn floats(samples: &[(i64, f64)]) -> Vec<(i64, SampleValue)> {
+        samples.iter().map(|(time_ms, value)| (*time_ms, (*value).into())).collect()
+    }
+
+    #[test]
+    fn floats_and_histograms_have_chunks_of_their_own() {
+        let counts = [5.0, 6.0, 1.0];
+        let histogram = |count| SampleValue::from(FloatHistogram { count, ..FloatHistogram::default() });
+        let mut samples = floats(&[(0, 1.0), (4, 2.0)]);
+        samples.extend((1..).zip(counts.map(histogram)));
+        let mut source = MemorySource::default();
+        source.add(&Labels::empty(), &samples);
+        let found = answer(source.select(request(Vec::new(), 0, 10)));
+        let bounds: Vec<_> = found[0].chunks.iter().map(|chunk| (chunk.min_ms, chunk.max_ms)).collect();
+        assert_eq!(bounds, [(0, 0), (1, 2), (3, 3), (4, 4)], "a counter that falls begins a chunk");
+    }
+
     fn request(matchers: Vec<Matcher>, min_ms: i64, max_ms: i64) -> SelectRequest {
         SelectRequest { matchers, min_ms, max_ms, skip_chunks: false }
     }
@@ -130,8 +202,8 @@ mod tests {
         let labels = Labels::from_pairs([("__name__", "m"), ("a", "1")]);
         let mut source = MemorySource::default();
         let samples: Vec<(i64, f64)> = (0..250).map(|n| (n * 1000, n as f64)).collect();
-        source.add(&labels, &samples[100..]);
-        source.add(&labels, &samples[..100]);
+        source.add(&labels, &floats(&samples[100..]));
+        source.add(&labels, &floats(&samples[..100]));
         let absent = Matcher::new(MatchOp::NotEqual, "b", "x").unwrap();
         let found = answer(source.select(request(vec![absent], 0, i64::MAX)));
         let mut got = Vec::new();
@@ -144,8 +216,8 @@ mod tests {
     #[test]
     fn series_outside_the_request_are_left_out() {
         let mut source = MemorySource::default();
-        source.add(&Labels::from_pairs([("a", "1")]), &[(0, 1.0)]);
-        source.add(&Labels::from_pairs([("a", "2")]), &[(60_000, 1.0)]);
+        source.add(&Labels::from_pairs([("a", "1")]), &floats(&[(0, 1.0)]));
+        source.add(&Labels::from_pairs([("a", "2")]), &floats(&[(60_000, 1.0)]));
         let found = |op, value: &str, min_ms| {
             let matcher = Matcher::new(op, "a", value).unwrap();
             answer(source.select(request(vec![matcher], min_ms, 60_000))).len()

@@ -8,6 +8,7 @@
 mod backend;
 mod command;
 mod compare;
+mod histogram;
 mod memory;
 mod run;
 mod series;

@@ -1,15 +1,18 @@
 //! Runs the commands of a script.
 
+use std::collections::BTreeMap;
+
 use annulus_shards::labels::METRIC_NAME;
 use annulus_shards::{Labels, LabelsBuilder};
 
 use super::backend::Backend;
 use super::command::{Command, CommandKind, Eval, Expected, Load, Times, parse_script};
+use super::histogram::from_classic;
 use super::series::{Point, SeriesLine};
 use super::{compare, variants};
 use crate::promql::ast::Expr;
 use crate::promql::parser;
-use crate::promql::value::{QueryAnswer, QueryError};
+use crate::promql::value::{QueryAnswer, QueryError, SampleValue};
 
 /// What became of the commands of a script.
 #[derive(Debug, Default)]
@@ -44,7 +47,6 @@ pub struct Skipped {
     pub reason: String,
 }
 
-const HISTOGRAMS: &str = "native histograms are not supported";
 const START_TIMESTAMPS: &str = "start timestamps are not supported";
 
 /// How an evaluator says that it lacks a function that the language has.
@@ -102,29 +104,18 @@ impl Runner<'_> {
                 self.absent.push((series.labels.clone(), START_TIMESTAMPS));
                 continue;
             }
-            if series.has_histograms() {
-                self.absent.push((series.labels.clone(), HISTOGRAMS));
-            }
-            if load.with_nhcb
-                && let Some(labels) = nhcb_labels(&series.labels)
-            {
-                self.absent.push((labels, HISTOGRAMS));
-            }
             let samples = samples_of(series, load.step_ms);
             self.backend.load(&series.labels, &samples);
+        }
+        if load.with_nhcb {
+            for (labels, samples) in custom_bucket_histograms(load) {
+                self.backend.load(&labels, &samples);
+            }
         }
     }
 
     fn skip_reason(&self, eval: &Eval) -> Option<String> {
-        if let Expected::Series { series, .. } = &eval.expected
-            && series.iter().any(SeriesLine::has_histograms)
-        {
-            return Some(HISTOGRAMS.to_owned());
-        }
-        let expr = match parser::parse(&eval.query) {
-            Ok(expr) => expr,
-            Err(error) => return parser::is_unsupported(&error).then_some(error.message),
-        };
+        let expr = parser::parse(&eval.query).ok()?;
         let selectors = variants::selectors(&expr);
         self.absent.iter().find_map(|(labels, reason)| {
             let selects = selectors.iter().any(|selector| {
@@ -220,14 +211,59 @@ fn error_text(error: &QueryError) -> String {
     }
 }
 
-fn samples_of(series: &SeriesLine, step_ms: i64) -> Vec<(i64, f64)> {
+fn samples_of(series: &SeriesLine, step_ms: i64) -> Vec<(i64, SampleValue)> {
     let timed = (0..).zip(&series.points);
     timed
-        .filter_map(|(index, point): (i64, _)| match point {
+        .filter_map(|(index, point): (i64, _)| {
+            let value = match point {
+                Point::Value(value) => SampleValue::Float(*value),
+                Point::Histogram(one) => SampleValue::Histogram(one.histogram.clone()),
+                Point::Gap => return None,
+            };
             // Points are bounded by the script's reader, steps by the longest duration.
-            Point::Value(value) => Some((index.saturating_mul(step_ms), *value)),
-            Point::Gap | Point::Histogram => None,
+            Some((index.saturating_mul(step_ms), value))
         })
+        .collect()
+}
+
+/// What the series of a classic histogram say at one time.
+#[derive(Default)]
+struct Classic {
+    /// Bounds and cumulative counts.
+    buckets: Vec<(f64, f64)>,
+    count: Option<f64>,
+    sum: f64,
+}
+
+/// The native histograms that `load_with_nhcb` adds for the classic ones.
+fn custom_bucket_histograms(load: &Load) -> Vec<(Labels, Vec<(i64, SampleValue)>)> {
+    let mut found: BTreeMap<Labels, BTreeMap<i64, Classic>> = BTreeMap::new();
+    for series in load.series.iter().filter(|series| !series.start_timestamps) {
+        let Some(labels) = nhcb_labels(&series.labels) else { continue };
+        let name = series.labels.metric_name().unwrap_or_default();
+        let bound = series.labels.get("le").and_then(|bound| bound.parse::<f64>().ok());
+        let times = found.entry(labels).or_default();
+        for (time_ms, value) in samples_of(series, load.step_ms) {
+            let SampleValue::Float(value) = value else { continue };
+            let classic = times.entry(time_ms).or_default();
+            if name.ends_with("_count") {
+                classic.count = Some(value);
+            } else if name.ends_with("_sum") {
+                classic.sum = value;
+            } else if let Some(bound) = bound {
+                classic.buckets.push((bound, value));
+            }
+        }
+    }
+    let histogram = |(time_ms, mut classic): (i64, Classic)| {
+        classic.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        classic.buckets.dedup_by_key(|(bound, _)| *bound);
+        let histogram = from_classic(&classic.buckets, classic.count, classic.sum)?;
+        Some((time_ms, SampleValue::from(histogram)))
+    };
+    found
+        .into_iter()
+        .map(|(labels, times)| (labels, times.into_iter().filter_map(histogram).collect()))
         .collect()
 }
 
@@ -242,23 +278,21 @@ fn nhcb_labels(labels: &Labels) -> Option<Labels> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::promql::value::{QueryValue, VectorSample};
 
     /// Knows one sample per series, and only queries that are a bare selector, a number or `fail`.
     #[derive(Default)]
-    struct FakeBackend(BTreeMap<Labels, (i64, f64)>);
+    struct FakeBackend(BTreeMap<Labels, (i64, SampleValue)>);
 
     impl Backend for FakeBackend {
         fn clear(&mut self) {
             self.0.clear();
         }
 
-        fn load(&mut self, labels: &Labels, samples: &[(i64, f64)]) {
+        fn load(&mut self, labels: &Labels, samples: &[(i64, SampleValue)]) {
             if let Some(last) = samples.last() {
-                self.0.insert(labels.clone(), *last);
+                self.0.insert(labels.clone(), last.clone());
             }
         }
 
@@ -279,10 +313,10 @@ mod tests {
                         selector.matchers.iter().all(|m| m.matches(value(&m.name)))
                     };
                     let found = self.0.iter().filter(|(labels, _)| matches(labels));
-                    let sample = |(labels, (_, value)): (&Labels, &(i64, f64))| VectorSample {
+                    let sample = |(labels, (_, value)): (&Labels, &(i64, SampleValue))| VectorSample {
                         labels: labels.clone(),
                         timestamp_ms: time_ms,
-                        value: *value,
+                        value: value.clone(),
                     };
                     QueryValue::Vector(found.map(sample).collect())
                 }
@@ -293,7 +327,7 @@ mod tests {
 
         fn range(&self, query: &str, start: i64, end: i64, step: i64) -> Result<QueryAnswer, QueryError> {
             use crate::promql::value::MatrixSeries;
-            let mut series: BTreeMap<Labels, Vec<(i64, f64)>> = BTreeMap::new();
+            let mut series: BTreeMap<Labels, Vec<(i64, SampleValue)>> = BTreeMap::new();
             let mut time_ms = start;
             while time_ms <= end {
                 let answer = self.instant(query, time_ms)?;
@@ -304,13 +338,22 @@ mod tests {
                         }
                     }
                     QueryValue::Scalar { value, .. } => {
-                        series.entry(Labels::empty()).or_default().push((time_ms, value));
+                        series.entry(Labels::empty()).or_default().push((time_ms, value.into()));
                     }
                     other => panic!("{other:?}"),
                 }
                 time_ms += step;
             }
-            let series = series.into_iter().map(|(labels, points)| MatrixSeries { labels, points });
+            let series = series.into_iter().map(|(labels, values)| {
+                let mut one = MatrixSeries { labels, points: Vec::new(), histograms: Vec::new() };
+                for (time_ms, value) in values {
+                    match value {
+                        SampleValue::Float(value) => one.points.push((time_ms, value)),
+                        SampleValue::Histogram(histogram) => one.histograms.push((time_ms, histogram)),
+                    }
+                }
+                one
+            });
             let value = QueryValue::Matrix(series.collect());
             Ok(QueryAnswer { value, warnings: Vec::new(), infos: Vec::new() })
         }
@@ -327,6 +370,9 @@ mod tests {
     fn right_expectations_pass() {
         for block in [
             "eval instant at 1m m\n  m{a=\"2\"} 2\n  m{a=\"1\"} 1\n",
+            "eval instant at 1m h\n  h{a=\"1\"} {{count:1 buckets:[0 0]}}\n",
+            "load_with_nhcb 1m\n  c_bucket{le=\"1\",a=\"3\"} 1\n\neval instant at 1m c{a=\"3\"}\n  \
+             c{a=\"3\"} {{schema:-53 count:1 buckets:[1] custom_values:[1]}}\n",
             "eval instant at 1m m\n  expect ordered\n  m{a=\"1\"} 1\n  m{a=\"2\"} 2\n",
             "eval instant at 1m nothing\n",
             "eval instant at 1m 5\n  5.000001\n",
@@ -391,23 +437,15 @@ mod tests {
     #[test]
     fn what_the_product_lacks_is_skipped_with_the_reason() {
         for (block, reason) in [
-            ("eval instant at 1m h\n  {} 1\n", HISTOGRAMS),
-            ("eval instant at 1m h{a=~\".+\"}\n  {} 1\n", HISTOGRAMS),
-            ("eval instant at 1m {a=\"1\"}\n  {} 1\n", HISTOGRAMS),
-            ("eval instant at 1m m\n  m {{count:1}}\n", HISTOGRAMS),
             ("eval instant at 1m s\n  s 1\n", START_TIMESTAMPS),
+            ("eval instant at 1m {__name__=~\".\"}\n  {} 1\n", START_TIMESTAMPS),
             ("eval instant at 1m lacking\n  expect fail\n", "this version does not have the function \"f\""),
-            ("eval instant at 1m m + fill(0) m\n  {} 1\n", "the fill modifier is not supported"),
-            (
-                "load_with_nhcb 1m\n  c_bucket{le=\"1\",a=\"3\"} 1\n\neval instant at 1m c{a=\"3\"}\n  {} 1\n",
-                HISTOGRAMS,
-            ),
         ] {
             let report = report(&format!("{LOAD}{block}"));
             assert_eq!((report.passed_count, report.failed.len()), (0, 0), "{block}: {report:?}");
             assert_eq!(report.skipped[0].reason, reason, "{block}");
         }
-        let report = report(&format!("{LOAD}clear\n\neval instant at 1m h\n"));
+        let report = report(&format!("{LOAD}clear\n\neval instant at 1m s\n"));
         assert_eq!((report.passed_count, report.skipped.len()), (1, 0), "clear forgets what is absent");
     }
 
@@ -417,19 +455,23 @@ mod tests {
         struct Clock;
         impl Backend for Clock {
             fn clear(&mut self) {}
-            fn load(&mut self, _: &Labels, _: &[(i64, f64)]) {}
+            fn load(&mut self, _: &Labels, _: &[(i64, SampleValue)]) {}
             fn instant(&self, _: &str, time_ms: i64) -> Result<QueryAnswer, QueryError> {
                 let sample = VectorSample {
                     labels: Labels::empty(),
                     timestamp_ms: time_ms,
-                    value: time_ms as f64 / 1000.0,
+                    value: (time_ms as f64 / 1000.0).into(),
                 };
                 let value = QueryValue::Vector(vec![sample]);
                 Ok(QueryAnswer { value, warnings: Vec::new(), infos: Vec::new() })
             }
             fn range(&self, _: &str, start: i64, _: i64, step: i64) -> Result<QueryAnswer, QueryError> {
                 let points = (0..3).map(|n| (start + n * step, (start + n * step) as f64 / 1000.0)).collect();
-                let series = crate::promql::value::MatrixSeries { labels: Labels::empty(), points };
+                let series = crate::promql::value::MatrixSeries {
+                    labels: Labels::empty(),
+                    points,
+                    histograms: Vec::new(),
+                };
                 let value = QueryValue::Matrix(vec![series]);
                 Ok(QueryAnswer { value, warnings: Vec::new(), infos: Vec::new() })
             }

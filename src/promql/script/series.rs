@@ -3,17 +3,18 @@
 use annulus_shards::labels::METRIC_NAME;
 use annulus_shards::{Labels, LabelsBuilder, STALE_NAN_BITS};
 
+use super::histogram::{ScriptHistogram, parse_histogram, repeated};
 use crate::promql::parser::literal::{parse_number, unquote};
 
 /// What stands at one step of a series.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Point {
     /// No sample.
     Gap,
     /// A sample; may be the stale marker.
     Value(f64),
-    /// A native histogram, which is not read further.
-    Histogram,
+    /// A native histogram.
+    Histogram(ScriptHistogram),
 }
 
 /// A line that describes a series.
@@ -23,12 +24,6 @@ pub(super) struct SeriesLine {
     pub points: Vec<Point>,
     /// The line gives start timestamps (`@st`) for the samples of the line after it.
     pub start_timestamps: bool,
-}
-
-impl SeriesLine {
-    pub fn has_histograms(&self) -> bool {
-        self.points.iter().any(|point| matches!(point, Point::Histogram))
-    }
 }
 
 /// Repetitions beyond this are a mistake in the script.
@@ -161,10 +156,7 @@ fn push_item(points: &mut Vec<Point>, item: &str) -> Result<(), String> {
         return Ok(());
     }
     if item.starts_with("{{") {
-        let end = item.rfind("}}").ok_or_else(|| malformed(item))? + "}}".len();
-        let more = if end == item.len() { 0 } else { repeat_count(&item[end..], item)? };
-        points.extend(std::iter::repeat_n(Point::Histogram, more + 1));
-        return Ok(());
+        return push_histograms(points, item);
     }
     let (first, rest) = match item.strip_prefix("stale") {
         Some(rest) => (f64::from_bits(STALE_NAN_BITS), rest),
@@ -189,13 +181,34 @@ fn push_item(points: &mut Vec<Point>, item: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// `{{…}}`, `{{…}}x3`, `{{…}}+{{…}}x3`
+fn push_histograms(points: &mut Vec<Point>, item: &str) -> Result<(), String> {
+    let take = |text: &'_ str| -> Result<(ScriptHistogram, usize), String> {
+        let inner = text.strip_prefix("{{").ok_or_else(|| malformed(item))?;
+        let end = inner.find("}}").ok_or_else(|| malformed(item))?;
+        Ok((parse_histogram(&inner[..end])?, end + 4))
+    };
+    let (first, end) = take(item)?;
+    let rest = &item[end..];
+    if let Some(step) = rest.strip_prefix(['+', '-']) {
+        let (step, end) = take(step)?;
+        let count = repeat_count(&rest[1 + end..], item)?;
+        let all = repeated(&first, &step, rest.starts_with('-'), count)?;
+        points.extend(all.into_iter().map(Point::Histogram));
+    } else {
+        let more = if rest.is_empty() { 0 } else { repeat_count(rest, item)? };
+        points.extend(std::iter::repeat_n(Point::Histogram(first), more + 1));
+    }
+    Ok(())
+}
+
 fn repeat_count(text: &str, item: &str) -> Result<usize, String> {
     let digits = text.strip_prefix('x').ok_or_else(|| malformed(item))?;
     digits.parse().ok().filter(|count| *count <= POINTS_MAX).ok_or_else(|| malformed(item))
 }
 
 /// A number with its sign at the start of a text, and what comes after it.
-fn take_number(text: &str) -> Option<(f64, &str)> {
+pub(super) fn take_number(text: &str) -> Option<(f64, &str)> {
     let (negative, unsigned) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),
@@ -247,7 +260,7 @@ mod tests {
     fn values(text: &str) -> Vec<String> {
         let show = |point: &Point| match point {
             Point::Gap => "_".to_owned(),
-            Point::Histogram => "H".to_owned(),
+            Point::Histogram(one) => format!("H{}", one.histogram.count),
             Point::Value(value) if annulus_shards::is_stale(*value) => "stale".to_owned(),
             Point::Value(value) => value.to_string(),
         };
@@ -261,7 +274,10 @@ mod tests {
         assert_eq!(values("5-2x2 _x2 -1-0.5x1"), ["5", "3", "1", "_", "_", "-1", "-1.5"]);
         assert_eq!(values("0x2 0x1f 1e3 1e-1x1"), ["0", "0", "0", "31", "1000", "0.1", "0.1"]);
         assert_eq!(values("NaN Inf -Inf NaNx1 +Inf"), ["NaN", "inf", "-inf", "NaN", "NaN", "inf"]);
-        assert_eq!(values("{{schema:1 sum:2}}x1 3 {{}}+{{sum:1 count:2}}x2"), ["H", "H", "3", "H", "H", "H"]);
+        assert_eq!(
+            values("{{schema:1 sum:2}}x1 3 {{}}+{{sum:1 count:2}}x2"),
+            ["H0", "H0", "3", "H0", "H2", "H4"]
+        );
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! Other queries that must give the same answer as an instant query, and what a query reads.
 
-use crate::promql::ast::{AtModifier, Expr, VectorSelector};
+use crate::promql::ast::{AtModifier, DurationExpr, Expr, VectorSelector};
 
 /// Calls `each` for every expression of a tree, parents first.
 pub(super) fn visit<'a>(expr: &'a Expr, each: &mut impl FnMut(&'a Expr)) {
     each(expr);
     match expr {
-        Expr::Number { .. } | Expr::String { .. } | Expr::Vector(_) | Expr::Matrix { .. } => {}
+        Expr::Number { .. }
+        | Expr::String { .. }
+        | Expr::Bytes { .. }
+        | Expr::Vector(_)
+        | Expr::Matrix { .. } => {}
         Expr::Subquery(subquery) => visit(&subquery.expr, each),
         Expr::Call(call) => call.args.iter().for_each(|argument| visit(argument, each)),
         Expr::Aggregate(aggregate) => {
@@ -32,18 +36,31 @@ pub(super) fn selectors(expr: &Expr) -> Vec<&VectorSelector> {
     found
 }
 
-/// Whether a query asks for the times of its first and last step, which are others in a range query.
+/// Whether a query asks for the times of its first and last step or for the step itself, which are others in a range
+/// query.
 pub(super) fn depends_on_range(expr: &Expr) -> bool {
     let mut depends = false;
     visit(expr, &mut |expr| {
         depends |= match expr {
             Expr::Call(call) => matches!(call.name, "start" | "end" | "range" | "step"),
-            Expr::Vector(selector) | Expr::Matrix { selector, .. } => is_bound(selector.at),
-            Expr::Subquery(subquery) => is_bound(subquery.at),
+            Expr::Vector(selector) => is_bound(selector.at) || depends_on_query(selector.offset.as_deref()),
+            Expr::Matrix { selector, range, .. } => {
+                let offset = depends_on_query(selector.offset.as_deref());
+                is_bound(selector.at) || offset || range.depends_on_query()
+            }
+            Expr::Subquery(subquery) => {
+                let offset = depends_on_query(subquery.offset.as_deref());
+                let step = depends_on_query(subquery.step.as_ref());
+                is_bound(subquery.at) || offset || step || subquery.range.depends_on_query()
+            }
             _ => false,
         };
     });
     depends
+}
+
+fn depends_on_query(duration: Option<&DurationExpr>) -> bool {
+    duration.is_some_and(DurationExpr::depends_on_query)
 }
 
 fn is_bound(at: Option<AtModifier>) -> bool {
@@ -82,7 +99,7 @@ fn pin(expr: &mut Expr, time_ms: i64) {
         Expr::Vector(selector) | Expr::Matrix { selector, .. } => &mut selector.at,
         // The times of what is inside follow from the subquery's own.
         Expr::Subquery(subquery) => &mut subquery.at,
-        Expr::Number { .. } | Expr::String { .. } => return,
+        Expr::Number { .. } | Expr::String { .. } | Expr::Bytes { .. } => return,
         Expr::Call(call) => {
             return call.args.iter_mut().for_each(|argument| pin(argument, time_ms));
         }
