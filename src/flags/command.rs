@@ -28,10 +28,10 @@ pub struct Cli {
 pub enum Role {
     /// Take remote write and answer PromQL, in one process
     #[command(after_help = AFTER_HELP)]
-    All(AllFlags),
+    All(Box<AllFlags>),
     /// Take remote write only, with the flags and ports of Thanos Receive
     #[command(after_help = AFTER_HELP)]
-    Receive(ReceiveFlags),
+    Receive(Box<ReceiveFlags>),
 }
 
 const AFTER_HELP: &str = "\

@@ -36,33 +36,18 @@ const REPLICA_LABEL: &str = "receive_replica";
 /// Checks and completes the flags; an error is one line for the operator.
 pub fn resolve(cli: Cli, mut warnings: Vec<String>, flags: Vec<(String, String)>) -> Result<Setup, String> {
     let (write_address, listen, ingest, query, self_scrape, process) = match cli.role {
-        Role::All(AllFlags {
-            http_address,
-            query_address,
-            grpc_address,
-            ingest,
-            query,
-            self_scrape,
-            process,
-        }) => {
+        Role::All(all) => {
+            let AllFlags { http_address, query_address, grpc_address, ingest, query, self_scrape, process } =
+                *all;
             let query = Some(query_setup(query, query_address, &ingest.data_dir, &mut warnings)?);
             (http_address, vec![http_address, grpc_address], ingest, query, self_scrape, process)
         }
-        Role::Receive(ReceiveFlags {
-            write_address,
-            http_address,
-            grpc_address,
-            ingest,
-            self_scrape,
-            process,
-        }) => (
-            write_address,
-            vec![write_address, http_address, grpc_address],
-            ingest,
-            None,
-            self_scrape,
-            process,
-        ),
+        Role::Receive(receive) => {
+            let ReceiveFlags { write_address, http_address, grpc_address, ingest, self_scrape, process } =
+                *receive;
+            let listen = vec![write_address, http_address, grpc_address];
+            (write_address, listen, ingest, None, self_scrape, process)
+        }
     };
     check_addresses(&listen, query.as_ref())?;
     let external_labels = external_labels(&ingest, &mut warnings)?;
