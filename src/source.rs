@@ -1,13 +1,14 @@
 //! Where samples come from: the one stream of series and chunks that head, blocks and remote stores all give.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use annulus_shards::exemplars::Exemplar;
 use annulus_shards::metadata::Description;
 use annulus_shards::{Labels, Matcher};
 use bytes::Bytes;
-use std::future::Future;
-use std::pin::Pin;
 
 /// Which series and which times a selector needs.
 #[derive(Debug, Clone)]
@@ -87,6 +88,56 @@ pub trait Source: Send + Sync {
     ) -> SourceFuture<'a, Vec<String>>;
 }
 
+/// How one query wants its source.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// Labels that it does not see, instead of those that are hidden by default.
+    pub hidden_labels: Option<Arc<[String]>>,
+    /// Where a part of the data that cannot be read is told; without it, the read fails.
+    pub partial: Option<Warnings>,
+}
+
+/// A source that can be seen in more than one way.
+pub trait ViewSource: Source {
+    /// The same data as one query wants it.
+    fn view(&self, view: &View) -> Arc<dyn ViewSource>;
+}
+
+/// What a query is told beside its answer, each text once. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Warnings(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    texts: BTreeSet<String>,
+    left_out: usize,
+}
+
+/// More texts than this are only counted.
+const WARNINGS_MAX: usize = 10;
+
+impl Warnings {
+    /// Adds a text.
+    pub fn add(&self, text: String) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.texts.len() < WARNINGS_MAX {
+            told.texts.insert(text);
+        } else if !told.texts.contains(&text) {
+            told.left_out += 1;
+        }
+    }
+
+    /// The texts, and a line about those that are left out.
+    pub fn texts(&self) -> Vec<String> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts: Vec<String> = told.texts.iter().cloned().collect();
+        if told.left_out > 0 {
+            texts.push(format!("{} more warnings are left out", told.left_out));
+        }
+        texts
+    }
+}
+
 /// The exemplars of one series.
 #[derive(Debug, Clone)]
 pub struct SeriesExemplars {
@@ -111,4 +162,21 @@ pub trait ExtraSource: Send + Sync {
 
     /// What is known of one family, or of all.
     fn metadata<'a>(&'a self, family: Option<&'a str>) -> SourceFuture<'a, Metadata>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_come_once_and_have_a_bound() {
+        let warnings = Warnings::default();
+        assert!(warnings.texts().is_empty());
+        for number in (0..100).chain(0..3) {
+            warnings.add(format!("block {number:02}"));
+        }
+        let texts = warnings.texts();
+        assert_eq!((texts.len(), texts[0].as_str()), (11, "block 00"));
+        assert_eq!(texts[10], "90 more warnings are left out");
+    }
 }

@@ -2,7 +2,7 @@
 //! meets an HTTP status.
 
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, header};
 
 use super::json;
 use crate::promql::value::QueryError;
@@ -46,7 +46,8 @@ impl ErrorKind {
         }
     }
 
-    fn status(self) -> StatusCode {
+    /// The HTTP status.
+    pub fn status(self) -> StatusCode {
         match self {
             ErrorKind::BadData => StatusCode::BAD_REQUEST,
             ErrorKind::Execution => StatusCode::UNPROCESSABLE_ENTITY,
@@ -112,8 +113,15 @@ fn source_kind(error: &SourceError) -> ErrorKind {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        json::error(self.kind.status(), self.kind.name(), &self.text)
+        let mut response = json::error(self.kind.status(), self.kind.name(), &self.text);
+        forbid_caching(&mut response);
+        response
     }
+}
+
+/// A cache in between must not answer later requests with this, as Thanos asks for errors and partial answers.
+pub fn forbid_caching(response: &mut Response) {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use annulus_shards::Matcher;
 use super::params::Steps;
 use crate::promql::ast::{Borders, Expr};
 use crate::promql::engine::Engine;
-use crate::promql::parser;
+use crate::promql::parser::{self, Features};
 use crate::promql::value::{ParseError, QueryAnswer, QueryError, QueryOptions};
 use crate::source::Source;
 
@@ -35,6 +35,11 @@ pub trait Evaluate: Send + Sync {
         steps: Steps,
         options: &'a QueryOptions,
     ) -> AnswerFuture<'a>;
+
+    /// The tree of a query that may use these parts of the language.
+    fn parse(&self, query: &str, features: Features) -> Result<Expr, ParseError> {
+        parser::parse_with(query, features)
+    }
 
     /// The matchers of a series selector, as `match[]` has it.
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, ParseError>;
@@ -65,7 +70,12 @@ impl Evaluate for Engine {
     }
 
     fn selector(&self, text: &str) -> Result<Vec<Matcher>, ParseError> {
-        match parser::parse(text)? {
+        let expr = match parser::parse(text) {
+            // Whoever asks for series has words of its own for a selector that selects everything.
+            Err(error) if parser::is_empty_selector(&error) => return Ok(Vec::new()),
+            parsed => parsed?,
+        };
+        match expr {
             Expr::Vector(selector)
                 if selector.offset.is_none()
                     && selector.at.is_none()

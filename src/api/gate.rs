@@ -29,6 +29,7 @@ impl Gate {
     /// A gate for `concurrent_max` queries.
     pub fn new(concurrent_max: usize, metrics: &ApiMetrics) -> Gate {
         metrics.gate_max.set(concurrent_max as i64);
+        metrics.engine_queries_max.set(concurrent_max as i64);
         Gate { slots: Semaphore::new(concurrent_max), waiting: AtomicUsize::new(0) }
     }
 

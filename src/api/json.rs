@@ -4,99 +4,90 @@
 //! escaped for HTML.
 
 use std::io::{self, Write};
-use std::mem;
 
 use annulus_shards::Labels;
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
-use futures::stream;
 use http::{HeaderValue, StatusCode, header};
 
 use super::number;
+use super::pieces::{self, Pieces};
+use super::stats::QueryStats;
 use crate::promql::histogram::{Bucket, FloatHistogram, all_buckets};
-use crate::promql::value::{QueryAnswer, QueryValue, SampleValue};
+use crate::promql::value::{QueryValue, SampleValue};
 
-/// Size of the pieces in which a large answer is kept: it never has to be moved as a whole.
+/// Size of the pieces in which a large answer is written.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// The body of an answer, in pieces.
-#[derive(Default)]
-pub struct JsonBody {
-    full: Vec<Bytes>,
-    last: Vec<u8>,
+/// An answer with the data that `data` writes, all of it in memory: for answers whose size is bounded.
+pub fn success(
+    warnings: &[String],
+    infos: &[String],
+    data: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+) -> Response {
+    let mut body = Vec::new();
+    write_success(&mut body, warnings, infos, data).expect("writing to memory does not fail");
+    json_response(StatusCode::OK, Body::from(body))
 }
 
-impl Write for JsonBody {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.last.extend_from_slice(bytes);
-        if self.last.len() >= PIECE_BYTES {
-            self.full.push(mem::take(&mut self.last).into());
-            self.last.reserve(PIECE_BYTES);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl JsonBody {
-    /// The answer with this body.
-    fn into_response(mut self, status: StatusCode) -> Response {
-        let body = if self.full.is_empty() {
-            Body::from(self.last)
-        } else {
-            self.full.push(self.last.into());
-            Body::from_stream(stream::iter(self.full.into_iter().map(Ok::<_, io::Error>)))
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
-    }
+/// The same for answers of any size: it is sent while it is written, on a thread that may block, and never more of it
+/// than a few pieces is in memory.
+pub fn streamed(
+    warnings: Vec<String>,
+    infos: Vec<String>,
+    data: impl FnOnce(&mut Pieces) -> io::Result<()> + Send + 'static,
+) -> Response {
+    let body = pieces::stream(PIECE_BYTES, move |out| write_success(out, &warnings, &infos, data));
+    json_response(StatusCode::OK, body)
 }
 
 /// An answer with an error.
 pub fn error(status: StatusCode, kind: &str, text: &str) -> Response {
-    build(status, |out| {
-        write!(out, r#"{{"status":"error","errorType":"{kind}","error":"#)?;
-        write_text(out, text)?;
-        out.write_all(b"}")
-    })
+    let mut body = format!(r#"{{"status":"error","errorType":"{kind}","error":"#).into_bytes();
+    write_text(&mut body, text).expect("writing to memory does not fail");
+    body.push(b'}');
+    json_response(status, Body::from(body))
 }
 
-/// An answer whose data is written by `data`.
-pub fn success(
+fn json_response(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn write_success<W: Write>(
+    out: &mut W,
     warnings: &[String],
     infos: &[String],
-    data: impl FnOnce(&mut JsonBody) -> io::Result<()>,
-) -> Response {
-    build(StatusCode::OK, |out| {
-        out.write_all(br#"{"status":"success","data":"#)?;
-        data(out)?;
-        for (name, texts) in [("warnings", warnings), ("infos", infos)] {
-            if !texts.is_empty() {
-                write!(out, r#","{name}":"#)?;
-                write_texts(out, texts)?;
-            }
+    data: impl FnOnce(&mut W) -> io::Result<()>,
+) -> io::Result<()> {
+    out.write_all(br#"{"status":"success","data":"#)?;
+    data(out)?;
+    for (name, texts) in [("warnings", warnings), ("infos", infos)] {
+        if !texts.is_empty() {
+            write!(out, r#","{name}":"#)?;
+            write_texts(out, texts)?;
         }
-        out.write_all(b"}")
-    })
+    }
+    out.write_all(b"}")
 }
 
-/// The answer to a query.
-pub fn query_answer(answer: &QueryAnswer) -> Response {
-    success(&answer.warnings, &answer.infos, |out| write_value(out, &answer.value))
+/// The value of a query, with what else is known of it.
+pub fn write_query_data(
+    out: &mut impl Write,
+    value: &QueryValue,
+    stats: Option<&QueryStats>,
+) -> io::Result<()> {
+    write_value(out, value)?;
+    if let Some(stats) = stats {
+        out.write_all(br#","stats":"#)?;
+        stats.write(out)?;
+    }
+    out.write_all(b"}")
 }
 
-fn build(status: StatusCode, write: impl FnOnce(&mut JsonBody) -> io::Result<()>) -> Response {
-    let mut body = JsonBody::default();
-    write(&mut body).expect("writing to memory does not fail");
-    body.into_response(status)
-}
-
+/// The value, in an object that is left open.
 fn write_value(out: &mut impl Write, value: &QueryValue) -> io::Result<()> {
     match value {
         QueryValue::Scalar { timestamp_ms, value } => {
@@ -104,14 +95,14 @@ fn write_value(out: &mut impl Write, value: &QueryValue) -> io::Result<()> {
             number::write_scalar_time(out, *timestamp_ms)?;
             out.write_all(b",\"")?;
             number::write_plain(out, *value)?;
-            out.write_all(b"\"]}")
+            out.write_all(b"\"]")
         }
         QueryValue::String { timestamp_ms, value } => {
             out.write_all(br#"{"resultType":"string","result":["#)?;
             number::write_scalar_time(out, *timestamp_ms)?;
             out.write_all(b",")?;
             write_text(out, value)?;
-            out.write_all(b"]}")
+            out.write_all(b"]")
         }
         QueryValue::Vector(samples) => {
             out.write_all(br#"{"resultType":"vector","result":"#)?;
@@ -129,8 +120,7 @@ fn write_value(out: &mut impl Write, value: &QueryValue) -> io::Result<()> {
                     }
                 }
                 out.write_all(b"}")
-            })?;
-            out.write_all(b"}")
+            })
         }
         QueryValue::Matrix(series) => {
             out.write_all(br#"{"resultType":"matrix","result":"#)?;
@@ -148,8 +138,7 @@ fn write_value(out: &mut impl Write, value: &QueryValue) -> io::Result<()> {
                     })?;
                 }
                 out.write_all(b"}")
-            })?;
-            out.write_all(b"}")
+            })
         }
     }
 }
@@ -293,7 +282,11 @@ mod tests {
     use annulus_shards::chunk::{Buckets, Span};
 
     use super::*;
-    use crate::promql::value::{MatrixSeries, VectorSample};
+    use crate::promql::value::{MatrixSeries, QueryAnswer, VectorSample};
+
+    fn query_answer(answer: &QueryAnswer) -> Response {
+        success(&answer.warnings, &answer.infos, |out| write_query_data(out, &answer.value, None))
+    }
 
     fn text(response: Response) -> String {
         let body = axum::body::to_bytes(response.into_body(), usize::MAX);
@@ -397,14 +390,17 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_large_answer_is_whole() {
+    #[tokio::test]
+    async fn a_large_answer_is_whole() {
         let points: Vec<(i64, f64)> = (0..100_000).map(|i| (i * 1000, i as f64)).collect();
         let matrix = QueryValue::Matrix(vec![floats(points)]);
-        let text = text(query_answer(&answer(matrix)));
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let response =
+            streamed(vec!["w".to_owned()], vec![], move |out| write_query_data(out, &matrix, None));
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
         let values = value["data"]["result"][0]["values"].as_array().unwrap();
         assert_eq!(values.len(), 100_000);
         assert_eq!(values[99_999], serde_json::json!([99_999, "99999"]));
+        assert_eq!(value["warnings"], serde_json::json!(["w"]));
     }
 }

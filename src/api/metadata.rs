@@ -1,6 +1,7 @@
 //! `/api/v1/labels`, `/api/v1/label/{name}/values`, `/api/v1/series`.
 
 use std::collections::HashSet;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,11 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use tokio::time::timeout_at;
 
-use super::error::{ApiError, ErrorKind};
+use super::error::{ApiError, ErrorKind, forbid_caching};
 use super::gate::Pass;
 use super::params::Params;
 use super::query::{TRUNCATED, aside};
+use super::view::Seen;
 use super::{Api, json};
 use crate::source::{SelectRequest, SeriesChunks, SourceError};
 
@@ -23,13 +25,17 @@ const SELECTORS_MAX: usize = 1_000;
 /// How many patterns the selectors of a request may have together: each may take megabytes once it is compiled.
 const REGEX_COUNT_MAX: usize = 1_000;
 
+/// Lists that take more memory than this are written on a thread that may block, while they are sent.
+const INLINE_BYTES_MAX: usize = 128 << 10;
+
 /// The names of all labels.
 pub async fn label_names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let lookup = Lookup::new(&api, &params)?;
     let _pass = lookup.enter(&api).await?;
-    let sets = lookup.matcher_sets(&api, &params).await?;
-    let names = lookup.in_time(api.source.label_names(sets, lookup.min_ms, lookup.max_ms)).await?;
-    respond_texts(names, lookup.limit).await
+    let sets = lookup.matcher_sets(&api, &params, false).await?;
+    let source = &lookup.seen.source;
+    let names = lookup.in_time(source.label_names(sets, lookup.min_ms, lookup.max_ms)).await?;
+    lookup.respond(&api, names, String::len, |out, name| json::write_text(out, name))
 }
 
 /// The values of one label.
@@ -45,32 +51,32 @@ pub async fn label_values(
     }
     let lookup = Lookup::new(&api, &params)?;
     let _pass = lookup.enter(&api).await?;
-    let sets = lookup.matcher_sets(&api, &params).await?;
-    let values = lookup.in_time(api.source.label_values(name, sets, lookup.min_ms, lookup.max_ms)).await?;
-    respond_texts(values, lookup.limit).await
+    let sets = lookup.matcher_sets(&api, &params, false).await?;
+    let source = &lookup.seen.source;
+    let values = lookup.in_time(source.label_values(name, sets, lookup.min_ms, lookup.max_ms)).await?;
+    lookup.respond(&api, values, String::len, |out, value| json::write_text(out, value))
 }
 
 /// The label sets of series.
 pub async fn series(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let lookup = Lookup::new(&api, &params)?;
     let _pass = lookup.enter(&api).await?;
-    let sets = lookup.matcher_sets(&api, &params).await?;
+    let sets = lookup.matcher_sets(&api, &params, true).await?;
     if sets.is_empty() {
         return Err(ApiError::new(ErrorKind::BadData, "no match[] parameter provided"));
     }
+    let bytes_max = api.config.options.fetch_bytes_max;
     let mut found: Vec<Labels> = Vec::new();
     for matchers in sets {
         let request =
             SelectRequest { matchers, min_ms: lookup.min_ms, max_ms: lookup.max_ms, skip_chunks: true };
-        let series = lookup.in_time(api.source.select(request)).await?;
+        let series = lookup.in_time(lookup.seen.source.select(request)).await?;
         found = aside(move || merged(found, series)).await?;
+        if size_bytes(&found, Labels::size_bytes) as u64 > bytes_max {
+            return Err(SourceError::TooLarge { bytes_max }.into());
+        }
     }
-    let limit = lookup.limit;
-    aside(move || {
-        let warnings = truncate(&mut found, limit);
-        json::success(&warnings, &[], |out| json::write_list(out, &found, json::write_labels))
-    })
-    .await
+    lookup.respond(&api, found, Labels::size_bytes, |out, labels| json::write_labels(out, labels))
 }
 
 /// What a request asks for, and until when it waits for the answer.
@@ -80,6 +86,7 @@ struct Lookup {
     min_ms: i64,
     max_ms: i64,
     limit: usize,
+    seen: Seen,
 }
 
 impl Lookup {
@@ -87,7 +94,9 @@ impl Lookup {
         let limit = params.limit()?;
         let (min_ms, max_ms) = params.times_ms()?;
         let timeout = params.timeout(api.config.options.timeout)?;
-        Ok(Lookup { timeout, deadline: Instant::now() + timeout, min_ms, max_ms, limit })
+        let (deadline, seen) =
+            (Instant::now() + timeout, Seen::new(api, params, api.config.partial_response)?);
+        Ok(Lookup { timeout, deadline, min_ms, max_ms, limit, seen })
     }
 
     async fn enter<'a>(&self, api: &'a Api) -> Result<Pass<'a>, ApiError> {
@@ -96,7 +105,18 @@ impl Lookup {
 
     /// The selectors of `match[]`, each once; each must hold a matcher that a series without the label does not
     /// fulfil. Patterns take their time to compile, so that no thread which others wait for may do it.
-    async fn matcher_sets(&self, api: &Api, params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    ///
+    /// Prometheus names the parameter for series (`names_it`) and not for labels.
+    async fn matcher_sets(
+        &self,
+        api: &Api,
+        params: &Params,
+        names_it: bool,
+    ) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        let wrong = move |reason: String| match names_it {
+            true => ApiError::parameter("match[]", reason),
+            false => ApiError::new(ErrorKind::BadData, reason),
+        };
         let mut seen = HashSet::new();
         let texts: Vec<String> =
             params.all("match[]").filter(|text| seen.insert(*text)).map(str::to_owned).collect();
@@ -112,8 +132,7 @@ impl Lookup {
             if Instant::now() >= deadline {
                 return Err(no_answer(timeout));
             }
-            let matchers =
-                evaluator.selector(&text).map_err(|error| ApiError::parameter("match[]", error))?;
+            let matchers = evaluator.selector(&text).map_err(|error| wrong(error.to_string()))?;
             let is_regex = |matcher: &&Matcher| matches!(matcher.op, MatchOp::Regex | MatchOp::NotRegex);
             regex_count += matchers.iter().filter(is_regex).count();
             if regex_count > REGEX_COUNT_MAX {
@@ -121,14 +140,45 @@ impl Lookup {
                 return Err(ApiError::parameter("match[]", reason));
             }
             if matchers.iter().all(Matcher::matches_empty) {
-                return Err(ApiError::parameter(
-                    "match[]",
-                    "match[] must contain at least one non-empty matcher",
-                ));
+                return Err(wrong("match[] must contain at least one non-empty matcher".to_owned()));
             }
             Ok(matchers)
         };
         aside(move || texts.into_iter().map(parse).collect()).await?
+    }
+
+    /// A list, of which no more than a part is in memory as text.
+    fn respond<T: Send + 'static>(
+        &self,
+        api: &Api,
+        mut items: Vec<T>,
+        bytes: impl Fn(&T) -> usize,
+        write: impl Fn(&mut &mut dyn Write, &T) -> io::Result<()> + Send + 'static,
+    ) -> Result<Response, ApiError> {
+        let missing = self.seen.warnings.texts();
+        let is_partial = !missing.is_empty();
+        let mut warnings = missing;
+        if self.limit > 0 && items.len() > self.limit {
+            items.truncate(self.limit);
+            warnings.push(TRUNCATED.to_owned());
+        }
+        let size_bytes = size_bytes(&items, bytes);
+        let mut response = if size_bytes <= INLINE_BYTES_MAX {
+            json::success(&warnings, &[], |mut out| {
+                json::write_list(&mut (&mut out as &mut dyn Write), &items, write)
+            })
+        } else {
+            let room = api.room.take(size_bytes)?;
+            json::streamed(warnings, Vec::new(), move |mut out| {
+                let _room = room;
+                json::write_list(&mut (&mut out as &mut dyn Write), &items, write)
+            })
+        };
+        if is_partial {
+            api.metrics.partial_answers.inc();
+            forbid_caching(&mut response);
+        }
+        Ok(response)
     }
 
     async fn in_time<T>(&self, found: impl Future<Output = Result<T, SourceError>>) -> Result<T, ApiError> {
@@ -154,20 +204,8 @@ fn merged(mut found: Vec<Labels>, series: Vec<SeriesChunks>) -> Vec<Labels> {
     found
 }
 
-async fn respond_texts(mut texts: Vec<String>, limit: usize) -> Result<Response, ApiError> {
-    aside(move || {
-        let warnings = truncate(&mut texts, limit);
-        json::success(&warnings, &[], |out| json::write_texts(out, &texts))
-    })
-    .await
-}
-
-fn truncate<T>(items: &mut Vec<T>, limit: usize) -> Vec<String> {
-    if limit == 0 || items.len() <= limit {
-        return Vec::new();
-    }
-    items.truncate(limit);
-    vec![TRUNCATED.to_owned()]
+fn size_bytes<T>(items: &[T], bytes: impl Fn(&T) -> usize) -> usize {
+    items.iter().map(|item| size_of::<T>() + bytes(item)).sum()
 }
 
 /// Undoes the escaping by which UTF-8 names fit into a URL: `U__a_2e_b` is `a.b`, `__` is `_`. Nothing, if the

@@ -2,7 +2,9 @@
 
 use annulus_shards::metrics::Metrics;
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Registry};
+
+use crate::promql::value::QueryCosts;
 
 /// Buckets of times that queries take (Thanos Query).
 const QUERY_SECONDS: [f64; 17] =
@@ -26,6 +28,20 @@ pub struct ApiMetrics {
     pub gate_passed: IntCounter,
     /// How long queries waited to be let in.
     pub gate_seconds: Histogram,
+    /// Queries that the engine evaluates.
+    pub engine_queries: IntGauge,
+    /// How many it may evaluate at once.
+    pub engine_queries_max: IntGauge,
+    /// Samples that queries looked at.
+    pub engine_samples: IntCounter,
+    /// How long the parts of queries take.
+    pub engine_seconds: HistogramVec,
+    /// Queries that took longer than the operator wants to know of.
+    pub slow_queries: IntCounter,
+    /// Answers that lack something that could not be read.
+    pub partial_answers: IntCounter,
+    /// Bytes of answers that wait for their clients.
+    pub answer_bytes: IntGauge,
 }
 
 impl ApiMetrics {
@@ -70,6 +86,67 @@ impl ApiMetrics {
                 "How long queries waited to be let in.",
                 &QUERY_SECONDS[1..],
             ),
+            engine_queries: add(
+                registry,
+                IntGauge::new("prometheus_engine_queries", "Queries that the engine evaluates."),
+            ),
+            engine_queries_max: add(
+                registry,
+                IntGauge::new(
+                    "prometheus_engine_queries_concurrent_max",
+                    "Queries that the engine may evaluate at once.",
+                ),
+            ),
+            engine_samples: add(
+                registry,
+                IntCounter::new("prometheus_engine_query_samples_total", "Samples that queries decoded."),
+            ),
+            engine_seconds: add(
+                registry,
+                HistogramVec::new(
+                    HistogramOpts::new(
+                        "prometheus_engine_query_duration_histogram_seconds",
+                        "How long the parts of queries take.",
+                    )
+                    .buckets(QUERY_SECONDS.to_vec()),
+                    &["slice"],
+                ),
+            ),
+            slow_queries: add(
+                registry,
+                IntCounter::new(
+                    "annulus_query_slow_total",
+                    "Queries that took at least --query.log-queries-longer-than.",
+                ),
+            ),
+            partial_answers: add(
+                registry,
+                IntCounter::new(
+                    "annulus_query_partial_answers_total",
+                    "Answers that lack what could not be read, and say so in a warning.",
+                ),
+            ),
+            answer_bytes: add(
+                registry,
+                IntGauge::new(
+                    "annulus_query_answer_bytes",
+                    "Bytes of large answers that are being sent to their clients.",
+                ),
+            ),
+        }
+    }
+}
+
+impl ApiMetrics {
+    /// Counts what a query cost.
+    pub fn see_costs(&self, costs: &QueryCosts, queue_seconds: f64) {
+        self.engine_samples.inc_by(costs.samples);
+        for (slice, seconds) in [
+            ("queue_time", queue_seconds),
+            ("prepare_time", costs.prepare_seconds),
+            ("inner_eval", costs.evaluate_seconds),
+        ] {
+            self.engine_seconds.with_label_values(&[slice]).observe(seconds);
         }
     }
 }

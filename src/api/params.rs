@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
-use http::{Method, header};
+use http::{Method, Uri, header};
 use tokio::time::timeout;
 
 use super::error::{ApiError, ErrorKind};
@@ -71,6 +71,13 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 }
 
 impl Params {
+    /// Those of a URL alone.
+    pub fn of_url(uri: &Uri) -> Params {
+        let mut params = Params::default();
+        params.extend(uri.query().unwrap_or("").as_bytes());
+        params
+    }
+
     fn extend(&mut self, encoded: &[u8]) {
         self.0.extend(form_urlencoded::parse(encoded).into_owned());
     }
@@ -97,7 +104,25 @@ impl Params {
 
     /// A time, if the parameter is given.
     pub fn time_ms(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name).map(|text| parse_time_ms(name, text)).transpose()
+        let Some(text) = self.get(name) else { return Ok(None) };
+        parse_time_ms(text)
+            .map(Some)
+            .map_err(|reason| ApiError::parameter(name, format!("Invalid time value for '{name}': {reason}")))
+    }
+
+    /// A length of time of any sign, if the parameter is given.
+    pub fn length_ms(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        self.get(name).map(|text| parse_span_ms(name, text)).transpose()
+    }
+
+    /// Yes or no in Go's spellings, if the parameter is given.
+    pub fn switch(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some("1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(Some(true)),
+            Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(Some(false)),
+            Some(text) => Err(ApiError::parameter(name, format!("{text:?} is neither true nor false"))),
+        }
     }
 
     /// A positive duration, if the parameter is given.
@@ -128,8 +153,11 @@ impl Params {
     /// Start, end and step of a range query. Without a step, it is a 250th of the range as in Thanos, and
     /// at least `default_step_ms`.
     pub fn steps(&self, default_step_ms: i64) -> Result<Steps, ApiError> {
-        let start_ms = parse_time_ms("start", self.get("start").unwrap_or(""))?;
-        let end_ms = parse_time_ms("end", self.get("end").unwrap_or(""))?;
+        let time_ms = |name: &str| {
+            let text = self.get(name).unwrap_or("");
+            parse_time_ms(text).map_err(|reason| ApiError::parameter(name, reason))
+        };
+        let (start_ms, end_ms) = (time_ms("start")?, time_ms("end")?);
         if end_ms < start_ms {
             return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
         }
@@ -167,12 +195,12 @@ impl Params {
     }
 }
 
-fn parse_time_ms(name: &str, text: &str) -> Result<i64, ApiError> {
+fn parse_time_ms(text: &str) -> Result<i64, String> {
     let open_end = OPEN_ENDS.iter().find(|(known, _)| *known == text).map(|(_, ms)| *ms);
     open_end
         .or_else(|| seconds_to_ms(text))
         .or_else(|| rfc3339::parse_ms(text))
-        .ok_or_else(|| ApiError::parameter(name, format!("cannot parse {text:?} to a valid timestamp")))
+        .ok_or_else(|| format!("cannot parse {text:?} to a valid timestamp"))
 }
 
 /// A length of time: seconds as a number, or a duration.
@@ -219,7 +247,9 @@ mod tests {
         for time in ["x", "NaN", "Inf", "1e300", "2015-06-03", "9223372036854775807"] {
             assert_eq!(
                 text(params(&format!("time={time}")).time_ms("time")),
-                format!("invalid parameter \"time\": cannot parse {time:?} to a valid timestamp")
+                format!(
+                    "invalid parameter \"time\": Invalid time value for 'time': cannot parse {time:?} to a valid timestamp"
+                )
             );
         }
         assert_eq!(params("time=").time_ms("time").unwrap(), None);

@@ -8,51 +8,107 @@ use axum::response::Response;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
-use super::error::{ApiError, ErrorKind};
-use super::params::Params;
+use super::error::{ApiError, ErrorKind, forbid_caching};
+use super::params::{Params, Steps};
+use super::stats::QueryStats;
+use super::view::Seen;
 use super::{Api, json};
-use crate::promql::value::{QueryAnswer, QueryError, QueryOptions, QueryValue};
+use crate::promql::value::{CostCounter, MatrixSeries, QueryAnswer, QueryError, QueryOptions, QueryValue};
 use crate::rfc3339::now_ms;
 
 /// What Prometheus says when `limit` cut something off.
 pub const TRUNCATED: &str = "results truncated due to limit";
 
-/// Answers with more points than this are written on a thread that may block.
+/// Answers with more points than this are written on a thread that may block, while they are sent.
 const INLINE_POINTS_MAX: usize = 10_000;
+
+/// Annotations of each kind that reach the answer, as in Prometheus.
+const ANNOTATIONS_MAX: usize = 10;
+
+/// Bytes of a point in memory.
+pub const POINT_BYTES: usize = size_of::<(i64, f64)>();
+
+/// As so many points a histogram counts.
+const HISTOGRAM_POINTS: usize = 32;
+
+/// For when a query is asked.
+#[derive(Clone, Copy)]
+enum Times {
+    At(i64),
+    Each(Steps),
+}
 
 /// Evaluates at one time.
 pub async fn instant(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let time_ms = params.time_ms("time")?.unwrap_or_else(now_ms);
-    let query = params.query();
-    let mut run = Run::new(&api, &params)?;
-    let _pass = api.gate.enter(run.deadline, &api.metrics).await?;
-    run.take_waiting_off_the_timeout();
-    let source = Arc::clone(&api.source);
-    let answer = run.finish(api.evaluator.instant(source, query, time_ms, &run.options)).await;
-    api.metrics.instant_seconds.observe(run.started.elapsed().as_secs_f64());
-    respond(answer?, run.limit).await
+    answer(&api, &params, Times::At(time_ms)).await
 }
 
 /// Evaluates at every step of a range.
 pub async fn range(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let steps = params.steps(api.config.default_step_ms)?;
-    let query = params.query();
-    let mut run = Run::new(&api, &params)?;
     api.metrics.range_span_seconds.observe((steps.end_ms - steps.start_ms) as f64 / 1000.0);
+    answer(&api, &params, Times::Each(steps)).await
+}
+
+async fn answer(api: &Api, params: &Params, times: Times) -> Result<Response, ApiError> {
+    let mut run = Run::new(api, params)?;
+    let seen = Seen::new(api, params, api.config.partial_response)?;
     let _pass = api.gate.enter(run.deadline, &api.metrics).await?;
     run.take_waiting_off_the_timeout();
-    let source = Arc::clone(&api.source);
-    let answer = run.finish(api.evaluator.range(source, query, steps, &run.options)).await;
-    api.metrics.range_seconds.observe(run.started.elapsed().as_secs_f64());
-    respond(answer?, run.limit).await
+    let running = api.query_log.begin(params.query(), times.text());
+    let found = run.evaluate(api, &seen, params.query(), times).await;
+    let costs = run.costs.costs();
+    running.end(if found.is_ok() { "answered" } else { "failed" }, costs.samples);
+    let seconds = match times {
+        Times::At(_) => &api.metrics.instant_seconds,
+        Times::Each(_) => &api.metrics.range_seconds,
+    };
+    seconds.observe(run.started.elapsed().as_secs_f64());
+    api.metrics.see_costs(&costs, run.queue_seconds);
+    let stats = run.stats.then(|| QueryStats {
+        costs,
+        queue_seconds: run.queue_seconds,
+        total_seconds: run.started.elapsed().as_secs_f64(),
+        by_step: run.by_step,
+    });
+    respond(api, found?, stats, run.limit, seen.warnings.texts())
+}
+
+impl Times {
+    /// Prometheus names the parameter with the query at one time, and does not at each step of a range.
+    fn error(self, error: QueryError) -> ApiError {
+        match (self, error) {
+            (Times::Each(_), QueryError::Parse(error)) => {
+                ApiError::new(ErrorKind::BadData, error.to_string())
+            }
+            (Times::Each(_), QueryError::Parameter { name: "query", reason }) => {
+                ApiError::new(ErrorKind::BadData, reason)
+            }
+            (_, error) => error.into(),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Times::At(time_ms) => format!("at {time_ms} ms"),
+            Times::Each(Steps { start_ms, end_ms, step_ms }) => {
+                format!("from {start_ms} ms to {end_ms} ms every {step_ms} ms")
+            }
+        }
+    }
 }
 
 /// The time and settings of one query.
 struct Run {
     started: Instant,
     deadline: Instant,
+    queue_seconds: f64,
     options: QueryOptions,
+    costs: CostCounter,
     limit: usize,
+    stats: bool,
+    by_step: bool,
 }
 
 impl Run {
@@ -62,34 +118,79 @@ impl Run {
         if let Some(lookback_ms) = params.duration_ms("lookback_delta")? {
             options.lookback_delta_ms = lookback_ms;
         }
-        let started = Instant::now();
-        Ok(Run { started, deadline: started + options.timeout, options, limit: params.limit()? })
+        let (stats, by_step) = (params.get("stats").is_some(), params.get("stats") == Some("all"));
+        let costs = if stats { CostCounter::by_step() } else { CostCounter::default() };
+        options.costs = Some(costs.clone());
+        let (started, limit) = (Instant::now(), params.limit()?);
+        let deadline = started + options.timeout;
+        Ok(Run { started, deadline, queue_seconds: 0.0, options, costs, limit, stats, by_step })
     }
 
     fn take_waiting_off_the_timeout(&mut self) {
+        self.queue_seconds = self.started.elapsed().as_secs_f64();
         self.options.timeout = self.deadline.saturating_duration_since(Instant::now());
     }
 
     /// The engine watches the time itself while it computes; this also covers its waiting for data.
-    async fn finish(
+    async fn evaluate(
         &self,
-        answer: impl Future<Output = Result<QueryAnswer, QueryError>>,
+        api: &Api,
+        seen: &Seen,
+        query: &str,
+        times: Times,
     ) -> Result<QueryAnswer, ApiError> {
+        let source = seen.reader();
+        let answer = match times {
+            Times::At(time_ms) => api.evaluator.instant(source, query, time_ms, &self.options),
+            Times::Each(steps) => api.evaluator.range(source, query, steps, &self.options),
+        };
         match timeout_at(self.deadline.into(), answer).await {
-            Ok(answer) => Ok(answer?),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(times.error(error)),
             Err(_) => Err(QueryError::Timeout.into()),
         }
     }
 }
 
-async fn respond(mut answer: QueryAnswer, limit: usize) -> Result<Response, ApiError> {
-    if truncate(&mut answer.value, limit) {
-        answer.warnings.push(TRUNCATED.to_owned());
+fn respond(
+    api: &Api,
+    mut answer: QueryAnswer,
+    stats: Option<QueryStats>,
+    limit: usize,
+    missing: Vec<String>,
+) -> Result<Response, ApiError> {
+    let is_partial = !missing.is_empty();
+    let is_truncated = truncate(&mut answer.value, limit);
+    let QueryAnswer { value, warnings, infos } = answer;
+    let mut warnings = bounded(warnings, "warning");
+    warnings.extend(missing);
+    warnings.extend(is_truncated.then(|| TRUNCATED.to_owned()));
+    let infos = bounded(infos, "info");
+    let points = points(&value);
+    let mut response = if points <= INLINE_POINTS_MAX {
+        json::success(&warnings, &infos, |out| json::write_query_data(out, &value, stats.as_ref()))
+    } else {
+        let room = api.room.take(points.saturating_mul(POINT_BYTES))?;
+        json::streamed(warnings, infos, move |out| {
+            let _room = room;
+            json::write_query_data(out, &value, stats.as_ref())
+        })
+    };
+    if is_partial {
+        api.metrics.partial_answers.inc();
+        forbid_caching(&mut response);
     }
-    if points(&answer.value) <= INLINE_POINTS_MAX {
-        return Ok(json::query_answer(&answer));
+    Ok(response)
+}
+
+/// The first annotations, and how many are left out, in Prometheus' words.
+fn bounded(mut texts: Vec<String>, kind: &str) -> Vec<String> {
+    if texts.len() > ANNOTATIONS_MAX {
+        let left_out = texts.len() - ANNOTATIONS_MAX;
+        texts.truncate(ANNOTATIONS_MAX);
+        texts.push(format!("{left_out} more {kind} annotations omitted"));
     }
-    aside(move || json::query_answer(&answer)).await
+    texts
 }
 
 /// Does work that takes long where no other request waits for it.
@@ -121,6 +222,9 @@ fn points(value: &QueryValue) -> usize {
     match value {
         QueryValue::Scalar { .. } | QueryValue::String { .. } => 1,
         QueryValue::Vector(samples) => samples.len(),
-        QueryValue::Matrix(series) => series.iter().map(|one| one.points.len() + 1).sum(),
+        QueryValue::Matrix(series) => {
+            let histograms = |one: &MatrixSeries| one.histograms.len() * HISTOGRAM_POINTS;
+            series.iter().map(|one| one.points.len() + histograms(one) + 1).sum()
+        }
     }
 }

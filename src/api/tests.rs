@@ -14,7 +14,11 @@ use tower::ServiceExt;
 use super::*;
 use crate::promql::ast::Span;
 use crate::promql::value::{MatrixSeries, ParseError, QueryAnswer, QueryError, QueryValue, VectorSample};
-use crate::source::{Metadata, SelectRequest, SeriesChunks, SeriesExemplars, SourceError, SourceFuture};
+use crate::source::{
+    Metadata, SelectRequest, SeriesChunks, SeriesExemplars, Source, SourceError, SourceFuture, View,
+};
+
+mod pages;
 
 /// Answers by the query's text.
 struct FakeEngine;
@@ -63,12 +67,19 @@ fn parse_error(message: &str) -> ParseError {
 impl Evaluate for FakeEngine {
     fn instant<'a>(
         &'a self,
-        _source: Arc<dyn Source>,
+        source: Arc<dyn Source>,
         query: &'a str,
         time_ms: i64,
         options: &'a QueryOptions,
     ) -> AnswerFuture<'a> {
         Box::pin(async move {
+            if query == "part" {
+                let matchers = self.selector(query)?;
+                source.select(SelectRequest { matchers, min_ms: 0, max_ms: 0, skip_chunks: true }).await?;
+            }
+            if let Some(costs) = &options.costs {
+                costs.add_steps([(time_ms, 7)].into_iter());
+            }
             if query == "hang" {
                 tokio::time::sleep(Duration::from_secs(3600)).await;
             }
@@ -155,7 +166,11 @@ impl ExtraSource for FakeExtras {
     }
 }
 
-struct FakeSource;
+/// Series by the name that is asked for.
+#[derive(Default)]
+struct FakeSource {
+    view: View,
+}
 
 impl Source for FakeSource {
     fn select<'a>(&'a self, request: SelectRequest) -> SourceFuture<'a, Vec<SeriesChunks>> {
@@ -164,6 +179,17 @@ impl Source for FakeSource {
         Box::pin(async move {
             if name == "broken" {
                 return Err(SourceError::Unavailable("shard 0 replays".to_owned()));
+            }
+            if name == "part" {
+                let Some(warnings) = &self.view.partial else {
+                    return Err(SourceError::Corrupt("a block is broken".to_owned()));
+                };
+                warnings.add("a block is broken".to_owned());
+            }
+            if name == "hidden" {
+                let text = self.view.hidden_labels.as_ref().map(|labels| format!("[{}]", labels.join(",")));
+                let labels = Labels::from_pairs([("hidden", text.as_deref().unwrap_or("default"))]);
+                return Ok(vec![SeriesChunks { labels, chunks: vec![] }]);
             }
             if name.starts_with("slow") {
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -195,6 +221,12 @@ impl Source for FakeSource {
     }
 }
 
+impl ViewSource for FakeSource {
+    fn view(&self, view: &View) -> Arc<dyn ViewSource> {
+        Arc::new(FakeSource { view: view.clone() })
+    }
+}
+
 fn router_and_registry(readiness: Readiness) -> (Router, Registry) {
     let registry = Registry::new();
     let metrics = Metrics::register(&registry);
@@ -202,12 +234,23 @@ fn router_and_registry(readiness: Readiness) -> (Router, Registry) {
         options: QueryOptions { timeout: Duration::from_millis(500), ..QueryOptions::default() },
         default_step_ms: 1_000,
         concurrent_max: 2,
+        partial_response: true,
+        read: ReadLimits { samples_max: 10, frame_bytes: 1_000 },
+        slow_query: None,
         flags: vec![("log.level".to_owned(), "info".to_owned())],
+        external_labels: vec![("cluster".to_owned(), "a\"b".to_owned())],
+        retention: "15d".to_owned(),
         started_ms: 0,
     };
     let readiness: ReadinessCheck = Arc::new(move || readiness.clone());
-    let api =
-        Api::new(Arc::new(FakeEngine), Arc::new(FakeSource), config, registry.clone(), metrics, readiness);
+    let api = Api::new(
+        Arc::new(FakeEngine),
+        Arc::new(FakeSource::default()),
+        config,
+        registry.clone(),
+        metrics,
+        readiness,
+    );
     (api.with_head(Arc::new(FakeHead)).with_extras(Arc::new(FakeExtras)).router(), registry)
 }
 
@@ -246,7 +289,7 @@ async fn an_instant_query_answers_as_prometheus_does() {
     );
     assert_eq!(get_page("/api/v1/query?query=up&time=1.5").await, (200, expected.to_owned()));
     let thanos = "query=up&time=1.5&dedup=true&partial_response=true&max_source_resolution=0s&engine=thanos\
-                  &replicaLabels[]=a&storeMatch[]=b&stats=all";
+                  &replicaLabels[]=a&storeMatch[]=b&max_source_resolution=auto";
     assert_eq!(post_form("/api/v1/query", thanos).await, (200, expected.to_owned()));
     let (_, limited) = get_page("/api/v1/query?query=up&time=1&limit=1&lookback_delta=1m").await;
     assert!(
@@ -359,7 +402,7 @@ async fn errors_have_prometheus_kinds_and_codes() {
             "/api/v1/query?query=up&time=%00",
             400,
             "bad_data",
-            r#"invalid parameter \"time\": cannot parse \"\\0\" to a valid timestamp"#,
+            r#"invalid parameter \"time\": Invalid time value for 'time': cannot parse \"\\0\" to a valid timestamp"#,
         ),
         ("/api/v1/series", 400, "bad_data", "no match[] parameter provided"),
         (
@@ -368,12 +411,7 @@ async fn errors_have_prometheus_kinds_and_codes() {
             "bad_data",
             r#"invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"#,
         ),
-        (
-            "/api/v1/labels?match[]=(",
-            400,
-            "bad_data",
-            r#"invalid parameter \"match[]\": 1:1: parse error: unexpected end of input"#,
-        ),
+        ("/api/v1/labels?match[]=(", 400, "bad_data", "1:1: parse error: unexpected end of input"),
         ("/api/v1/series?match[]=broken", 503, "unavailable", "shard 0 replays"),
         ("/nope", 404, "not_found", r#"there is no page \"/nope\" here"#),
     ] {

@@ -28,10 +28,10 @@ pub struct Cli {
 pub enum Role {
     /// Take remote write and answer PromQL, in one process
     #[command(after_help = AFTER_HELP)]
-    All(AllFlags),
+    All(Box<AllFlags>),
     /// Take remote write only, with the flags and ports of Thanos Receive
     #[command(after_help = AFTER_HELP)]
-    Receive(ReceiveFlags),
+    Receive(Box<ReceiveFlags>),
 }
 
 const AFTER_HELP: &str = "\
@@ -279,6 +279,25 @@ pub struct QueryFlags {
     /// Queries that run at once; others wait for their turn
     #[arg(long = "query.max-concurrent", value_name = "N", default_value_t = 20, help_heading = QUERY)]
     pub concurrent_max: usize,
+    /// Whether a query that does not say so is answered without what cannot be read, with a warning
+    #[arg(long = "query.partial-response", value_name = "true|false", num_args = 0..=1, require_equals = true,
+        default_value_t = true, default_missing_value = "true", action = ArgAction::Set, help_heading = QUERY)]
+    pub partial_response: bool,
+    /// Queries that take at least as long are logged; 0s for none
+    #[arg(long = "query.log-queries-longer-than", value_name = "DURATION", default_value = "0s",
+        value_parser = duration, help_heading = QUERY)]
+    pub log_longer_than: Duration,
+    /// The directory of the file queries.active, which says which queries run [default: the data directory]
+    #[arg(long = "query.active-query-path", value_name = "DIR", help_heading = QUERY)]
+    pub active_query_dir: Option<PathBuf>,
+    /// The most samples that a remote read may return in one message; streamed ones have no such limit
+    #[arg(long = "storage.remote.read-sample-limit", value_name = "N", default_value_t = 50_000_000,
+        help_heading = QUERY)]
+    pub read_samples_max: u64,
+    /// Bytes from which on a frame of a streamed remote read is sent
+    #[arg(long = "storage.remote.read-max-bytes-in-frame", value_name = "SIZE", default_value = "1MiB",
+        value_parser = bytes, help_heading = QUERY)]
+    pub read_frame_bytes: u64,
     /// Experimental parts of PromQL, as Prometheus names them: promql-experimental-functions,
     /// promql-extended-range-selectors, promql-binop-fill-modifiers, promql-delayed-name-removal; repeatable, or
     /// several with commas between

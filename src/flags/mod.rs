@@ -19,6 +19,7 @@ use annulus_shards::core::NodeConfig;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 
+use crate::api::ReadLimits;
 use crate::promql::value::QueryOptions;
 use command::Cli;
 pub use ingest_rules::{RuleFile, RuleFiles};
@@ -103,6 +104,14 @@ pub struct QuerySetup {
     pub replica_labels: Vec<String>,
     /// Queries that run at once.
     pub concurrent_max: usize,
+    /// Whether queries that do not say may be answered in part.
+    pub partial_response: bool,
+    /// Queries that take at least as long are logged.
+    pub slow_query: Option<Duration>,
+    /// Where the file of running queries is.
+    pub active_query_dir: PathBuf,
+    /// Limits of remote read.
+    pub read: ReadLimits,
     /// Threads that evaluate.
     pub threads: usize,
     /// The most bytes that one read of the head may take.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use annulus_shards::core::{IngestRules, NodeConfig, RING_BYTES_MIN, SHARDS_MAX};
@@ -13,6 +14,7 @@ use super::command::{
 };
 use super::values::{expand_variables, is_label_name, label};
 use super::{BlocksSetup, BucketSetup, LogSetup, QuerySetup, Setup, features, hashrings, ingest_rules};
+use crate::api::ReadLimits;
 use crate::host;
 use crate::promql::value::QueryOptions;
 
@@ -25,39 +27,27 @@ const RING_BLOCK_BYTES: u64 = 4096;
 /// The head's limit where the memory of the machine is not known.
 const HEAD_BYTES_FALLBACK: u64 = 4 << 30;
 
+/// The largest frames of remote read.
+const FRAME_BYTES_MAX: usize = 32 << 20;
+
 /// The label by which replicas of a receiver differ, when no `--label` says otherwise.
 const REPLICA_LABEL: &str = "receive_replica";
 
 /// Checks and completes the flags; an error is one line for the operator.
 pub fn resolve(cli: Cli, mut warnings: Vec<String>, flags: Vec<(String, String)>) -> Result<Setup, String> {
     let (write_address, listen, ingest, query, self_scrape, process) = match cli.role {
-        Role::All(AllFlags {
-            http_address,
-            query_address,
-            grpc_address,
-            ingest,
-            query,
-            self_scrape,
-            process,
-        }) => {
-            let query = Some(query_setup(query, query_address, &mut warnings)?);
+        Role::All(all) => {
+            let AllFlags { http_address, query_address, grpc_address, ingest, query, self_scrape, process } =
+                *all;
+            let query = Some(query_setup(query, query_address, &ingest.data_dir, &mut warnings)?);
             (http_address, vec![http_address, grpc_address], ingest, query, self_scrape, process)
         }
-        Role::Receive(ReceiveFlags {
-            write_address,
-            http_address,
-            grpc_address,
-            ingest,
-            self_scrape,
-            process,
-        }) => (
-            write_address,
-            vec![write_address, http_address, grpc_address],
-            ingest,
-            None,
-            self_scrape,
-            process,
-        ),
+        Role::Receive(receive) => {
+            let ReceiveFlags { write_address, http_address, grpc_address, ingest, self_scrape, process } =
+                *receive;
+            let listen = vec![write_address, http_address, grpc_address];
+            (write_address, listen, ingest, None, self_scrape, process)
+        }
     };
     check_addresses(&listen, query.as_ref())?;
     let external_labels = external_labels(&ingest, &mut warnings)?;
@@ -206,6 +196,7 @@ fn time_windows(ingest: &IngestFlags) -> Result<TimeWindows, String> {
 fn query_setup(
     query: QueryFlags,
     address: SocketAddr,
+    data_dir: &Path,
     warnings: &mut Vec<String>,
 ) -> Result<QuerySetup, String> {
     for (flag, is_zero) in [
@@ -216,6 +207,7 @@ fn query_setup(
         ("query.max-concurrent", query.concurrent_max == 0),
         ("query.threads", query.threads == Some(0)),
         ("query.max-samples", query.samples_max == 0),
+        ("storage.remote.read-max-bytes-in-frame", query.read_frame_bytes == 0),
     ] {
         if is_zero {
             return Err(format!("--{flag} must be more than 0"));
@@ -236,6 +228,15 @@ fn query_setup(
         replica_labels: query.replica_labels.into_iter().filter(|name| !name.is_empty()).collect(),
         // More permits than this a semaphore cannot hold, and no machine can run.
         concurrent_max: query.concurrent_max.min(1 << 20),
+        partial_response: query.partial_response,
+        slow_query: Some(query.log_longer_than).filter(|longest| !longest.is_zero()),
+        active_query_dir: query.active_query_dir.unwrap_or_else(|| data_dir.to_owned()),
+        read: ReadLimits {
+            samples_max: query.read_samples_max,
+            // A frame is in memory as a whole, and clients refuse those over 50 MiB.
+            frame_bytes: usize::try_from(query.read_frame_bytes)
+                .map_or(FRAME_BYTES_MAX, |bytes| bytes.min(FRAME_BYTES_MAX)),
+        },
         threads: query.threads.unwrap_or_else(host::cpus),
         select_bytes_max: query.select_bytes_max,
     })

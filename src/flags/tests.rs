@@ -136,6 +136,23 @@ fn kingpin_rules_hold() {
 }
 
 #[test]
+fn queries_have_settings_of_their_own() {
+    let query = setup("all --data-dir=/d").query.unwrap();
+    assert!(query.partial_response && query.slow_query.is_none());
+    assert_eq!(query.active_query_dir, std::path::Path::new("/d"));
+    assert_eq!((query.read.samples_max, query.read.frame_bytes), (50_000_000, 1 << 20));
+    let query = setup(
+        "all --no-query.partial-response --query.log-queries-longer-than=2s --query.active-query-path=/q \
+         --storage.remote.read-sample-limit=5 --storage.remote.read-max-bytes-in-frame=10GiB",
+    );
+    let query = query.query.unwrap();
+    assert!(!query.partial_response);
+    assert_eq!(query.slow_query, Some(Duration::from_secs(2)));
+    assert_eq!(query.active_query_dir, std::path::Path::new("/q"));
+    assert_eq!((query.read.samples_max, query.read.frame_bytes), (5, 32 << 20));
+}
+
+#[test]
 fn lists_keep_all_values() {
     let setup = setup(
         "all --query.replica-label=replica --query.replica-label prometheus_replica,prometheus \

@@ -100,7 +100,6 @@ static INERT: &[Inert] = &[
     // Thanos Query
     value("query.max-concurrent-select", Effect::None),
     switch("query.auto-downsampling", Effect::Storage),
-    switch("query.partial-response", Effect::None),
     value("query.metadata.default-time-range", Effect::None),
     value("query.promql-engine", Effect::None),
     value("query.mode", Effect::None),

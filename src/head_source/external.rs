@@ -35,6 +35,11 @@ impl ExternalLabels {
         ExternalLabels { fixed, tenant_label: None, replica_labels: Arc::clone(&self.replica_labels) }
     }
 
+    /// The same with other labels hidden.
+    pub fn hiding(&self, labels: Arc<[String]>) -> ExternalLabels {
+        ExternalLabels { replica_labels: labels, ..self.clone() }
+    }
+
     /// The label that holds the tenant.
     pub fn tenant_label(&self) -> Option<&str> {
         self.tenant_label.as_deref()

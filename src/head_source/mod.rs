@@ -23,7 +23,9 @@ pub use external::ExternalLabels;
 pub use extras::{ExtraReads, HeadExtras};
 pub(crate) use order::{sorted_and_joined, sorted_once};
 
-use crate::source::{ChunkRef, SelectRequest, SeriesChunks, Source, SourceError, SourceFuture};
+use crate::source::{
+    ChunkRef, SelectRequest, SeriesChunks, Source, SourceError, SourceFuture, View, ViewSource,
+};
 
 /// Answers with more series than this are labelled and sorted on rayon's threads: below it, handing the work over
 /// costs more than the work.
@@ -157,6 +159,17 @@ impl Source for HeadSource {
         max_ms: i64,
     ) -> SourceFuture<'a, Vec<String>> {
         Box::pin(self.values(name, sets, (min_ms, max_ms)))
+    }
+}
+
+impl ViewSource for HeadSource {
+    fn view(&self, view: &View) -> Arc<dyn ViewSource> {
+        let labels = match &view.hidden_labels {
+            Some(hidden) => Arc::new(self.labels.hiding(Arc::clone(hidden))),
+            None => Arc::clone(&self.labels),
+        };
+        let (reads, select_bytes_max) = (Arc::clone(&self.reads), self.select_bytes_max);
+        Arc::new(HeadSource { reads, labels, select_bytes_max })
     }
 }
 

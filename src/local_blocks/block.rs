@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use annulus_shards::Matcher;
 use annulus_shards::labels::LABEL_BYTES_MAX;
-use annulus_shards::{Labels, Matcher};
 
 use super::error::LocalBlockError;
 use super::folders::BlockFolder;
 use crate::block::{BlockEntry, BlockMeta, Ulid};
 use crate::head_source::ExternalLabels;
+use crate::source::View;
 
 /// A block that looks whole.
 #[derive(Debug)]
@@ -84,16 +85,19 @@ impl LocalBlock {
         self.min_ms <= max_ms && self.max_ms > min_ms
     }
 
+    /// The final labels of its series, as a read wants to see them.
+    pub(super) fn labels(&self, view: &View) -> ExternalLabels {
+        match &view.hidden_labels {
+            Some(hidden) => self.labels.hiding(Arc::clone(hidden)),
+            None => self.labels.clone(),
+        }
+    }
+
     /// The conditions that its index has to answer; nothing, if its external labels rule all its series out.
     pub(super) fn own_matchers(&self, matchers: &[Matcher]) -> Option<Vec<Matcher>> {
         let request = self.labels.read_request(matchers.to_vec(), (self.min_ms, self.max_ms), true)?;
         let is_wanted = request.tenants.iter().all(|matcher| matcher.matches(&self.tenant));
         is_wanted.then_some(request.matchers)
-    }
-
-    /// The final labels of one of its series. `pairs` is working memory.
-    pub(super) fn apply<'a>(&'a self, own: &'a Labels, pairs: &mut Vec<(&'a str, &'a str)>) -> Labels {
-        self.labels.apply(own, &self.tenant, pairs)
     }
 
     /// The value that an external label gives to all its series.

@@ -16,24 +16,27 @@ use super::select::select;
 use super::set::LocalBlocks;
 use super::source::{label_names, label_values};
 use crate::head_source::sorted_once;
-use crate::source::{SelectRequest, SeriesChunks, Source, SourceError, SourceFuture};
+use crate::source::{SelectRequest, SeriesChunks, Source, SourceError, SourceFuture, View, ViewSource};
 
 /// All that this node has.
 pub struct Joined {
-    head: Arc<dyn Source>,
+    head: Arc<dyn ViewSource>,
     blocks: Arc<LocalBlocks>,
     select_bytes_max: u64,
+    view: View,
 }
 
 impl Joined {
     /// One select may take `select_bytes_max` bytes of head and blocks together.
-    pub fn new(head: Arc<dyn Source>, blocks: Arc<LocalBlocks>, select_bytes_max: u64) -> Joined {
-        Joined { head, blocks, select_bytes_max }
+    pub fn new(head: Arc<dyn ViewSource>, blocks: Arc<LocalBlocks>, select_bytes_max: u64) -> Joined {
+        Joined { head, blocks, select_bytes_max, view: View::default() }
     }
 
     async fn select_series(&self, request: SelectRequest) -> Result<Vec<SeriesChunks>, SourceError> {
         let in_head = self.head.select(request.clone()).await?;
         let list = self.blocks.covering(request.min_ms, request.max_ms);
+        let scope = Scope::new(self.select_bytes_max, self.view.clone());
+        self.blocks.tell_missing((request.min_ms, request.max_ms), &scope)?;
         if list.is_empty() {
             return Ok(in_head);
         }
@@ -43,12 +46,12 @@ impl Joined {
             let in_blocks = select(&blocks, &list, &request, scope)?;
             Ok(merge(in_head, in_blocks, scope))
         };
-        aside(Scope::new(self.select_bytes_max), read).await
+        aside(scope, read).await
     }
 
     async fn names(&self, sets: Vec<Vec<Matcher>>, times: (i64, i64)) -> Result<Vec<String>, SourceError> {
         let mut names = self.head.label_names(sets.clone(), times.0, times.1).await?;
-        names.extend(label_names(Arc::clone(&self.blocks), sets, times).await?);
+        names.extend(label_names(Arc::clone(&self.blocks), self.view.clone(), sets, times).await?);
         Ok(sorted_once(names))
     }
 
@@ -59,7 +62,7 @@ impl Joined {
         times: (i64, i64),
     ) -> Result<Vec<String>, SourceError> {
         let mut values = self.head.label_values(name.clone(), sets.clone(), times.0, times.1).await?;
-        values.extend(label_values(Arc::clone(&self.blocks), name, sets, times).await?);
+        values.extend(label_values(Arc::clone(&self.blocks), self.view.clone(), name, sets, times).await?);
         Ok(sorted_once(values))
     }
 }
@@ -86,5 +89,12 @@ impl Source for Joined {
         max_ms: i64,
     ) -> SourceFuture<'a, Vec<String>> {
         Box::pin(self.values(name, sets, (min_ms, max_ms)))
+    }
+}
+
+impl ViewSource for Joined {
+    fn view(&self, view: &View) -> Arc<dyn ViewSource> {
+        let (head, blocks) = (self.head.view(view), Arc::clone(&self.blocks));
+        Arc::new(Joined { head, blocks, select_bytes_max: self.select_bytes_max, view: view.clone() })
     }
 }

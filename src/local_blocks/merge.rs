@@ -79,6 +79,7 @@ mod tests {
 
     use super::super::scope::held_bytes;
     use super::*;
+    use crate::source::View;
 
     type Content = BTreeMap<u8, Vec<(i64, u8)>>;
 
@@ -113,7 +114,7 @@ mod tests {
         #[test]
         fn a_merge_is_what_a_sort_would_give(first in any_content(), second in any_content()) {
             let (one, other) = (list(&first), list(&second));
-            let scope = Scope::new(u64::MAX);
+            let scope = Scope::new(u64::MAX, View::default());
             scope.charge(held_bytes(&one) + held_bytes(&other)).unwrap();
             let mut expected = first.clone();
             for (number, chunks) in &second {

@@ -195,7 +195,7 @@ impl HeadReads for FakeHead {
 }
 
 /// The head as queries see it.
-pub fn head_source(head: &Arc<FakeHead>) -> Arc<dyn Source> {
+pub fn head_source(head: &Arc<FakeHead>) -> Arc<HeadSource> {
     Arc::new(HeadSource::new(Arc::clone(head) as Arc<dyn HeadReads>, own_labels(), BYTES_MAX))
 }
 

@@ -1,11 +1,11 @@
-//! The limits of one read: the bytes that it may hold, and whether anybody still waits for it.
+//! One read: the bytes that it may hold, whether anybody still waits for it, and how it wants to see the blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use annulus_shards::Labels;
 
-use crate::source::{ChunkRef, SeriesChunks, SourceError};
+use crate::source::{ChunkRef, SeriesChunks, SourceError, View};
 
 /// Shared by all threads that work for one read.
 #[derive(Debug)]
@@ -13,12 +13,25 @@ pub(super) struct Scope {
     bytes_max: u64,
     held_bytes: AtomicU64,
     stopped: AtomicBool,
+    view: View,
 }
 
 impl Scope {
     /// A read that may hold so many bytes.
-    pub(super) fn new(bytes_max: u64) -> Scope {
-        Scope { bytes_max, held_bytes: AtomicU64::new(0), stopped: AtomicBool::new(false) }
+    pub(super) fn new(bytes_max: u64, view: View) -> Scope {
+        Scope { bytes_max, held_bytes: AtomicU64::new(0), stopped: AtomicBool::new(false), view }
+    }
+
+    /// How the read wants to see the blocks.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Goes on without what cannot be read, if the read may be partial.
+    pub(super) fn do_without(&self, error: SourceError) -> Result<(), SourceError> {
+        let Some(warnings) = &self.view.partial else { return Err(error) };
+        warnings.add(error.to_string());
+        Ok(())
     }
 
     /// Asks for room, before the bytes are there. A read that was refused once is over.
@@ -73,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_was_given_back_can_be_used_again() {
-        let scope = Scope::new(10);
+        let scope = Scope::new(10, View::default());
         scope.charge(8).unwrap();
         scope.release(6);
         scope.charge(8).unwrap();
@@ -82,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_read_that_nobody_waits_for_is_told_so() {
-        let scope = Arc::new(Scope::new(10));
+        let scope = Arc::new(Scope::new(10, View::default()));
         drop(StopOnDrop(Arc::clone(&scope)));
         assert!(scope.check().is_err());
     }

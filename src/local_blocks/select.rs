@@ -13,7 +13,7 @@ use super::merge::merge;
 use super::scope::{Scope, frame_bytes};
 use super::set::LocalBlocks;
 use crate::block::{ChunkReader, LocalFile, Series, SeriesReader, SeriesRef};
-use crate::head_source::sorted_and_joined;
+use crate::head_source::{ExternalLabels, sorted_and_joined};
 use crate::source::{SelectRequest, SeriesChunks, SourceError};
 
 /// Series that a thread reads at a time, and between two looks at whether anybody waits.
@@ -40,13 +40,14 @@ fn select_block(
 ) -> Result<Vec<SeriesChunks>, SourceError> {
     scope.check()?;
     let Some(matchers) = block.own_matchers(&request.matchers) else { return Ok(Vec::new()) };
-    let found = blocks.read(block, |reader| {
+    let labels = block.labels(scope.view());
+    let found = blocks.read(block, scope, |reader| {
         let postings = reader.index().postings(&matchers)?;
         // Readers know the symbols and read ahead: units that one thread reads in a row share them.
         let readers = || (reader.index().series_reader(), reader.chunk_reader());
         let units = postings.par_chunks(UNIT_SERIES);
         let read = units.map_init(readers, |(entries, chunks), unit| {
-            select_unit(block, entries, chunks, unit, request, scope)
+            select_unit((block, &labels), entries, chunks, unit, request, scope)
         });
         Ok(read.collect::<Result<Vec<_>, ReadFailure>>()?.into_iter().flatten().collect())
     })?;
@@ -54,7 +55,7 @@ fn select_block(
 }
 
 fn select_unit(
-    block: &LocalBlock,
+    (block, external): (&LocalBlock, &ExternalLabels),
     entries: &mut SeriesReader<'_, LocalFile>,
     chunks: &mut ChunkReader<'_, LocalFile>,
     unit: &[SeriesRef],
@@ -77,7 +78,7 @@ fn select_unit(
     let mut pairs = Vec::new();
     let mut labels: Vec<Labels> = Vec::with_capacity(series.len());
     for one in &series {
-        let final_labels = block.apply(&one.labels, &mut pairs);
+        let final_labels = external.apply(&one.labels, &block.tenant, &mut pairs);
         scope.charge(frame_bytes(&final_labels, one.chunks.len()))?;
         labels.push(final_labels);
     }

@@ -1,6 +1,7 @@
 //! The list of local blocks: what is served, what is broken, and how both follow the disk.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,9 +14,10 @@ use super::error::{LocalBlockError, ReadFailure, is_damage, source_error};
 use super::folders::{BlockFolder, find};
 use super::metrics::{LocalBlockMetrics, TenantSums};
 use super::readers::{OpenReaders, Reader, ReaderLimits};
-use crate::block::{BlockReader, Ulid};
+use super::scope::Scope;
+use crate::block::{BlockMeta, BlockReader, Ulid};
 use crate::head_source::ExternalLabels;
-use crate::source::SourceError;
+use crate::source::{SourceError, View};
 
 /// The local blocks of all tenants.
 pub struct LocalBlocks {
@@ -33,8 +35,19 @@ pub struct LocalBlocks {
 struct List {
     tenants: BTreeMap<Arc<str>, BTreeMap<Ulid, Arc<LocalBlock>>>,
     /// What is not served, and why.
-    broken: BTreeMap<PathBuf, String>,
+    broken: BTreeMap<PathBuf, Broken>,
 }
+
+/// A folder that is not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Broken {
+    reason: String,
+    /// The times whose samples are missing because of that, the second exclusive; all, where not even that is known.
+    missing: Option<(i64, i64)>,
+}
+
+/// The times of a block that does not say them.
+const ALL_TIMES: (i64, i64) = (i64::MIN, i64::MAX);
 
 /// What a look at the disk changed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +104,7 @@ impl LocalBlocks {
         let opened = LocalBlock::open(&place, &self.own_labels);
         let added = opened.and_then(|block| self.insert(block));
         if let Err(error) = &added {
-            self.report_broken(place.path, error.to_string());
+            self.report_broken(place.path, error);
         }
         added
     }
@@ -142,7 +155,7 @@ impl LocalBlocks {
         for (place, opened) in opened {
             match opened.and_then(|block| self.insert(block)) {
                 Ok(()) => report.added += 1,
-                Err(error) => self.report_broken(place.path.clone(), error.to_string()),
+                Err(error) => self.report_broken(place.path.clone(), &error),
             }
         }
         report.broken = self.read_list().broken.len();
@@ -164,17 +177,39 @@ impl LocalBlocks {
         found
     }
 
-    /// Whether queries do not see this label.
-    pub(super) fn is_hidden(&self, name: &str) -> bool {
-        self.own_labels.is_replica(name)
+    /// Tells a read of these times, both inclusive, what is missing because blocks are set aside. An error, unless the
+    /// read may be partial.
+    pub(super) fn tell_missing(
+        &self,
+        (min_ms, max_ms): (i64, i64),
+        scope: &Scope,
+    ) -> Result<(), SourceError> {
+        let list = self.read_list();
+        for (folder, broken) in &list.broken {
+            if broken.missing.is_some_and(|(from_ms, until_ms)| from_ms <= max_ms && until_ms > min_ms) {
+                let folder = folder.display();
+                let text = format!("local block {folder} is not served: {}", broken.reason);
+                scope.do_without(SourceError::Corrupt(text))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a read does not see this label.
+    pub(super) fn is_hidden(&self, name: &str, view: &View) -> bool {
+        match &view.hidden_labels {
+            Some(hidden) => hidden.iter().any(|other| other == name),
+            None => self.own_labels.is_replica(name),
+        }
     }
 
     /// What `read` makes of a block; nothing, if the block was taken away before it was read to its end: then the query
-    /// could as well have begun a moment later. A block that turns out broken when it is opened fails the query that
-    /// finds it, and is set aside.
+    /// could as well have begun a moment later. A block that turns out broken when it is opened is set aside. What
+    /// cannot be read fails the query, or is told to one that may be partial.
     pub(super) fn read<T>(
         &self,
         block: &LocalBlock,
+        scope: &Scope,
         read: impl FnOnce(&Reader) -> Result<T, ReadFailure>,
     ) -> Result<Option<T>, SourceError> {
         let reader = match self.readers.get(block) {
@@ -183,17 +218,20 @@ impl LocalBlocks {
             Err(error) => {
                 if is_damage(&error) {
                     self.take_out(block.ulid);
-                    self.report_broken(block.folder.clone(), error.to_string());
+                    let missing = Some((block.min_ms, block.max_ms));
+                    self.set_aside(block.folder.clone(), Broken { reason: error.to_string(), missing });
                 }
-                return Err(source_error(&error));
+                return scope.do_without(source_error(&error)).map(|()| None);
             }
         };
-        match read(&reader) {
-            Ok(read) => Ok(Some(read)),
-            Err(ReadFailure::Source(error)) => Err(error),
-            Err(ReadFailure::Block(_)) if block.is_gone() => Ok(None),
-            Err(ReadFailure::Block(error)) => Err(source_error(&error)),
-        }
+        let unreadable = match read(&reader) {
+            Ok(read) => return Ok(Some(read)),
+            Err(ReadFailure::Block(_)) if block.is_gone() => return Ok(None),
+            Err(ReadFailure::Block(error)) => source_error(&error),
+            Err(ReadFailure::Source(error @ SourceError::Corrupt(_))) => error,
+            Err(ReadFailure::Source(error)) => return Err(error),
+        };
+        scope.do_without(unreadable).map(|()| None)
     }
 
     /// Looks at a folder that is not served. One that was broken is read closely: it may have looked whole before.
@@ -237,11 +275,26 @@ impl LocalBlocks {
         true
     }
 
-    fn report_broken(&self, folder: PathBuf, reason: String) {
+    fn report_broken(&self, folder: PathBuf, error: &LocalBlockError) {
+        let missing = match error {
+            LocalBlockError::Block(_) | LocalBlockError::Io { .. } | LocalBlockError::Label => {
+                // One that was served before said its times then.
+                let known = self.read_list().broken.get(&folder).and_then(|broken| broken.missing);
+                Some(known.or_else(|| times(&folder)).unwrap_or(ALL_TIMES))
+            }
+            LocalBlockError::Place { .. }
+            | LocalBlockError::Downsampled { .. }
+            | LocalBlockError::Duplicate { .. } => None,
+        };
+        self.set_aside(folder, Broken { reason: error.to_string(), missing });
+    }
+
+    fn set_aside(&self, folder: PathBuf, broken: Broken) {
         let mut list = self.write_list();
-        if list.broken.get(&folder) != Some(&reason) {
+        if list.broken.get(&folder) != Some(&broken) {
+            let reason = &broken.reason;
             tracing::error!(folder = %folder.display(), reason, "a local block cannot be served");
-            list.broken.insert(folder, reason);
+            list.broken.insert(folder, broken);
         }
         self.metrics.broken.set(list.broken.len() as i64);
     }
@@ -279,6 +332,16 @@ impl List {
         let all = self.tenants.values().flat_map(BTreeMap::values);
         all.map(|block| (block.folder.clone(), block.ulid)).collect()
     }
+}
+
+/// The times of a block that is not whole, if it still says them.
+fn times(folder: &Path) -> Option<(i64, i64)> {
+    let path = folder.join("meta.json");
+    if fs::metadata(&path).ok()?.len() > BlockMeta::BYTES_MAX {
+        return None;
+    }
+    let meta = BlockMeta::parse(&fs::read(path).ok()?).ok()?;
+    Some((meta.min_ms, meta.max_ms))
 }
 
 fn sums(blocks: &BTreeMap<Ulid, Arc<LocalBlock>>) -> Option<TenantSums> {

@@ -12,7 +12,7 @@ use super::samples::*;
 use super::scope::{Scope, StopOnDrop, held_bytes};
 use super::*;
 use crate::block::{Downsample, ThanosMeta};
-use crate::source::{SelectRequest, Source, SourceError};
+use crate::source::{SelectRequest, Source, SourceError, View, ViewSource, Warnings};
 
 /// One series of a sample per 10 ms, in chunks of ten.
 fn series(pairs: &[(&str, &str)], (min_ms, max_ms): (i64, i64)) -> Content {
@@ -30,8 +30,14 @@ fn source(blocks: &Arc<LocalBlocks>) -> BlockSource {
     BlockSource::new(Arc::clone(blocks), BYTES_MAX)
 }
 
+/// The source of a query that may do without what cannot be read.
+fn partial(blocks: &Arc<LocalBlocks>, warnings: &Warnings) -> Arc<dyn ViewSource> {
+    source(blocks).view(&View { partial: Some(warnings.clone()), ..View::default() })
+}
+
 fn times_of(blocks: &Arc<LocalBlocks>, times: (i64, i64)) -> Vec<i64> {
-    let found = content(&select(&source(blocks), vec![], times), times);
+    let source = partial(blocks, &Warnings::default());
+    let found = content(&select(source.as_ref(), vec![], times), times);
     let mut times: Vec<i64> = found.into_values().flatten().map(|(time_ms, _)| time_ms).collect();
     times.sort_unstable();
     times
@@ -161,6 +167,9 @@ fn a_broken_block_is_passed_over_and_counted_until_it_is_whole() {
     let (blocks, registry) = open(root.path(), ReaderLimits::default());
     assert_eq!(metric(&registry, "annulus_local_blocks_broken"), 1.0);
     assert_eq!(times_of(&blocks, (980, 1_020)), [980, 990]);
+    let told = Warnings::default();
+    select(partial(&blocks, &told).as_ref(), vec![], (0, 1));
+    assert_eq!(told.texts().len(), 1, "a block that says no times may have any");
     fs::write(broken.join("meta.json"), meta).unwrap();
     assert_eq!(blocks.scan().unwrap(), ScanReport { added: 1, removed: 0, broken: 0 });
     assert_eq!(times_of(&blocks, (980, 1_020)), [980, 990, 1_000, 1_010, 1_020]);
@@ -168,7 +177,7 @@ fn a_broken_block_is_passed_over_and_counted_until_it_is_whole() {
 }
 
 #[test]
-fn a_block_that_cannot_be_opened_fails_the_query_that_finds_it_and_no_other() {
+fn a_block_that_cannot_be_opened_fails_every_query_of_its_times_that_may_not_be_partial() {
     let root = tempfile::tempdir().unwrap();
     write_up(root.path(), "a", 1, (0, 1_000));
     let folder = write_up(root.path(), "a", 2, (1_000, 2_000));
@@ -177,11 +186,60 @@ fn a_block_that_cannot_be_opened_fails_the_query_that_finds_it_and_no_other() {
     let error = block_on(source(&blocks).select(request(vec![], (0, 5_000)))).unwrap_err();
     assert!(matches!(&error, SourceError::Corrupt(text) if text.contains(&ulid(2).to_string())), "{error}");
     assert_eq!(metric(&registry, "annulus_local_blocks_broken"), 1.0);
-    assert_eq!(times_of(&blocks, (980, 1_020)), [980, 990]);
-    assert_eq!(blocks.scan().unwrap(), ScanReport { added: 0, removed: 0, broken: 1 }, "it stays aside");
+    for scan in [false, true] {
+        if scan {
+            let report = ScanReport { added: 0, removed: 0, broken: 1 };
+            assert_eq!(blocks.scan().unwrap(), report, "it stays aside");
+        }
+        assert_eq!(times_of(&blocks, (980, 1_020)), [980, 990]);
+        let strict = |times| block_on(source(&blocks).select(request(vec![], times)));
+        assert!(matches!(strict((1_999, 5_000)), Err(SourceError::Corrupt(_))));
+        assert_eq!(strict((0, 999)).unwrap().len(), 1, "the times of other blocks are whole");
+        let names = block_on(source(&blocks).label_names(vec![], 1_000, 1_000));
+        let values = block_on(source(&blocks).label_values("job".to_owned(), vec![], 1_000, 1_000));
+        assert!(names.is_err() && values.is_err());
+    }
     damage_symbols(&folder);
     assert_eq!(blocks.scan().unwrap().added, 1);
     assert_eq!(times_of(&blocks, (980, 1_020)).len(), 5);
+}
+
+#[test]
+fn a_query_that_may_be_partial_is_told_what_is_missing() {
+    let root = tempfile::tempdir().unwrap();
+    write_up(root.path(), "a", 1, (0, 1_000));
+    let folder = write_up(root.path(), "a", 2, (1_000, 2_000));
+    let (blocks, _) = open(root.path(), ReaderLimits::default());
+    damage_symbols(&folder);
+    for _ in 0..2 {
+        let (told, untold) = (Warnings::default(), Warnings::default());
+        assert_eq!(select(partial(&blocks, &told).as_ref(), vec![], (0, 1_500)).len(), 1);
+        let texts = told.texts();
+        assert!(texts.len() == 1 && texts[0].contains(&ulid(2).to_string()), "{texts:?}");
+        let source = partial(&blocks, &told);
+        assert!(!block_on(source.label_names(vec![], 0, 1_500)).unwrap().is_empty());
+        assert_eq!(block_on(source.label_values("job".to_owned(), vec![], 0, 1_500)).unwrap(), ["a"]);
+        select(partial(&blocks, &untold).as_ref(), vec![], (0, 999));
+        assert!(untold.texts().is_empty());
+    }
+}
+
+#[test]
+fn a_query_may_see_the_labels_that_others_do_not() {
+    let root = tempfile::tempdir().unwrap();
+    let both = series(&[("__name__", "up"), ("replica", "1"), ("job", "a")], (0, 500));
+    write(root.path(), "a", meta(1, (0, 1_000), block_labels("a")), &both);
+    let (blocks, _) = open(root.path(), ReaderLimits::default());
+    let names = |hidden: &[&str]| {
+        let hidden: Vec<String> = hidden.iter().map(|name| (*name).to_owned()).collect();
+        let source = source(&blocks).view(&View { hidden_labels: Some(hidden.into()), ..View::default() });
+        let found = select(source.as_ref(), vec![], (0, 999));
+        let of_series: Vec<String> = found[0].labels.iter().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(block_on(source.label_names(vec![], 0, 999)).unwrap(), of_series);
+        of_series
+    };
+    assert_eq!(names(&[]), ["__name__", "job", "receive_replica", "region", "replica", "tenant_id"]);
+    assert_eq!(names(&["job", "replica"]), ["__name__", "receive_replica", "region", "tenant_id"]);
 }
 
 #[test]
@@ -275,7 +333,7 @@ fn a_read_that_has_a_block_open_goes_on_when_the_block_is_removed() {
     let path = write_up(root.path(), "a", 1, (0, 1_000));
     let (blocks, registry) = open(root.path(), ReaderLimits::default());
     let block = Arc::clone(&blocks.covering(0, 999)[0]);
-    let chunks = blocks.read(&block, |reader| {
+    let chunks = blocks.read(&block, &Scope::new(BYTES_MAX, View::default()), |reader| {
         let doomed = path.with_extension("tmp-for-deletion");
         fs::rename(&path, &doomed).unwrap();
         assert!(blocks.remove(ulid(1)) && !blocks.remove(ulid(1)));
@@ -304,7 +362,7 @@ fn a_block_that_goes_before_it_is_read_counts_as_gone() {
     assert_eq!(metric(&registry, "annulus_local_blocks_broken"), 0.0);
     // Half deleted while it is read.
     let block = Arc::clone(&blocks.covering(1_000, 1_000)[0]);
-    let read = blocks.read(&block, |reader| {
+    let read = blocks.read(&block, &Scope::new(BYTES_MAX, View::default()), |reader| {
         blocks.remove(ulid(2));
         reader.chunk_reader().read(crate::block::ChunkPlace::new(7, 0))?;
         Ok::<(), ReadFailure>(())
@@ -353,7 +411,7 @@ fn a_read_stops_when_nobody_waits_for_it() {
     let root = tempfile::tempdir().unwrap();
     write_up(root.path(), "a", 1, (0, 1_000));
     let (blocks, _) = open(root.path(), ReaderLimits::default());
-    let scope = Arc::new(Scope::new(BYTES_MAX));
+    let scope = Arc::new(Scope::new(BYTES_MAX, View::default()));
     drop(StopOnDrop(Arc::clone(&scope)));
     let list = blocks.covering(0, 999);
     assert!(super::select::select(&blocks, &list, &request(vec![], (0, 999)), &scope).is_err());

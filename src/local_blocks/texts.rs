@@ -27,7 +27,7 @@ pub(super) fn label_names(
     scope: &Scope,
 ) -> Result<Vec<String>, SourceError> {
     of_all(list, scope, |block| {
-        blocks.read(block, |reader| {
+        blocks.read(block, scope, |reader| {
             let mut names = BTreeSet::new();
             for wanted in wanted(block, sets) {
                 let of_series = names_of_set(reader, &wanted, scope)?;
@@ -50,7 +50,7 @@ pub(super) fn label_values(
     scope: &Scope,
 ) -> Result<Vec<String>, SourceError> {
     of_all(list, scope, |block| {
-        blocks.read(block, |reader| {
+        blocks.read(block, scope, |reader| {
             let mut values = Vec::new();
             for wanted in wanted(block, sets) {
                 match block.external_value(name) {

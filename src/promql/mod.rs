@@ -2,6 +2,7 @@
 //! test scripts (`script`).
 
 pub mod ast;
+pub mod costs;
 pub mod engine;
 pub mod histogram;
 mod kahan;

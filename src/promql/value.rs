@@ -6,6 +6,7 @@ use std::time::Duration;
 use annulus_shards::Labels;
 
 use super::ast::Span;
+pub use super::costs::{CostCounter, QueryCosts};
 use super::histogram::FloatHistogram;
 use super::parser::Features;
 use crate::source::SourceError;
@@ -26,6 +27,8 @@ pub struct QueryOptions {
     /// Metric names that no longer fit are dropped at the end of the query instead of at once, so that functions of
     /// labels still see them (Prometheus: `promql-delayed-name-removal`).
     pub delayed_name_removal: bool,
+    /// Where what the query costs is counted.
+    pub costs: Option<CostCounter>,
     /// Experimental parts of the language that the query may use.
     pub features: Features,
 }
@@ -39,6 +42,7 @@ impl Default for QueryOptions {
             samples_max: 50_000_000,
             fetch_bytes_max: 1 << 30,
             delayed_name_removal: false,
+            costs: None,
             features: Features::default(),
         }
     }

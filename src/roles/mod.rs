@@ -26,7 +26,8 @@ use tokio::time::interval;
 
 use crate::api::{Api, ApiConfig};
 use crate::background::{GiveWay, give_way};
-use crate::flags::{QuerySetup, Setup};
+use crate::duration::format_duration;
+use crate::flags::{BlocksSetup, QuerySetup, Setup};
 use crate::head_source::{ExternalLabels, HeadExtras, HeadSource};
 use crate::local_blocks::{Joined, LocalBlockMetrics, LocalBlocks, ReaderLimits};
 use crate::promql::engine::Engine;
@@ -61,6 +62,8 @@ enum RunError {
     Ingest(#[from] StartError),
     #[error("{0}")]
     Bucket(String),
+    #[error("the file of running queries (--query.active-query-path): {0}")]
+    ActiveQueries(io::Error),
     #[error("blocks: {0}")]
     Blocks(io::Error),
     #[error("cannot start threads: {0}")]
@@ -122,6 +125,7 @@ fn start_and_wait(setup: Setup) -> Result<ExitCode, RunError> {
     let queries = match (&setup.query, listener) {
         (Some(query), Some(listener)) => {
             let router = query_router(&node, query, &setup, (labels, &local), &registry, started_ms);
+            let router = router.map_err(RunError::ActiveQueries)?;
             let stop = async {
                 let _ = queries_stopped.await;
             };
@@ -225,7 +229,7 @@ fn query_router(
     (labels, local): (ExternalLabels, &Arc<LocalBlocks>),
     registry: &Registry,
     started_ms: i64,
-) -> Router {
+) -> io::Result<Router> {
     let extras = HeadExtras::new(Arc::new(node.handle()), labels.clone(), query.select_bytes_max);
     let head = HeadSource::new(Arc::new(node.handle()), labels, query.select_bytes_max);
     let source = Joined::new(Arc::new(head), Arc::clone(local), query.select_bytes_max);
@@ -233,16 +237,29 @@ fn query_router(
         options: query.options.clone(),
         default_step_ms: query.default_step_ms,
         concurrent_max: query.concurrent_max,
+        partial_response: query.partial_response,
+        read: query.read,
+        slow_query: query.slow_query,
         flags: setup.flags.clone(),
+        external_labels: setup.external_labels.clone(),
+        retention: retention_text(&setup.blocks),
         started_ms,
     };
     let handle = node.handle();
     let readiness = Arc::new(move || handle.readiness());
     let engine = Arc::new(Engine::new(query.threads).with_queries_max(query.concurrent_max));
-    Api::new(engine, Arc::new(source), config, registry.clone(), node.metrics().clone(), readiness)
+    let api = Api::new(engine, Arc::new(source), config, registry.clone(), node.metrics().clone(), readiness)
         .with_head(Arc::new(node.handle()))
         .with_extras(Arc::new(extras))
-        .router()
+        .with_active_queries(&query.active_query_dir)?;
+    Ok(api.router())
+}
+
+/// How long blocks stay local, as Prometheus writes it.
+fn retention_text(blocks: &BlocksSetup) -> String {
+    let time = (blocks.retention_ms > 0).then(|| format_duration(blocks.retention_ms));
+    let bytes = (blocks.retention_bytes > 0).then(|| format!("{}B", blocks.retention_bytes));
+    [time, bytes].into_iter().flatten().collect::<Vec<_>>().join(" or ")
 }
 
 /// SIGTERM and SIGINT.

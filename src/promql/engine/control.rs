@@ -44,12 +44,13 @@ impl Control {
 pub(super) struct Budget {
     points_max: u64,
     held: AtomicU64,
+    peak: AtomicU64,
 }
 
 impl Budget {
     /// A budget of which nothing is used.
     pub(super) fn new(points_max: u64) -> Budget {
-        Budget { points_max, held: AtomicU64::new(0) }
+        Budget { points_max, held: AtomicU64::new(0), peak: AtomicU64::new(0) }
     }
 
     /// Points held.
@@ -57,25 +58,30 @@ impl Budget {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// The most points that were held, or about to be decoded, at once.
+    pub(super) fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
     /// Adds points that stay.
     pub(super) fn add(&self, points: u64) -> Result<(), QueryError> {
         let held = self.held.fetch_add(points, Ordering::Relaxed).saturating_add(points);
+        self.peak.fetch_max(held, Ordering::Relaxed);
         if held > self.points_max { Err(QueryError::TooManySamples) } else { Ok(()) }
     }
 
     /// Says what is held when a node has ended and its operands are gone.
     pub(super) fn settle(&self, points: u64) -> Result<(), QueryError> {
         self.held.store(points, Ordering::Relaxed);
+        self.peak.fetch_max(points, Ordering::Relaxed);
         if points > self.points_max { Err(QueryError::TooManySamples) } else { Ok(()) }
     }
 
     /// Whether one series of so many samples may be decoded beside what was held when its node began.
     pub(super) fn allow(&self, held_before: u64, samples: u64) -> Result<(), QueryError> {
-        if held_before.saturating_add(samples) > self.points_max {
-            Err(QueryError::TooManySamples)
-        } else {
-            Ok(())
-        }
+        let held = held_before.saturating_add(samples);
+        self.peak.fetch_max(held, Ordering::Relaxed);
+        if held > self.points_max { Err(QueryError::TooManySamples) } else { Ok(()) }
     }
 }
 

@@ -19,6 +19,7 @@ use super::node::{Node, Sort};
 use super::steps::Steps;
 use super::workers::Workers;
 use crate::promql::ast::Span;
+use crate::promql::costs::CostCounter;
 use crate::promql::histogram::{FloatHistogram, multiply};
 use crate::promql::value::{QueryError, SampleValue, SharedHistogram};
 use crate::source::SeriesChunks;
@@ -37,6 +38,8 @@ pub(super) struct Evaluator<'q> {
     pub(super) annotations: Mutex<Annotations>,
     /// Names that no longer fit are removed at the end of the query, not at once.
     pub(super) late_names: bool,
+    /// Where the samples are counted, if they are.
+    pub(super) costs: Option<&'q CostCounter>,
 }
 
 impl<'q> Evaluator<'q> {
@@ -49,7 +52,7 @@ impl<'q> Evaluator<'q> {
         late_names: bool,
     ) -> Evaluator<'q> {
         let (budget, annotations) = (Budget::new(points_max), Mutex::default());
-        Evaluator { fetched, control, workers, budget, annotations, late_names }
+        Evaluator { fetched, control, workers, budget, annotations, late_names, costs: None }
     }
 
     /// The value of a node. What its operands held is free again afterwards.

@@ -257,7 +257,9 @@ impl Evaluator<'_> {
                 let SeriesChunks { labels, chunks } = &series[index];
                 samples.read(labels, chunks, bounds_ms, keep_stale, selector.detail)?;
                 self.budget.allow(held_before, samples.points() as u64)?;
-                find(samples, labels)
+                let column = find(samples, labels)?;
+                self.tally_latest(samples, &column, steps);
+                Ok(column)
             }),
             observe: None,
         }
@@ -304,6 +306,7 @@ impl Evaluator<'_> {
             compute: Box::new(move |index, samples| {
                 input.read(index, samples)?;
                 self.budget.allow(held_before, samples.points() as u64)?;
+                self.tally_windows(samples, steps, reach);
                 if !samples.histograms.is_empty() {
                     let name = input.labels(index).0.metric_name().unwrap_or_default();
                     return self.over_histograms(call, name, samples, steps, &args);

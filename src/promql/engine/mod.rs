@@ -14,6 +14,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -70,6 +71,7 @@ mod rate;
 mod samples;
 mod select_series;
 mod steps;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -171,8 +173,12 @@ impl Engine {
         let workers = Arc::clone(&self.workers);
         let answer = async {
             let _permit = self.running.acquire().await.map_err(|_| QueryError::Canceled)?;
+            let started = Instant::now();
             let (query, plan) = on_own_thread(move || prepare(query)).await?;
             let fetched = fetch(source.as_ref(), &plan.requests, query.options.fetch_bytes_max).await?;
+            if let Some(costs) = &query.options.costs {
+                costs.add_prepare(started.elapsed());
+            }
             on_own_thread(move || evaluate(&query, &plan, &fetched, &control, &workers)).await
         };
         tokio::time::timeout(timeout, answer).await.unwrap_or(Err(QueryError::Timeout))
@@ -280,8 +286,10 @@ fn evaluate(
     control: &Control,
     workers: &Workers,
 ) -> Result<QueryAnswer, QueryError> {
+    let started = Instant::now();
     let late_names = query.options.delayed_name_removal;
-    let evaluator = Evaluator::new(fetched, control, workers, query.options.samples_max, late_names);
+    let mut evaluator = Evaluator::new(fetched, control, workers, query.options.samples_max, late_names);
+    evaluator.costs = query.options.costs.as_ref();
     let value = match &plan.root {
         Node::Samples(ranged) => QueryValue::Matrix(samples(&evaluator, ranged, &query.steps)?),
         root => match evaluator.value(root, &query.steps)? {
@@ -291,6 +299,10 @@ fn evaluate(
             value => answer(query, value),
         },
     };
+    if let Some(costs) = evaluator.costs {
+        costs.see_peak(evaluator.budget.peak());
+        costs.add_evaluate(started.elapsed());
+    }
     let annotations = evaluator.annotations.into_inner().unwrap_or_else(PoisonError::into_inner);
     let (warnings, infos) = annotations.into_texts(&query.text);
     Ok(QueryAnswer { value, warnings, infos })
@@ -336,6 +348,9 @@ fn samples(
             continue;
         }
         evaluator.budget.add(samples.points() as u64)?;
+        if let Some(costs) = evaluator.costs {
+            costs.add_steps(std::iter::once((steps.first_ms(), samples.points() as u64)));
+        }
         let (labels, drop_name) = input.labels(index);
         let labels = if drop_name { without_metadata(labels) } else { labels.clone() };
         matrix.push(MatrixSeries { labels, points, histograms: samples.histograms.clone() });

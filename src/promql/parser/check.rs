@@ -9,6 +9,9 @@ use super::{Failure, functions};
 
 type Check = Result<(), Failure>;
 
+/// What is said of a selector that series without labels would fulfil.
+pub(super) const EMPTY_SELECTOR: &str = "vector selector must contain at least one non-empty matcher";
+
 /// Checks a tree and says its type; drops the matching of operations that do not join two vectors.
 pub(super) fn check(expr: &mut Expr) -> Result<ValueType, Failure> {
     match expr {
@@ -48,8 +51,7 @@ fn is_operand(value_type: ValueType) -> bool {
 
 fn check_selector(selector: &VectorSelector) -> Check {
     if selector.matchers.iter().all(|matcher| matcher.matches_empty()) {
-        let message = "vector selector must contain at least one non-empty matcher";
-        return Err(Failure::new(selector.span, message));
+        return Err(Failure::new(selector.span, EMPTY_SELECTOR));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::super::ast::ValueType::{self, Matrix, Scalar, String, Vector};
 
 /// A function as the type check sees it. What it returns is said by `Expr::value_type`.
-pub(super) struct Function {
+pub struct Function {
     /// Its name in the language.
     pub name: &'static str,
     /// The types of its arguments.
@@ -14,7 +14,7 @@ pub(super) struct Function {
 
 /// How often the last argument of a function may be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Last {
+pub enum Last {
     /// Once.
     Once,
     /// Not at all, or up to so many times.
@@ -23,11 +23,15 @@ pub(super) enum Last {
     Repeated,
 }
 
+/// All functions in order of their names, the experimental ones too.
+pub fn functions() -> &'static [Function] {
+    FUNCTIONS
+}
+
 const fn fixed(name: &'static str, arguments: &'static [ValueType]) -> Function {
     Function { name, arguments, last: Last::Once }
 }
 
-/// All functions in order of their names, the experimental ones too.
 static FUNCTIONS: &[Function] = &[
     fixed("abs", &[Vector]),
     fixed("absent", &[Vector]),

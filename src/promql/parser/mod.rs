@@ -15,6 +15,7 @@ mod functions;
 mod grammar;
 mod lexer;
 pub(crate) mod literal;
+mod pretty;
 mod print;
 #[cfg(test)]
 mod properties;
@@ -26,6 +27,8 @@ mod token;
 pub use self::features::Features;
 use super::ast::{Expr, Span};
 use super::value::ParseError;
+pub use functions::{Function, Last, functions};
+pub use pretty::pretty;
 
 /// The longest query text. Longer ones are not written by people; they cost memory before they cost time.
 pub const QUERY_BYTES_MAX: usize = 1 << 20;
@@ -107,6 +110,11 @@ impl Failure {
 /// The smallest span that covers both.
 fn join(first: Span, last: Span) -> Span {
     Span { start: first.start.min(last.start), end: first.end.max(last.end) }
+}
+
+/// Whether an error says that a selector would select everything.
+pub(crate) fn is_empty_selector(error: &ParseError) -> bool {
+    error.message == check::EMPTY_SELECTOR
 }
 
 #[cfg(test)]

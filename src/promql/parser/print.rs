@@ -119,7 +119,7 @@ fn write_borders(f: &mut Formatter<'_>, borders: Borders) -> fmt::Result {
     }
 }
 
-fn write_number(f: &mut Formatter<'_>, value: f64) -> fmt::Result {
+fn write_number(f: &mut impl fmt::Write, value: f64) -> fmt::Result {
     if value.is_nan() {
         f.write_str("NaN")
     } else if value.is_infinite() {
@@ -172,7 +172,12 @@ fn write_matchers(f: &mut Formatter<'_>, matchers: &[Matcher]) -> fmt::Result {
     f.write_char('}')
 }
 
-fn write_pins(f: &mut Formatter<'_>, at: Option<AtModifier>, offset: Option<&DurationExpr>) -> fmt::Result {
+/// Where a selector or subquery is pinned, and how far it is moved.
+pub(super) fn write_pins(
+    f: &mut impl fmt::Write,
+    at: Option<AtModifier>,
+    offset: Option<&DurationExpr>,
+) -> fmt::Result {
     match at {
         None => {}
         Some(AtModifier::Start) => f.write_str(" @ start()")?,
@@ -189,13 +194,19 @@ fn write_pins(f: &mut Formatter<'_>, at: Option<AtModifier>, offset: Option<&Dur
     }
 }
 
-fn write_aggregate(f: &mut Formatter<'_>, aggregate: &Aggregate) -> fmt::Result {
+/// An aggregation up to its parenthesis.
+pub(super) fn write_aggregate_head(f: &mut impl fmt::Write, aggregate: &Aggregate) -> fmt::Result {
     f.write_str(aggregate.op.as_str())?;
     if aggregate.without || !aggregate.grouping.is_empty() {
         f.write_str(if aggregate.without { " without " } else { " by " })?;
         write_labels(f, &aggregate.grouping)?;
         f.write_char(' ')?;
     }
+    Ok(())
+}
+
+fn write_aggregate(f: &mut Formatter<'_>, aggregate: &Aggregate) -> fmt::Result {
+    write_aggregate_head(f, aggregate)?;
     f.write_char('(')?;
     if let Some(param) = &aggregate.param {
         write!(f, "{param}, ")?;
@@ -204,17 +215,24 @@ fn write_aggregate(f: &mut Formatter<'_>, aggregate: &Aggregate) -> fmt::Result 
 }
 
 fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
-    write!(f, "{} {}", binary.left, binary.op.as_str())?;
-    if binary.return_bool {
-        f.write_str(" bool")?;
-    }
-    if let Some(matching) = &binary.matching {
-        write_matching(f, matching)?;
-    }
+    write!(f, "{} ", binary.left)?;
+    write_operator(f, binary)?;
     write!(f, " {}", binary.right)
 }
 
-fn write_matching(f: &mut Formatter<'_>, matching: &Matching) -> fmt::Result {
+/// What stands between the two sides of an operation.
+pub(super) fn write_operator(f: &mut impl fmt::Write, binary: &Binary) -> fmt::Result {
+    f.write_str(binary.op.as_str())?;
+    if binary.return_bool {
+        f.write_str(" bool")?;
+    }
+    match &binary.matching {
+        Some(matching) => write_matching(f, matching),
+        None => Ok(()),
+    }
+}
+
+fn write_matching(f: &mut impl fmt::Write, matching: &Matching) -> fmt::Result {
     let group = match matching.cardinality {
         Cardinality::ManyToOne => " group_left ",
         Cardinality::OneToMany => " group_right ",
@@ -233,7 +251,7 @@ fn write_matching(f: &mut Formatter<'_>, matching: &Matching) -> fmt::Result {
     write_fill(f, matching.fill)
 }
 
-fn write_fill(f: &mut Formatter<'_>, fill: Fill) -> fmt::Result {
+fn write_fill(f: &mut impl fmt::Write, fill: Fill) -> fmt::Result {
     let both = fill.left == fill.right;
     let named = [("fill", fill.left.filter(|_| both)), ("fill_left", fill.left), ("fill_right", fill.right)];
     let shown = if both { &named[..1] } else { &named[1..] };
@@ -245,7 +263,7 @@ fn write_fill(f: &mut Formatter<'_>, fill: Fill) -> fmt::Result {
     Ok(())
 }
 
-fn write_labels(f: &mut Formatter<'_>, labels: &[String]) -> fmt::Result {
+fn write_labels(f: &mut impl fmt::Write, labels: &[String]) -> fmt::Result {
     write_list(
         f,
         labels,
@@ -255,10 +273,10 @@ fn write_labels(f: &mut Formatter<'_>, labels: &[String]) -> fmt::Result {
     )
 }
 
-fn write_list<T>(
-    f: &mut Formatter<'_>,
+fn write_list<W: fmt::Write, T>(
+    f: &mut W,
     items: &[T],
-    write: impl Fn(&mut Formatter<'_>, usize, &T) -> fmt::Result,
+    write: impl Fn(&mut W, usize, &T) -> fmt::Result,
 ) -> fmt::Result {
     f.write_char('(')?;
     for (index, item) in items.iter().enumerate() {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 
 use super::super::ast::{DurationExpr, Expr, Span};
-use super::parse;
+use super::{parse, pretty};
 
 /// Sets all spans to nothing, so that trees of different texts compare.
 fn without_spans(expr: &mut Expr) {
@@ -261,6 +261,18 @@ proptest! {
             let printed = parse(&query).unwrap().to_string();
             prop_assert_eq!(tree(&printed), Some(expected), "{}", printed);
             prop_assert_eq!(parse(&printed).unwrap().to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn formatted_queries_parse_to_the_same_tree(parts in proptest::collection::vec(any_query(), 1..4)) {
+        let valid: Vec<&str> = parts.iter().map(String::as_str).filter(|part| parse(part).is_ok()).collect();
+        for query in [valid.join(" + "), format!("-({})", valid.join(" or "))] {
+            if let Some(expected) = tree(&query) {
+                let formatted = pretty(&parse(&query).unwrap());
+                prop_assert_eq!(tree(&formatted), Some(expected), "{}", formatted);
+                prop_assert_eq!(pretty(&parse(&formatted).unwrap()), formatted);
+            }
         }
     }
 
