@@ -18,7 +18,7 @@ const BYTES_PER_FAMILY: u64 = 512;
 /// However few families a tenant may have, a description with the longest texts has room.
 const TENANT_BYTES_MIN: u64 = 64 << 10;
 
-/// What all tenants of a shard may take together.
+/// What all tenants of a shard may take together at most.
 const BYTES_MAX: u64 = 64 << 20;
 
 /// What a description costs beside its texts: itself, its family's place in the table, and the heads of the texts.
@@ -31,13 +31,20 @@ pub struct MetadataLimits {
     families_max: usize,
     /// How much memory the descriptions of a tenant may take, about.
     tenant_bytes_max: u64,
+    /// How much memory those of all tenants may take, about.
+    bytes_max: u64,
 }
 
 impl MetadataLimits {
     /// At most so many families of each tenant; none at all with 0.
     pub fn of_families(families_max: usize) -> MetadataLimits {
         let tenant_bytes_max = (families_max as u64).saturating_mul(BYTES_PER_FAMILY).max(TENANT_BYTES_MIN);
-        MetadataLimits { families_max, tenant_bytes_max }
+        MetadataLimits { families_max, tenant_bytes_max, bytes_max: BYTES_MAX }
+    }
+
+    /// In no more than so many bytes, all tenants together.
+    pub fn within(self, bytes_max: u64) -> MetadataLimits {
+        MetadataLimits { bytes_max: self.bytes_max.min(bytes_max), ..self }
     }
 }
 
@@ -120,7 +127,7 @@ impl MetadataStore {
         let is_new_family = known.is_none();
         if families + usize::from(is_new_family) > self.limits.families_max
             || tenant_bytes - replaced_bytes + added_bytes > self.limits.tenant_bytes_max
-            || self.size_bytes - replaced_bytes + added_bytes > BYTES_MAX
+            || self.size_bytes - replaced_bytes + added_bytes > self.limits.bytes_max
         {
             return Err(MetadataReason::Full);
         }
