@@ -1,6 +1,6 @@
 //! The descriptions of families by tenant, within bounds on their number and their bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::{Description, MetadataReason, MetricKind};
@@ -71,6 +71,8 @@ struct TenantMetadata {
 pub struct MetadataStore {
     limits: MetadataLimits,
     tenants: HashMap<Arc<str>, TenantMetadata, ahash::RandomState>,
+    /// Each of them once: those to look at when some are to be forgotten.
+    queued: VecDeque<Arc<str>>,
     family_count: usize,
     size_bytes: u64,
 }
@@ -78,7 +80,13 @@ pub struct MetadataStore {
 impl MetadataStore {
     /// An empty store.
     pub fn new(limits: MetadataLimits) -> MetadataStore {
-        MetadataStore { limits, tenants: HashMap::default(), family_count: 0, size_bytes: 0 }
+        MetadataStore {
+            limits,
+            tenants: HashMap::default(),
+            queued: VecDeque::new(),
+            family_count: 0,
+            size_bytes: 0,
+        }
     }
 
     /// Whether a tenant's family is known to be this; a known description counts as sent now.
@@ -132,7 +140,9 @@ impl MetadataStore {
             return Err(MetadataReason::Full);
         }
         if of_tenant.is_none() {
-            self.tenants.insert(tenant.into(), TenantMetadata::default());
+            let tenant: Arc<str> = tenant.into();
+            self.queued.push_back(Arc::clone(&tenant));
+            self.tenants.insert(tenant, TenantMetadata::default());
         }
         let of_tenant = self.tenants.get_mut(tenant).expect("it was there, or was just added");
         match of_tenant.families.get_mut(family) {
@@ -150,11 +160,17 @@ impl MetadataStore {
         Ok(Described::Stored)
     }
 
-    /// Forgets what was said of a tenant's families.
-    pub fn forget(&mut self, tenant: &str) {
-        if let Some(gone) = self.tenants.remove(tenant) {
-            self.family_count -= gone.families.len();
-            self.size_bytes -= gone.size_bytes;
+    /// Looks at no more than `max` tenants, others at each call, and forgets what was said of the families of those that
+    /// nobody knows.
+    pub fn forget_unknown(&mut self, max: usize, is_known: impl Fn(&str) -> bool) {
+        for _ in 0..max.min(self.queued.len()) {
+            let Some(tenant) = self.queued.pop_front() else { break };
+            if is_known(&tenant) {
+                self.queued.push_back(tenant);
+            } else if let Some(gone) = self.tenants.remove(&tenant) {
+                self.family_count -= gone.families.len();
+                self.size_bytes -= gone.size_bytes;
+            }
         }
     }
 
@@ -250,6 +266,27 @@ mod tests {
         );
         let mut none = MetadataStore::new(MetadataLimits::of_families(0));
         assert_eq!(describe(&mut none, "a", "x"), Err(MetadataReason::Full));
+    }
+
+    #[test]
+    fn families_of_tenants_that_nobody_knows_are_forgotten() {
+        let mut store = MetadataStore::new(MetadataLimits::of_families(10));
+        let fill = |store: &mut MetadataStore| {
+            for tenant in ["a", "b", "c", "d"] {
+                store.describe(tenant, "up", MetricKind::Gauge, "x", "").unwrap();
+            }
+        };
+        fill(&mut store);
+        let full_bytes = store.size_bytes();
+        for _ in 0..3 {
+            store.forget_unknown(2, |tenant| tenant == "b");
+        }
+        assert_eq!((store.tenants(), store.family_count()), (vec!["b".into()], 1));
+        assert_eq!(store.size_bytes(), full_bytes / 4);
+        fill(&mut store);
+        assert_eq!((store.queued.len(), store.size_bytes()), (4, full_bytes));
+        store.forget_unknown(10, |_| false);
+        assert_eq!((store.tenants().len(), store.family_count(), store.size_bytes()), (0, 0, 0));
     }
 
     #[test]
