@@ -131,7 +131,8 @@ fn node_config(
     let windows = time_windows(&ingest)?;
     // To Prometheus a negative number is none.
     let exemplars_max = usize::try_from(ingest.exemplars_max.max(0)).unwrap_or(usize::MAX);
-    let extras = ExtraLimits { exemplars_max, families_max: ingest.metadata_families_max as usize };
+    let families_max = ingest.metadata_families_max as usize;
+    let extras = ExtraLimits { exemplars_max, families_max, ..ExtraLimits::default() };
     let promoted = ingest.otlp_promoted.into_iter().filter(|name| !name.is_empty()).collect();
     Ok(NodeConfig {
         windows,

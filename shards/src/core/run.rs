@@ -32,7 +32,7 @@ use crate::metrics::{HttpMetrics, Metrics};
 use crate::relabel::{NodeRules, Rewriter};
 use crate::rt::{
     Listener, Native, Pacer, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical,
-    timeout, unix_now_ms,
+    timeout,
 };
 use crate::wire::{Decoder, Form, SeriesHasher};
 use futures::FutureExt;
@@ -46,10 +46,6 @@ const AGING_BEATS: u32 = 60;
 
 /// Tenants that are looked at between two looks at the clock: some 50 µs.
 const UNIT_TENANTS: usize = 256;
-
-/// What was cut of a tenant without series is forgotten when it is this much older than late samples may be. New tenants
-/// then take nothing from before it: the shard does not know who of them was cut.
-const IDLE_TENANT_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Reads that run at once on one shard; more wait in the channel.
 const READS_MAX: usize = 16;
@@ -127,7 +123,6 @@ pub async fn run_shard(seed: ShardSeed) {
         shard: Rc::clone(&shard),
         dispatcher: Rc::clone(&dispatcher),
         router: Rc::clone(&router),
-        reads: Rc::clone(&reads),
         families,
         jobs: seed.jobs.clone(),
     };
@@ -384,7 +379,6 @@ struct Heartbeat {
     shard: Rc<Shard>,
     dispatcher: Rc<Dispatcher>,
     router: Rc<Router>,
-    reads: Rc<Reads>,
     families: Metrics,
     jobs: flume::Receiver<Job>,
 }
@@ -392,6 +386,7 @@ struct Heartbeat {
 impl Heartbeat {
     async fn run(self) {
         let mut beats_to_aging = AGING_BEATS;
+        let mut has_aged = false;
         loop {
             self.shard.metrics.turns.inc();
             self.dispatcher.report_queues(&self.families);
@@ -399,10 +394,12 @@ impl Heartbeat {
             self.shard.metrics.queries_queued.set(self.jobs.len() as i64);
             self.families.set_nudges(nudge_count());
             self.tell_series().await;
-            self.forget_idle_tenants();
+            self.forget_tenants(has_aged);
             beats_to_aging -= 1;
             if beats_to_aging == 0 {
                 beats_to_aging = AGING_BEATS;
+                // A tenant without series may have had no time to send since the start.
+                has_aged = self.shard.all_serve();
                 self.age().await;
             }
             sleep(HEARTBEAT).await;
@@ -422,15 +419,20 @@ impl Heartbeat {
         }
     }
 
-    /// Forgets some tenants that have no series. Neither an image, nor a sweep, nor a read may be under way: they know
-    /// tenants by number.
-    fn forget_idle_tenants(&self) {
-        if self.shard.state() != ShardState::Serving || self.reads.running.get() > 0 {
+    /// Forgets some tenants of which there is nothing to remember, and metadata of some that no shard knows: families have
+    /// other owners than series. Neither an image nor a sweep may be under way: they know
+    /// tenants by number. A read does so too, but only those that have series, and these do not lose them without a cut.
+    fn forget_tenants(&self, with_metadata: bool) {
+        if self.shard.state() != ShardState::Serving {
             return;
         }
         let Some(_turn) = self.shard.maintenance.try_turn() else { return };
-        let before_ms = unix_now_ms() - IDLE_TENANT_MS - self.shard.windows.out_of_order_ms;
-        self.shard.head.borrow_mut().forget_idle_tenants(before_ms, UNIT_TENANTS);
+        let mut head = self.shard.head.borrow_mut();
+        head.forget_blank_tenants(UNIT_TENANTS);
+        if with_metadata {
+            let limits = self.dispatcher.limits();
+            head.extras_mut().metadata.forget_unknown(UNIT_TENANTS, |tenant| limits.knows(tenant));
+        }
     }
 
     /// Lets go of what is at hand of tenants that do not send.

@@ -198,6 +198,11 @@ impl<P: Platform> Shard<P> {
         self.state.get(self.index)
     }
 
+    /// Whether all shards of the node take writes.
+    pub fn all_serve(&self) -> bool {
+        self.state.all().all(|state| state == ShardState::Serving)
+    }
+
     /// Moves the shard to another part of its life.
     pub fn set_state(&self, state: ShardState) {
         self.state.set(self.index, state);

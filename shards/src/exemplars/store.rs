@@ -31,6 +31,11 @@ impl ExemplarLimits {
         let bytes_max = (count_max as u64).saturating_mul(BYTES_PER_EXEMPLAR).max(BYTES_MIN);
         ExemplarLimits { count_max, bytes_max }
     }
+
+    /// In no more than so many bytes. With very few, an exemplar of a series with large labels does not stay.
+    pub fn within(self, bytes_max: u64) -> ExemplarLimits {
+        ExemplarLimits { bytes_max: self.bytes_max.min(bytes_max), ..self }
+    }
 }
 
 /// What became of an exemplar that was not refused.

@@ -95,11 +95,16 @@ impl TenantIndex {
         self.newest_ms = self.newest_ms.max(Some(newest_ms));
     }
 
-    /// Whether nothing is lost with it: it has no series, all that it had and all that it no longer takes is older, and
-    /// who counts series knows that there are none.
-    fn is_idle_since(&self, before_ms: i64) -> bool {
-        let newest_ms = self.newest_ms.unwrap_or(i64::MIN).max(self.frozen_ms).max(self.truncated_ms);
-        self.series.is_empty() && !self.is_changed && newest_ms < before_ms
+    /// Whether samples before some time are not taken any more. Without that, a replay that still knows of a cut would
+    /// drop samples that were acknowledged after it was forgotten.
+    fn was_cut(&self) -> bool {
+        self.frozen_ms > i64::MIN || self.truncated_ms > i64::MIN
+    }
+
+    /// Whether nothing is lost with it: it has no series, never had samples, was never cut, and who counts series knows
+    /// that there are none.
+    fn is_blank(&self) -> bool {
+        self.series.is_empty() && !self.is_changed && self.newest_ms.is_none() && !self.was_cut()
     }
 }
 
@@ -120,8 +125,6 @@ pub struct Index {
     changed: Vec<u32>,
     /// Tenants that had no series, each once: those to look at when some are to be forgotten.
     queued: VecDeque<u32>,
-    /// The latest time up to which tenants were cut that are forgotten.
-    forgotten_ms: Option<i64>,
 }
 
 impl Index {
@@ -227,12 +230,6 @@ impl Index {
         }
     }
 
-    /// Before this time no sample of a new tenant is taken: it may be one that was cut, and is forgotten. A replay that
-    /// knows what was cut would drop such a sample, though it was acknowledged.
-    pub fn new_tenant_floor_ms(&self) -> i64 {
-        self.forgotten_ms.unwrap_or(i64::MIN)
-    }
-
     /// Takes at most `max` tenants whose number of series has changed, with that number.
     pub fn take_changed(&mut self, max: usize) -> Vec<(u32, u32)> {
         let first = self.changed.len().saturating_sub(max);
@@ -245,24 +242,23 @@ impl Index {
         changed.collect()
     }
 
-    /// Looks at no more than `max` tenants without series, others at each call, and takes out those that have been idle
-    /// since `before_ms`.
-    pub fn take_idle(&mut self, before_ms: i64, max: usize) -> Vec<u32> {
-        let mut idle = Vec::new();
+    /// Looks at no more than `max` tenants without series, others at each call, and takes out those of which there is
+    /// nothing to remember.
+    pub fn take_blank(&mut self, max: usize) -> Vec<u32> {
+        let mut blank = Vec::new();
         for _ in 0..max.min(self.queued.len()) {
             let Some(symbol) = self.queued.pop_front() else { break };
             let Some(tenant) = self.tenants.get_mut(&symbol) else { continue };
-            if tenant.is_idle_since(before_ms) {
-                self.forgotten_ms = self.forgotten_ms.max(Some(tenant.frozen_ms.max(tenant.truncated_ms)));
+            if tenant.is_blank() {
                 self.tenants.remove(&symbol);
-                idle.push(symbol);
-            } else if tenant.series.is_empty() {
+                blank.push(symbol);
+            } else if tenant.series.is_empty() && !tenant.was_cut() {
                 self.queued.push_back(symbol);
             } else {
                 tenant.is_queued = false;
             }
         }
-        idle
+        blank
     }
 
     /// Looks at series `from..` (from the end down) of a pair's postings, at most `max` of them, and removes those

@@ -206,8 +206,7 @@ impl Head {
         }
     }
 
-    /// The symbol of a tenant, which is kept when its series have gone: what was cut of it must not be forgotten before
-    /// [`Head::forget_idle_tenants`].
+    /// The symbol of a tenant, which is kept when its series have gone: what was cut of it must not be forgotten.
     pub(super) fn tenant_symbol(&mut self, tenant: &str) -> Result<u32, HeadFull> {
         let symbol = self.symbols.intern(tenant, true)?;
         self.add_tenant(symbol);
@@ -216,9 +215,8 @@ impl Head {
 
     /// Adds a tenant by its symbol, if it is new.
     pub(super) fn add_tenant(&mut self, symbol: u32) {
-        let frozen_ms = self.index.new_tenant_floor_ms();
         if let std::collections::hash_map::Entry::Vacant(entry) = self.index.tenants.entry(symbol) {
-            entry.insert(TenantIndex::default()).frozen_ms = frozen_ms;
+            entry.insert(TenantIndex::default());
             self.index.queue_tenant(symbol);
             self.symbols.retain(symbol);
         }
@@ -294,8 +292,8 @@ impl Head {
     /// The rules for a batch of one tenant.
     pub fn rules(&self, windows: &TimeWindows, tenant: &str, now_ms: i64) -> Rules {
         let tenant = self.symbols.find(tenant).and_then(|tenant| self.index.tenants.get(&tenant));
-        let (newest_ms, frozen_ms) = tenant
-            .map_or((None, self.index.new_tenant_floor_ms()), |tenant| (tenant.newest_ms, tenant.frozen_ms));
+        let (newest_ms, frozen_ms) =
+            tenant.map_or((None, i64::MIN), |tenant| (tenant.newest_ms, tenant.frozen_ms));
         Rules::new(windows, newest_ms, frozen_ms, now_ms)
     }
 
@@ -469,16 +467,14 @@ impl Head {
         changed.map(|(symbol, series)| (Arc::from(self.symbols.text(symbol)), series)).collect()
     }
 
-    /// Looks at no more than `max` tenants without series, others at each call, and forgets those that have been idle
-    /// since `before_ms`. What was cut of them is from then on the floor of all new tenants. While an image is made,
-    /// tenants must stay.
-    pub fn forget_idle_tenants(&mut self, before_ms: i64, max: usize) -> usize {
-        let idle = self.index.take_idle(before_ms, max);
-        for symbol in &idle {
-            self.extras.borrow_mut().metadata.forget(self.symbols.text(*symbol));
+    /// Looks at no more than `max` tenants without series, others at each call, and forgets those of which there is
+    /// nothing to remember: neither samples nor a cut. While an image is made, tenants must stay.
+    pub fn forget_blank_tenants(&mut self, max: usize) -> usize {
+        let blank = self.index.take_blank(max);
+        for symbol in &blank {
             self.symbols.release(*symbol);
         }
-        idle.len()
+        blank.len()
     }
 
     /// The labels of a series.

@@ -176,6 +176,11 @@ impl ShardLimits {
         self.node.now()
     }
 
+    /// Whether the node knows a tenant: it has series on a shard that told of them, or sent lately.
+    pub fn knows(&self, tenant: &str) -> bool {
+        self.node.tenants.find(tenant).is_some()
+    }
+
     /// Tells how many series some tenants have in this shard's head.
     pub fn tell_series(&self, tenants: impl IntoIterator<Item = (Arc<str>, u32)>) {
         for (tenant, series) in tenants {

@@ -1,6 +1,6 @@
 //! The descriptions of families by tenant, within bounds on their number and their bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::{Description, MetadataReason, MetricKind};
@@ -18,7 +18,7 @@ const BYTES_PER_FAMILY: u64 = 512;
 /// However few families a tenant may have, a description with the longest texts has room.
 const TENANT_BYTES_MIN: u64 = 64 << 10;
 
-/// What all tenants of a shard may take together.
+/// What all tenants of a shard may take together at most.
 const BYTES_MAX: u64 = 64 << 20;
 
 /// What a description costs beside its texts: itself, its family's place in the table, and the heads of the texts.
@@ -31,13 +31,20 @@ pub struct MetadataLimits {
     families_max: usize,
     /// How much memory the descriptions of a tenant may take, about.
     tenant_bytes_max: u64,
+    /// How much memory those of all tenants may take, about.
+    bytes_max: u64,
 }
 
 impl MetadataLimits {
     /// At most so many families of each tenant; none at all with 0.
     pub fn of_families(families_max: usize) -> MetadataLimits {
         let tenant_bytes_max = (families_max as u64).saturating_mul(BYTES_PER_FAMILY).max(TENANT_BYTES_MIN);
-        MetadataLimits { families_max, tenant_bytes_max }
+        MetadataLimits { families_max, tenant_bytes_max, bytes_max: BYTES_MAX }
+    }
+
+    /// In no more than so many bytes, all tenants together.
+    pub fn within(self, bytes_max: u64) -> MetadataLimits {
+        MetadataLimits { bytes_max: self.bytes_max.min(bytes_max), ..self }
     }
 }
 
@@ -64,6 +71,8 @@ struct TenantMetadata {
 pub struct MetadataStore {
     limits: MetadataLimits,
     tenants: HashMap<Arc<str>, TenantMetadata, ahash::RandomState>,
+    /// Each of them once: those to look at when some are to be forgotten.
+    queued: VecDeque<Arc<str>>,
     family_count: usize,
     size_bytes: u64,
 }
@@ -71,7 +80,13 @@ pub struct MetadataStore {
 impl MetadataStore {
     /// An empty store.
     pub fn new(limits: MetadataLimits) -> MetadataStore {
-        MetadataStore { limits, tenants: HashMap::default(), family_count: 0, size_bytes: 0 }
+        MetadataStore {
+            limits,
+            tenants: HashMap::default(),
+            queued: VecDeque::new(),
+            family_count: 0,
+            size_bytes: 0,
+        }
     }
 
     /// Whether a tenant's family is known to be this; a known description counts as sent now.
@@ -120,12 +135,14 @@ impl MetadataStore {
         let is_new_family = known.is_none();
         if families + usize::from(is_new_family) > self.limits.families_max
             || tenant_bytes - replaced_bytes + added_bytes > self.limits.tenant_bytes_max
-            || self.size_bytes - replaced_bytes + added_bytes > BYTES_MAX
+            || self.size_bytes - replaced_bytes + added_bytes > self.limits.bytes_max
         {
             return Err(MetadataReason::Full);
         }
         if of_tenant.is_none() {
-            self.tenants.insert(tenant.into(), TenantMetadata::default());
+            let tenant: Arc<str> = tenant.into();
+            self.queued.push_back(Arc::clone(&tenant));
+            self.tenants.insert(tenant, TenantMetadata::default());
         }
         let of_tenant = self.tenants.get_mut(tenant).expect("it was there, or was just added");
         match of_tenant.families.get_mut(family) {
@@ -143,11 +160,17 @@ impl MetadataStore {
         Ok(Described::Stored)
     }
 
-    /// Forgets what was said of a tenant's families.
-    pub fn forget(&mut self, tenant: &str) {
-        if let Some(gone) = self.tenants.remove(tenant) {
-            self.family_count -= gone.families.len();
-            self.size_bytes -= gone.size_bytes;
+    /// Looks at no more than `max` tenants, others at each call, and forgets what was said of the families of those that
+    /// nobody knows.
+    pub fn forget_unknown(&mut self, max: usize, is_known: impl Fn(&str) -> bool) {
+        for _ in 0..max.min(self.queued.len()) {
+            let Some(tenant) = self.queued.pop_front() else { break };
+            if is_known(&tenant) {
+                self.queued.push_back(tenant);
+            } else if let Some(gone) = self.tenants.remove(&tenant) {
+                self.family_count -= gone.families.len();
+                self.size_bytes -= gone.size_bytes;
+            }
         }
     }
 
@@ -243,6 +266,27 @@ mod tests {
         );
         let mut none = MetadataStore::new(MetadataLimits::of_families(0));
         assert_eq!(describe(&mut none, "a", "x"), Err(MetadataReason::Full));
+    }
+
+    #[test]
+    fn families_of_tenants_that_nobody_knows_are_forgotten() {
+        let mut store = MetadataStore::new(MetadataLimits::of_families(10));
+        let fill = |store: &mut MetadataStore| {
+            for tenant in ["a", "b", "c", "d"] {
+                store.describe(tenant, "up", MetricKind::Gauge, "x", "").unwrap();
+            }
+        };
+        fill(&mut store);
+        let full_bytes = store.size_bytes();
+        for _ in 0..3 {
+            store.forget_unknown(2, |tenant| tenant == "b");
+        }
+        assert_eq!((store.tenants(), store.family_count()), (vec!["b".into()], 1));
+        assert_eq!(store.size_bytes(), full_bytes / 4);
+        fill(&mut store);
+        assert_eq!((store.queued.len(), store.size_bytes()), (4, full_bytes));
+        store.forget_unknown(10, |_| false);
+        assert_eq!((store.tenants().len(), store.family_count(), store.size_bytes()), (0, 0, 0));
     }
 
     #[test]

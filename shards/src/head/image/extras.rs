@@ -220,7 +220,11 @@ mod tests {
     }
 
     fn head(exemplars_max: usize) -> Head {
-        let mut head = Head::default().with_extra_limits(ExtraLimits { exemplars_max, families_max: 100 });
+        let mut head = Head::default().with_extra_limits(ExtraLimits {
+            exemplars_max,
+            families_max: 100,
+            ..ExtraLimits::default()
+        });
         for number in 0..4u32 {
             let tenant = if number == 3 { "other" } else { "t" };
             let labels = [("__name__", "up"), ("n", &*number.to_string())];
@@ -244,7 +248,7 @@ mod tests {
     }
 
     fn loaded(pages: &[Vec<u8>], exemplars_max: usize) -> (Head, ImageLoader) {
-        let limits = ExtraLimits { exemplars_max, families_max: 100 };
+        let limits = ExtraLimits { exemplars_max, families_max: 100, ..ExtraLimits::default() };
         let (mut head, mut loader) = (Head::default().with_extra_limits(limits), ImageLoader::default());
         for (seq, page) in pages.iter().enumerate() {
             loader.page(&mut head, seq as u64, page).unwrap();

@@ -90,34 +90,27 @@ fn tenants_whose_number_of_series_changed_are_told_once() {
 }
 
 #[test]
-fn a_tenant_without_series_is_forgotten_when_what_was_cut_of_it_is_old() {
+fn a_tenant_that_was_cut_is_remembered_and_one_that_never_had_anything_is_not() {
     let mut head = Head::default();
-    for (number, tenant) in ["gone", "kept"].iter().enumerate() {
-        let series = head.create(SeriesKey(number as u128), tenant, &[("n", "1")]).unwrap();
-        head.append(series, 500, 1.0, &Rules::replay(7_200_000), &()).unwrap();
-        head.note(tenant, 1, 500, 500);
-    }
-    let known = |head: &Head| head.tenants().len();
-    head.set_bounds("never had any", 700, 700).unwrap();
-    assert_eq!((head.forget_idle_tenants(i64::MAX, 10), known(&head)), (1, 2), "those with series stay");
-    head.set_bounds("gone", 1000, 1000).unwrap();
-    let mut sweep = Sweep::new(&head, "gone", 1000).unwrap();
-    while !sweep.step(&mut head).unwrap() {}
-    assert_eq!(head.forget_idle_tenants(i64::MAX, 10), 0, "its count of series was not told yet");
+    let series = head.create(SeriesKey(1), "cut", &[("n", "1")]).unwrap();
+    head.append(series, 500, 1.0, &Rules::replay(7_200_000), &()).unwrap();
+    head.note("cut", 1, 500, 500);
     head.take_changed_tenants(10);
-    assert_eq!(head.forget_idle_tenants(1000, 10), 0, "what was cut of it is not old enough");
     let bytes = head.size_bytes();
-    assert_eq!((head.forget_idle_tenants(1001, 10), known(&head)), (1, 1));
-    assert!(head.size_bytes() < bytes);
-    head.audit().unwrap();
-    let floor_ms = |head: &Head, tenant| head.rules(&TimeWindows::default(), tenant, 0).floor_ms;
-    assert_eq!(
-        (floor_ms(&head, "gone"), floor_ms(&head, "new")),
-        (1000, 1000),
-        "what was cut is not taken again"
-    );
-    assert!(floor_ms(&head, "kept") < 0, "who is known keeps its own");
-    head.create(SeriesKey(9), "gone", &[("n", "1")]).unwrap();
-    assert_eq!(floor_ms(&head, "gone"), 1000);
+    head.tenant_symbol("blank").unwrap();
+    let known = |head: &Head| head.tenants().len();
+    assert_eq!((known(&head), head.forget_blank_tenants(10), known(&head)), (2, 1, 1));
+    assert!(head.size_bytes() <= bytes + 64);
+    head.set_bounds("frozen", 700, i64::MIN).unwrap();
+    head.set_bounds("cut", 1000, 1000).unwrap();
+    let mut sweep = Sweep::new(&head, "cut", 1000).unwrap();
+    while !sweep.step(&mut head).unwrap() {}
+    head.take_changed_tenants(10);
+    for _ in 0..3 {
+        assert_eq!((head.forget_blank_tenants(10), known(&head)), (0, 2));
+    }
+    let floor_ms = |tenant| head.rules(&TimeWindows::default(), tenant, 0).floor_ms;
+    assert_eq!((floor_ms("cut"), floor_ms("frozen")), (1000, 700), "what was cut is not taken again");
+    assert!(floor_ms("new") < 0 && floor_ms("blank") < 0, "a cut is of one tenant only");
     head.audit().unwrap();
 }

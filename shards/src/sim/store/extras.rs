@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::rt::BLOCK_BYTES;
 use crate::wire::{BodyRange, ExemplarRow, Extras, MetadataRow, Row, SeriesHasher, canonical_label_bytes};
 
-const LIMITS: ExtraLimits = ExtraLimits { exemplars_max: 40, families_max: 1000 };
+const LIMITS: ExtraLimits = ExtraLimits { exemplars_max: 40, families_max: 1000, head_bytes_max: u64::MAX };
 const WINDOWS: TimeWindows = TimeWindows { block_ms: 1000, out_of_order_ms: 300, future_ms: 0 };
 
 /// More than there may be exemplars: most exemplars are the only one of their series, whose others are gone.
