@@ -22,7 +22,7 @@ const MEMORY_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Nor so often when there was little to take back: less than this part of the limit.
-const VAIN_TRIM_INTERVAL: Duration = Duration::from_secs(300);
+const VAIN_TRIM_INTERVAL: Duration = Duration::from_secs(60);
 const TRIM_PART: u64 = 20;
 
 /// The running thread, until it is dropped.
@@ -69,14 +69,20 @@ impl Drop for RulesWatch {
 struct MemoryWatch {
     /// When it may try to take something back again.
     next_trim: Option<Instant>,
+    /// Whether writes were refused when it last tried.
+    was_over: bool,
 }
 
 impl MemoryWatch {
     fn look(&mut self, limits: &NodeLimits) {
         let Some(mut used_bytes) = host::own_memory_bytes() else { return };
         let now = Instant::now();
-        let is_short = limits.memory().level_at(used_bytes) != MemoryLevel::Ample;
-        if is_short && self.next_trim.is_none_or(|next_trim| now >= next_trim) {
+        let level = limits.memory().level_at(used_bytes);
+        let (is_short, is_over) = (level != MemoryLevel::Ample, level == MemoryLevel::Over);
+        // Before writes are refused it is tried, however vain the last attempt was.
+        let may_trim = self.next_trim.is_none_or(|next_trim| now >= next_trim) || is_over && !self.was_over;
+        if is_short && may_trim {
+            self.was_over = is_over;
             trim_heap();
             let before_bytes = used_bytes;
             used_bytes = host::own_memory_bytes().unwrap_or(before_bytes);

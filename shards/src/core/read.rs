@@ -247,10 +247,8 @@ pub fn readable<P: Platform>(shard: &Shard<P>) -> Result<(), ReadError> {
 /// The tenants asked for, in order of their names.
 fn tenants<P: Platform>(shard: &Shard<P>, request: &ReadRequest) -> Result<Vec<Arc<str>>, ReadError> {
     readable(shard)?;
-    let known = shard.head.borrow().tenants();
-    let mut tenants: Vec<Arc<str>> =
-        known.into_iter().filter(|tenant| tenant.series > 0).map(|tenant| tenant.name).collect();
-    tenants.retain(|tenant| request.tenants.iter().all(|matcher| matcher.matches(tenant)));
+    let is_wanted = |tenant: &str| request.tenants.iter().all(|matcher| matcher.matches(tenant));
+    let mut tenants = shard.head.borrow().tenants_with_series(is_wanted);
     tenants.sort_unstable();
     Ok(tenants)
 }

@@ -477,6 +477,13 @@ impl Head {
         blank.len()
     }
 
+    /// The names of the tenants that have series and fulfil a condition.
+    pub fn tenants_with_series(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
+        let tenants = self.index.tenants.iter().filter(|(_, tenant)| !tenant.series.is_empty());
+        let names = tenants.map(|(name, _)| self.symbols.text(*name)).filter(|name| is_wanted(name));
+        names.map(Arc::from).collect()
+    }
+
     /// The labels of a series.
     pub fn labels(&self, series: u32) -> Labels {
         Labels::from_sorted(self.pairs_of(series).map(|pair| {

@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::TENANT_LABELS_MAX;
 
+/// Tenants whose label values stay although they do not send.
+const TENANT_LABELS_KEPT: usize = TENANT_LABELS_MAX / 4 * 3;
+
 /// Keeps the label value of a tenant from being removed.
 #[derive(Clone)]
 pub struct TenantLabel(Arc<()>);
@@ -34,10 +37,14 @@ impl TenantLabels {
         Some(label)
     }
 
-    /// Forgets the tenants whose label values nobody holds, once `remove` has removed them of all statuses.
+    /// Forgets the tenants whose label values nobody holds, once `remove` has removed them of all statuses; none while
+    /// there are places enough: the counters of a tenant that sends every few minutes go on.
     pub fn forget_unused(&self, remove: impl Fn(&str, &[String])) {
         let is_unused = |label: &TenantLabel| Arc::strong_count(&label.0) == 1;
         let labelled = self.lock();
+        if labelled.tenants.len() <= TENANT_LABELS_KEPT {
+            return;
+        }
         let unused = labelled.tenants.iter().filter(|(_, label)| is_unused(label));
         let unused: Vec<String> = unused.map(|(tenant, _)| tenant.clone()).collect();
         let codes: Vec<String> = labelled.codes.iter().map(u16::to_string).collect();
