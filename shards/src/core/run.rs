@@ -25,8 +25,8 @@ use crate::edge::{
     Admission, Answer, Connections, EdgeLimits, RenderJob, Router, Seat, StatsRequest, WriteHandler,
     accept_loop, handed_loop,
 };
-use crate::head::{ExtraLimits, TimeWindows};
-use crate::limits::{NodeLimits, ShardLimits};
+use crate::head::{ExtraLimits, TenantState, TimeWindows};
+use crate::limits::{HeadTenant, NodeLimits, ShardLimits};
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics};
 use crate::relabel::{NodeRules, Rewriter};
@@ -165,7 +165,7 @@ pub async fn run_shard(seed: ShardSeed) {
     spawn_critical("checkpoint", async move { watching.watch().await });
     // Before the first write is taken, limits on series have to know what is there.
     let recovered = shard.head.borrow().tenants();
-    dispatcher.limits().tell_series(recovered.into_iter().map(|tenant| (tenant.name, tenant.series)));
+    dispatcher.limits().tell_series(recovered.into_iter().map(head_tenant));
     shard.set_state(ShardState::Serving);
 
     let mut stop_sender = Some(stop_sender);
@@ -414,7 +414,7 @@ impl Heartbeat {
             if changed.is_empty() {
                 return;
             }
-            self.dispatcher.limits().tell_series(changed);
+            self.dispatcher.limits().tell_series(changed.into_iter().map(head_tenant));
             pacer.pace().await;
         }
     }
@@ -439,12 +439,17 @@ impl Heartbeat {
     async fn age(&self) {
         self.router.age();
         let mut pacer = Pacer::default();
-        let mut unused = self.dispatcher.limits().age();
-        while !unused.is_empty() {
-            unused.truncate(unused.len().saturating_sub(UNIT_TENANTS));
+        self.dispatcher.limits().age();
+        while self.dispatcher.limits().drop_gone(UNIT_TENANTS) {
             pacer.pace().await;
         }
     }
+}
+
+/// What limits have to know of a tenant.
+fn head_tenant(state: TenantState) -> HeadTenant {
+    let was_cut = state.was_cut();
+    HeadTenant { name: state.name, series: state.series, was_cut }
 }
 
 /// Makes all that was taken durable, in a checkpoint too, and ends the ring.

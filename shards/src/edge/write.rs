@@ -166,9 +166,12 @@ impl WriteHandler {
         B::Error: std::fmt::Display,
     {
         let limit = self.limits.receive_timeout;
-        let tenant_limits = self.dispatcher.limits().tenant(tenant)?;
+        let limits = self.dispatcher.limits();
         if let Some(announced_bytes) = announced_bytes(headers) {
-            tenant_limits.check_bytes(announced_bytes as u64)?;
+            limits.check_announced(tenant, announced_bytes as u64)?;
+        }
+        if self.dispatcher.writes_for_sender() {
+            limits.check_room(tenant)?;
         }
         let mut permit = self.admission.enter()?;
         let sent = timeout(limit, self.read(headers, body, &mut permit))
@@ -176,6 +179,7 @@ impl WriteHandler {
             .ok_or(WriteError::BodyTimeout { limit })??;
         *body_bytes = sent.len();
         let ticket = self.gate_ticket().await?;
+        let tenant_limits = self.dispatcher.limits().tenant(tenant);
         Ok(Received { sent, tenant_limits, permit, ticket })
     }
 
@@ -414,7 +418,7 @@ mod tests {
         let metrics = LimitsMetrics::register(&prometheus::Registry::new());
         let config = LimitsConfig::parse("write: {default: {request: {size_bytes_limit: 1000}}}").unwrap();
         let node = NodeLimits::new(config, 0, metrics, 1);
-        let tenant_limits = ShardLimits::new(Arc::clone(&node), 0).tenant("t").unwrap();
+        let tenant_limits = ShardLimits::new(Arc::clone(&node), 0).tenant("t");
         let gauge = IntGauge::new("bytes", "in progress").unwrap();
         let mut permit = Admission::new(1 << 30, gauge, Arc::clone(node.memory())).enter().unwrap();
         let text = vec![0; 8 << 20];

@@ -271,6 +271,11 @@ impl Rewriter {
         }
     }
 
+    /// Whether a label names the tenant of each series.
+    pub fn splits_tenants(&self) -> bool {
+        self.tenant_label.is_some()
+    }
+
     /// Takes over what rules are in effect; answers whether there is anything to do for a request that begins. One that
     /// is under way goes on with the new rules.
     pub fn begin(&mut self) -> bool {
