@@ -296,7 +296,13 @@ impl Rewriter {
             if last.is_empty() {
                 self.stale.pop();
             }
+            self.report_bytes();
         }
+    }
+
+    fn report_bytes(&self) {
+        let caches = self.stale.iter().chain([&self.cache]);
+        self.cache_bytes.set(caches.map(Cache::size_bytes).sum::<usize>() as i64);
     }
 
     /// Goes on for a bounded amount of work; answers whether the walk is done.
@@ -310,8 +316,7 @@ impl Rewriter {
         self.hits.inc_by(std::mem::take(&mut walk.hits));
         self.misses.inc_by(std::mem::take(&mut walk.misses));
         self.drop_stale();
-        let caches = self.stale.iter().chain([&self.cache]);
-        self.cache_bytes.set(caches.map(Cache::size_bytes).sum::<usize>() as i64);
+        self.report_bytes();
         Ok(done)
     }
 
