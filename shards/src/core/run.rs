@@ -22,8 +22,8 @@ use super::shard::{HeadBudget, Shard, ShardPlace};
 use super::state::{ShardState, SharedState};
 use super::stats;
 use crate::edge::{
-    Admission, Answer, Connections, EdgeLimits, RenderJob, Router, Seat, StatsRequest, WriteHandler,
-    accept_loop, handed_loop,
+    Admission, Answer, ConnectionMetrics, Connections, EdgeLimits, RenderJob, Router, Seat, StatsRequest,
+    WriteHandler, accept_loop, handed_loop,
 };
 use crate::head::{ExtraLimits, TenantState, TimeWindows};
 use crate::limits::{HeadTenant, NodeLimits, ShardLimits};
@@ -104,7 +104,10 @@ pub async fn run_shard(seed: ShardSeed) {
     let inflight_bytes = shard_metrics.inflight_bytes.clone();
     let memory = Arc::clone(seed.node_limits.memory());
     let admission = Admission::new(seed.inflight_bytes_max, inflight_bytes, memory);
-    let connections_gauge = shard_metrics.connections.clone();
+    let connection_metrics = ConnectionMetrics {
+        open: shard_metrics.connections.clone(),
+        refused: shard_metrics.connections_refused.clone(),
+    };
     let place = ShardPlace { index, count };
     let rewriter = Rewriter::new(seed.node_rules, seed.rules.tenant_label, hasher.clone(), index);
     let limits = ShardLimits::new(seed.node_limits, index);
@@ -113,7 +116,8 @@ pub async fn run_shard(seed: ShardSeed) {
     let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox, limits, Some(rewriter)));
     let (stop_sender, stop) = oneshot::channel::<()>();
     let stop = stop.map(|_| ()).boxed_local().shared();
-    let connections = Connections::new(seed.seat, connections_gauge, stop, seed.limits.receive_timeout);
+    let EdgeLimits { connections_max, receive_timeout, .. } = seed.limits;
+    let connections = Connections::new(seed.seat, connection_metrics, stop, connections_max, receive_timeout);
     let http_metrics = HttpMetrics::new(families.clone());
     let handler = WriteHandler::new(Rc::clone(&dispatcher), admission, seed.limits, http_metrics);
     let router = Router::new(handler, state, seed.render, seed.stats);
