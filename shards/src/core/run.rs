@@ -398,7 +398,8 @@ impl Heartbeat {
             self.shard.metrics.queries_queued.set(self.jobs.len() as i64);
             self.families.set_nudges(nudge_count());
             self.tell_series().await;
-            self.forget_tenants(has_aged);
+            let limits = self.dispatcher.limits();
+            forget_tenants(&self.shard, |tenant| !has_aged || limits.knows(tenant));
             beats_to_aging -= 1;
             if beats_to_aging == 0 {
                 beats_to_aging = AGING_BEATS;
@@ -423,22 +424,6 @@ impl Heartbeat {
         }
     }
 
-    /// Forgets some tenants of which there is nothing to remember, and metadata of some that no shard knows: families have
-    /// other owners than series. Neither an image nor a sweep may be under way: they know
-    /// tenants by number. A read does so too, but only those that have series, and these do not lose them without a cut.
-    fn forget_tenants(&self, with_metadata: bool) {
-        if self.shard.state() != ShardState::Serving {
-            return;
-        }
-        let Some(_turn) = self.shard.maintenance.try_turn() else { return };
-        let mut head = self.shard.head.borrow_mut();
-        head.forget_blank_tenants(UNIT_TENANTS);
-        if with_metadata {
-            let limits = self.dispatcher.limits();
-            head.extras_mut().metadata.forget_unknown(UNIT_TENANTS, |tenant| limits.knows(tenant));
-        }
-    }
-
     /// Lets go of what is at hand of tenants that do not send.
     async fn age(&self) {
         self.router.age();
@@ -448,6 +433,19 @@ impl Heartbeat {
             pacer.pace().await;
         }
     }
+}
+
+/// Forgets some tenants of which there is nothing to remember, and metadata of some that no shard knows: families have
+/// other owners than series. Neither an image nor a sweep may be under way: they know tenants by number. A read does so too, but
+/// only those that have series, and these do not lose them without a cut. Answers how many tenants the head has forgotten.
+pub fn forget_tenants<P: Platform>(shard: &Shard<P>, is_known: impl Fn(&str) -> bool) -> usize {
+    if shard.state() != ShardState::Serving {
+        return 0;
+    }
+    let Some(_turn) = shard.maintenance.try_turn() else { return 0 };
+    let mut head = shard.head.borrow_mut();
+    head.extras_mut().metadata.forget_unknown(UNIT_TENANTS, is_known);
+    head.forget_blank_tenants(UNIT_TENANTS)
 }
 
 /// What limits have to know of a tenant.
