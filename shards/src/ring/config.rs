@@ -1,7 +1,7 @@
 //! `hashrings.json` as it is written: fields and their types. What follows from them is decided in `rings`.
 //!
-//! It is read as Go's decoder reads it for Thanos: unknown fields do not matter, nor does the case of names, null is like a
-//! field that is not there, and of a repeated field the last one counts.
+//! It is read as Go's decoder reads it for Thanos: unknown fields do not matter, nor does the case of names, null is
+//! like a field that is not there, and of a repeated field the last one counts.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,7 @@ pub fn parse(json: &[u8]) -> Result<Vec<RingConfig>, HashringsError> {
         };
         let mut label = RingLabel { number: index + 1, name: String::new() };
         match read_ring(fields, &mut label) {
-            Ok(config) => configs.push(RingConfig { label, ..config }),
+            Ok(config) => configs.push(config),
             Err(fault) => return Err(HashringsError::Ring { ring: label, fault }),
         }
     }

@@ -1,7 +1,7 @@
 //! Patterns of tenants, as Go's `path.Match` takes them (pkg.go.dev/path#Match).
 //!
-//! `*` is any text without `/`, `?` one character but `/`, `[a-z]` and `[^a-z]` one character of a class or outside of it,
-//! and `\` takes the next character as it is. The whole name has to match.
+//! `*` is any text without `/`, `?` one character but `/`, `[a-z]` and `[^a-z]` one character of a class or outside
+//! of it, and `\` takes the next character as it is. The whole name has to match.
 
 /// A pattern, taken apart.
 #[derive(Debug, Clone)]
@@ -34,8 +34,8 @@ impl Glob {
         Ok(Glob { parts })
     }
 
-    /// Whether a name matches. As in Go, a part between two `*` takes the first place that it can have, and no later one
-    /// if the rest then does not match.
+    /// Whether a name matches. As in Go, a part between two `*` takes the first place that it can have, and no later
+    /// one if the rest then does not match.
     pub fn matches(&self, name: &str) -> bool {
         let (mut part, mut at) = (0, 0);
         // The part behind the last `*`, and where in the name it was tried.

@@ -1,4 +1,5 @@
-//! Placement by remainder: the endpoint of a series is its hash modulo their number, its replicas the endpoints after it.
+//! Placement by remainder: the endpoint of a series is its hash modulo their number, its replicas the endpoints after
+//! it.
 
 use super::rings::EndpointIndex;
 
@@ -23,8 +24,8 @@ impl Hashmod {
         Hashmod { endpoint_count: endpoints.len() as u64, replica_count, replicas }
     }
 
-    /// The endpoints of a series, each once. Thanos takes the remainder of hash + n, whose sum wraps around: for the last
-    /// few of all 2^64 hashes this is another endpoint than here, and may be one that has a copy already.
+    /// The endpoints of a series, each once. Thanos takes the remainder of hash + n, whose sum wraps around: for the
+    /// last few of all 2^64 hashes this is another endpoint than here, and may be one that has a copy already.
     #[inline]
     pub fn replicas(&self, hash: u64) -> &[EndpointIndex] {
         let start = (hash % self.endpoint_count) as usize * self.replica_count;

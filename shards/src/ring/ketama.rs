@@ -1,5 +1,5 @@
-//! Consistent hashing: each endpoint owns a thousand sections of the ring of all hashes, so that one that comes or goes moves
-//! its own share only. Replicas are the endpoints of the sections that follow, spread over the zones.
+//! Consistent hashing: each endpoint owns a thousand sections of the ring of all hashes, so that one that comes or
+//! goes moves its own share only. Replicas are the endpoints of the sections that follow, spread over the zones.
 
 use std::fmt::{self, Write};
 
@@ -12,8 +12,8 @@ pub const SECTIONS: usize = 1000;
 
 /// The sections in the order of their hashes, each with its replicas.
 pub struct Ketama {
-    /// The last hash of each section. One more section stands for the first one, which takes the hashes past the end; its
-    /// hash is the largest, so that a search needs no other end.
+    /// The last hash of each section. One more section stands for the first one, which takes the hashes past the end;
+    /// its hash is the largest, so that a search needs no other end.
     hashes: Vec<u64>,
     /// By the upper bits of a hash, the first section that can have it: one is hardly ever passed over from there.
     first: Vec<u32>,
@@ -117,8 +117,8 @@ impl Walk<'_> {
         Walk { members, taken_by: vec![0; members.len()], zones: vec![Zone::default(); zone_count] }
     }
 
-    /// Appends the replicas of the section at `start`: from there on around the ring, the endpoints that are not taken yet
-    /// and whose zone is among those with the fewest replicas.
+    /// Appends the replicas of the section at `start`: from there on around the ring, the endpoints that are not
+    /// taken yet and whose zone is among those with the fewest replicas.
     fn collect(
         &mut self,
         sections: &[Section],

@@ -1,7 +1,7 @@
 //! The hash that places a series on a ring: xxHash64 of its tenant and labels, as Thanos Receive computes it.
 //!
-//! Tenant, names and values each end in the byte 0xFF, which no UTF-8 has. Labels count in the order in which they came, all of
-//! them: what relabelling made of them, and without the label that named the tenant.
+//! Tenant, names and values each end in the byte 0xFF, which no UTF-8 has. Labels count in the order in which they
+//! came, all of them: what relabelling made of them, and without the label that named the tenant.
 
 use xxhash_rust::xxh64::Xxh64;
 
@@ -9,8 +9,8 @@ use crate::wire::{Reader, WireError};
 
 const END: u8 = 0xff;
 
-/// Labels are brought together in pieces of this size, as most series need one: feeding the hash name by name costs more
-/// than the hash does.
+/// Labels are brought together in pieces of this size, as most series need one: feeding the hash name by name costs
+/// more than the hash does.
 const BUFFER_BYTES: usize = 1024;
 
 /// Hashes the series of one tenant. To be made once per request and used for each of its series.
@@ -42,8 +42,9 @@ impl PlacementHasher {
         self.finish()
     }
 
-    /// The hash of a series from its labels as remote write 1.0 encodes them: repeated field 1 {1: name, 2: value}. It is
-    /// that of the labels which a parser finds, however they are encoded. Whether they are UTF-8 does not matter here.
+    /// The hash of a series from its labels as remote write 1.0 encodes them: repeated field 1 {1: name, 2: value}.
+    /// It is that of the labels which a parser finds, however they are encoded. Whether they are UTF-8 does not
+    /// matter here.
     pub fn label_bytes(&mut self, label_bytes: &[u8]) -> Result<u64, WireError> {
         self.begin();
         let mut rest = label_bytes;
@@ -114,8 +115,8 @@ impl PlacementHasher {
     }
 }
 
-/// The first label, if it is encoded as senders do and short: name, then value, nothing else, and lengths of one byte. Gives
-/// name, value and what follows the label.
+/// The first label, if it is encoded as senders do and short: name, then value, nothing else, and lengths of one
+/// byte. Gives name, value and what follows the label.
 #[inline]
 fn plain_label(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let &[0x0a, len @ 0..0x80, 0x0a, name_len, ref rest @ ..] = bytes else {

@@ -41,37 +41,33 @@ pub enum LocalWarning {
 }
 
 impl Rings {
-    /// The endpoint that `--receive.local-endpoint` names: the same text, as in Thanos; else the only endpoint on that host;
-    /// else the only one whose host begins with the same name. `None` if no endpoint is like that, or several are.
+    /// The endpoint that `--receive.local-endpoint` names: the same text, as in Thanos; else the only endpoint on
+    /// that host; else the only one whose host begins with the same name. `None` if no endpoint is like that, or
+    /// several are.
     pub fn local_endpoint(&self, given: &str) -> Option<LocalEndpoint> {
-        let exact = self.only(|endpoint| endpoint.address == given);
-        let exact = exact.or_else(|_| self.only(|endpoint| endpoint.capnproto_address == given));
-        if let Ok(index) = exact {
+        let same_text = self.only(|endpoint| endpoint.address == given);
+        if let Ok(index) = same_text.or_else(|_| self.only(|endpoint| endpoint.capnproto_address == given)) {
             return Some(LocalEndpoint { index, warning: None });
         }
-        let text = |index| (given.to_owned(), self.endpoint(index).address.clone());
-        let host = host(given)?;
-        match self.only(|endpoint| {
-            self::host(&endpoint.address).is_some_and(|other| other.eq_ignore_ascii_case(host))
-        }) {
-            Ok(index) => {
-                let (given, address) = text(index);
-                return Some(LocalEndpoint {
-                    index,
-                    warning: Some(LocalWarning::OtherPort { given, address }),
-                });
+        let host = host_of(given)?;
+        let is_same =
+            |text: Option<&str>, other: &str| text.is_some_and(|text| text.eq_ignore_ascii_case(other));
+        let (index, is_same_host) = match self.only(|endpoint| is_same(host_of(&endpoint.address), host)) {
+            Ok(index) => (index, true),
+            Err(0) => {
+                let name = first_label(host)?;
+                let begins_alike =
+                    |endpoint: &Endpoint| is_same(host_of(&endpoint.address).and_then(first_label), name);
+                (self.only(begins_alike).ok()?, false)
             }
-            Err(count) if count > 0 => return None,
-            Err(_) => {}
-        }
-        let name = first_label(host)?;
-        let begins_alike = |endpoint: &Endpoint| {
-            let other = self::host(&endpoint.address).and_then(first_label);
-            other.is_some_and(|other| other.eq_ignore_ascii_case(name))
+            Err(_) => return None,
         };
-        let index = self.only(begins_alike).ok()?;
-        let (given, address) = text(index);
-        Some(LocalEndpoint { index, warning: Some(LocalWarning::OtherDomain { given, address }) })
+        let (given, address) = (given.to_owned(), self.endpoint(index).address.clone());
+        let warning = match is_same_host {
+            true => LocalWarning::OtherPort { given, address },
+            false => LocalWarning::OtherDomain { given, address },
+        };
+        Some(LocalEndpoint { index, warning: Some(warning) })
     }
 
     /// The only endpoint that fulfils a condition, or how many do.
@@ -86,7 +82,7 @@ impl Rings {
 }
 
 /// The host of an address with or without a port.
-fn host(address: &str) -> Option<&str> {
+fn host_of(address: &str) -> Option<&str> {
     let host = match address.strip_prefix('[') {
         Some(rest) => rest.split(']').next()?,
         // More than one colon without brackets: an IPv6 address without a port.

@@ -3,8 +3,8 @@
 //! Owns:     the rings of `hashrings.json`, with the replicas of every section worked out beforehand.
 //! Touches:  nothing: bytes in, values out. Who reads the file, and when, is the caller's concern.
 //! Runs on:  any thread. Rings do not change; a new file makes new rings, which are put in place of the old ones.
-//! Promises: the placement of Thanos Receive, endpoint by endpoint, for the files that both accept; `docs/format/hashrings.md`
-//!           says where we differ. A look-up neither allocates nor fails.
+//! Promises: the placement of Thanos Receive, endpoint by endpoint, for the files that both accept
+//!           (`docs/format/hashrings.md` says where we differ). A look-up neither allocates nor fails.
 
 mod config;
 mod difference;

@@ -79,7 +79,8 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// Reads the content of `hashrings.json`. Takes some milliseconds for each endpoint, and is not for the thread of a shard.
+    /// Reads the content of `hashrings.json`. It takes a millisecond for each endpoint under ketama, and seconds for
+    /// a ring of hundreds with one tiny zone: not for the thread of a shard.
     pub fn parse(json: &[u8], options: RingOptions) -> Result<Rings, HashringsError> {
         let replication_factor = options.replication_factor;
         if !(1..=REPLICATION_FACTOR_MAX).contains(&replication_factor) {
@@ -132,8 +133,8 @@ impl Rings {
         &self.warnings
     }
 
-    /// The same number for all rings that place every series of every tenant alike, and another one for others. The order
-    /// of endpoints, the names of rings and zones and the external labels do not count.
+    /// The same number for all rings that place every series of every tenant alike, and another one for others. The
+    /// order of endpoints, the names of rings and zones and the external labels do not count.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }

@@ -125,7 +125,8 @@ fn the_hash_of_a_series_is_that_of_thanos() {
 
 #[test]
 fn series_are_placed_as_in_thanos() {
-    let placements: [(Rings, fn(&Vector) -> &[usize]); 5] = [
+    type Expected = fn(&Vector) -> &[usize];
+    let placements: [(Rings, Expected); 5] = [
         (ring(Algorithm::Hashmod, 2, &["", ""]), |vector| &vector.hashmod_of_2),
         (ring(Algorithm::Hashmod, 3, &["", "", "", ""]), |vector| &vector.hashmod_of_4),
         (ring(Algorithm::Ketama, 2, &["", ""]), |vector| &vector.ketama_of_2),
