@@ -16,6 +16,7 @@ pub mod mesh;
 pub mod metadata;
 pub mod metrics;
 pub mod relabel;
+pub mod ring;
 pub mod rt;
 #[cfg(test)]
 mod sim;
