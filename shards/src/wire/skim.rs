@@ -31,6 +31,14 @@ pub struct Row {
     pub value: f64,
 }
 
+impl Row {
+    /// The label fields of its series in the body that it was found in.
+    #[inline]
+    pub fn label_bytes<'a>(&self, body: &'a [u8]) -> &'a [u8] {
+        &body[self.label_offset as usize..][..self.label_len as usize]
+    }
+}
+
 /// What a request holds besides its rows.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Skimmed {
@@ -57,6 +65,8 @@ pub struct Skimmed {
 pub struct Skimmer {
     position: usize,
     found: Found,
+    /// The row that has no key yet: keys are made two at a time.
+    keyless: Option<usize>,
 }
 
 impl Skimmer {
@@ -86,11 +96,20 @@ impl Skimmer {
             }
             if field.end >= end {
                 self.position = field.end;
+                self.key_last(body, hasher, rows);
                 return Ok(self.position == body.len());
             }
         }
         self.position = body.len();
+        self.key_last(body, hasher, rows);
         Ok(true)
+    }
+
+    /// Makes the key of the row that waits for a second one.
+    fn key_last(&mut self, body: &[u8], hasher: &TenantHasher, rows: &mut [Row]) {
+        if let Some(row) = self.keyless.take() {
+            rows[row].key = hasher.key(rows[row].label_bytes(body));
+        }
     }
 
     /// Memory that is taken beside the rows.
@@ -113,15 +132,22 @@ impl Skimmer {
     ) -> Result<(), WireError> {
         self.found.skimmed.series_count += 1;
         if let Some(simple) = SimpleSeries::parse(series.bytes) {
-            let key = hasher.key(&series.bytes[..simple.labels_len]);
             self.found.skimmed.sample_count += 1;
-            rows.push(Row {
-                key,
+            let mut row = Row {
+                key: SeriesKey(0),
                 label_offset: series.base as u32,
                 label_len: simple.labels_len as u32,
                 timestamp_ms: simple.timestamp_ms,
                 value: simple.value,
-            });
+            };
+            match self.keyless.take() {
+                Some(before) => {
+                    let labels = [rows[before].label_bytes(body), &series.bytes[..simple.labels_len]];
+                    [rows[before].key, row.key] = hasher.keys_of_two(labels);
+                }
+                None => self.keyless = Some(rows.len()),
+            }
+            rows.push(row);
             return Ok(());
         }
         let (rows_before, mark) = (rows.len(), self.found.mark());
