@@ -1,5 +1,7 @@
 //! What the rows of a write do to a shard: the decision on each sample. Pure: no clock, no I/O.
 
+use std::borrow::Cow;
+
 use super::batch::WriteBatch;
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use crate::head::{
@@ -7,7 +9,7 @@ use crate::head::{
 };
 use crate::limits::NewSeriesError;
 use crate::wal::Encoder;
-use crate::wire::{LabelError, Row, TenantHasher, canonical_label_bytes, parse_labels};
+use crate::wire::{LabelError, Row, TenantHasher, canonical_label_bytes, parse_canonical, parse_labels};
 
 /// An upper bound of what one sample takes in a WAL payload, in bytes.
 pub const SAMPLE_RECORD_BYTES_MAX: usize = 32;
@@ -222,13 +224,18 @@ fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &R
         return Found::Series(series, row.key);
     }
     let label_bytes = batch.label_bytes(row);
-    let labels = match parse_labels(label_bytes) {
-        Ok(labels) => labels,
-        Err(error) => return Found::Invalid(error),
+    let (labels, canonical) = match parse_canonical(label_bytes) {
+        Some(labels) => (labels, Cow::Borrowed(label_bytes)),
+        None => match parse_labels(label_bytes) {
+            Ok(labels) => {
+                let canonical = canonical_label_bytes(&labels);
+                (labels, Cow::Owned(canonical))
+            }
+            Err(error) => return Found::Invalid(error),
+        },
     };
-    let canonical = canonical_label_bytes(&labels);
     let mut key = row.key;
-    if canonical != label_bytes {
+    if *canonical != *label_bytes {
         key = target.hasher.key(&canonical);
         if key.owner(target.shard_count) != target.shard {
             return Found::Elsewhere;
