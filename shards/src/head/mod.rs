@@ -21,6 +21,7 @@ mod late;
 mod late_histograms;
 mod open;
 mod pages;
+mod prefetch;
 mod rules;
 mod series;
 mod stats;

@@ -13,6 +13,7 @@ use super::index::{Index, Pair, TenantIndex};
 use super::key::SeriesKey;
 use super::key_table::KeyTable;
 use super::pages::Pages;
+use super::prefetch::prefetch;
 use super::rules::{Rules, TimeWindows};
 use super::series::{Appended, ClosedChunk, ReadChunks, Series, Work};
 use super::symbols::Symbols;
@@ -99,31 +100,36 @@ impl Head {
         self.by_key.find(key.table_hash(), |number| self.series[number].key == key).map(SeriesIndex)
     }
 
-    /// The series with each of some keys, and what is read of them for a sample in the cache.
-    ///
-    /// Each step waits for main memory; side by side the waits of all keys overlap, where one look-up after the other
-    /// would wait for each.
+    /// Begins to bring what [`Head::candidates`] reads for some keys into the cache.
     #[inline]
-    pub fn find_all<const N: usize>(
-        &self,
-        keys: impl Iterator<Item = SeriesKey> + Clone,
-    ) -> [Option<SeriesIndex>; N] {
-        let mut found = [None; N];
-        let mut touched = keys.clone().fold(0, |touched, key| touched ^ self.by_key.touch(key.table_hash()));
-        for (found, key) in found.iter_mut().zip(keys.clone()) {
-            let candidate = self.by_key.candidate(key.table_hash());
-            touched ^= candidate.map_or(0, |number| self.series[number].key.table_hash());
-            *found = candidate.map(SeriesIndex);
+    pub fn prefetch(&self, keys: impl Iterator<Item = SeriesKey>) {
+        for key in keys {
+            self.by_key.prefetch(key.table_hash());
         }
-        std::hint::black_box(touched);
-        for (found, key) in found.iter_mut().zip(keys) {
-            if let Some(candidate) = *found
-                && self.series[candidate.0].key != key
-            {
-                *found = self.find(key);
+    }
+
+    /// What is nearly always the series of each of some keys, and begins to bring it into the cache. A look-up waits for
+    /// main memory twice: those of many keys, begun long before they are needed, wait for nothing.
+    #[inline]
+    pub fn candidates<const N: usize>(
+        &self,
+        keys: impl Iterator<Item = SeriesKey>,
+    ) -> [Option<SeriesIndex>; N] {
+        let mut candidates = [None; N];
+        for (candidate, key) in candidates.iter_mut().zip(keys) {
+            if let Some(number) = self.by_key.candidate(key.table_hash()) {
+                prefetch(&self.series[number]);
+                *candidate = Some(SeriesIndex(number));
             }
         }
-        found
+        candidates
+    }
+
+    /// The series with a key, given its candidate from any time before.
+    #[inline]
+    pub fn confirm(&self, candidate: Option<SeriesIndex>, key: SeriesKey) -> Option<SeriesIndex> {
+        let candidate = candidate?;
+        if self.series[candidate.0].key == key { Some(candidate) } else { self.find(key) }
     }
 
     /// Adds a series with labels sorted by name, without repeats, at least one.
