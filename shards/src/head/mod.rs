@@ -15,6 +15,7 @@ mod finder;
 mod histogram_tests;
 mod image;
 mod index;
+mod intern;
 mod key;
 mod key_table;
 mod late;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::error::{AppendError, HeadFull};
 use super::extras::HeadExtras;
-use super::index::{Index, Pair, TenantIndex};
+use super::index::{Index, TenantIndex};
 use super::key::SeriesKey;
 use super::key_table::KeyTable;
 use super::pages::Pages;
@@ -51,6 +51,8 @@ pub struct Head {
     /// Runs of pairs that no series uses, by length.
     vacant_runs: HashMap<u16, Vec<u32>, ahash::RandomState>,
     by_key: KeyTable,
+    /// The series that was added last, if it is still there.
+    pub(super) newest: u32,
     /// Numbers that a new series may have.
     pub(super) vacant: Vec<u32>,
     /// Numbers that are vacant, but that a read in progress may still mean for another series.
@@ -185,49 +187,6 @@ impl Head {
         self.vacate(number);
     }
 
-    fn intern_pairs(&mut self, tenant: &str, labels: &[(&str, &str)]) -> Result<(u32, Vec<u32>), HeadFull> {
-        assert!(!labels.is_empty(), "a series has at least its name");
-        let tenant = self.tenant_symbol(tenant)?;
-        let mut pairs = Vec::with_capacity(labels.len());
-        for (name, value) in labels {
-            let (name, value) = (self.symbols.intern(name, true)?, self.symbols.intern(value, true)?);
-            pairs.push(self.intern_pair(Pair { tenant, name, value }, true)?);
-        }
-        Ok((tenant, pairs))
-    }
-
-    /// The number of a pair whose symbols are known; a new one uses its symbols.
-    pub(super) fn intern_pair(&mut self, pair: Pair, may_reuse: bool) -> Result<u32, HeadFull> {
-        let (id, is_new) = self.index.intern(pair, may_reuse)?;
-        if is_new {
-            self.use_symbols(pair);
-        }
-        Ok(id)
-    }
-
-    /// Counts the symbols of a new pair as used.
-    pub(super) fn use_symbols(&mut self, pair: Pair) {
-        for symbol in [pair.tenant, pair.name, pair.value] {
-            self.symbols.retain(symbol);
-        }
-    }
-
-    /// The symbol of a tenant, which is kept when its series have gone: what was cut of it must not be forgotten.
-    pub(super) fn tenant_symbol(&mut self, tenant: &str) -> Result<u32, HeadFull> {
-        let symbol = self.symbols.intern(tenant, true)?;
-        self.add_tenant(symbol);
-        Ok(symbol)
-    }
-
-    /// Adds a tenant by its symbol, if it is new.
-    pub(super) fn add_tenant(&mut self, symbol: u32) {
-        if let std::collections::hash_map::Entry::Vacant(entry) = self.index.tenants.entry(symbol) {
-            entry.insert(TenantIndex::default());
-            self.index.queue_tenant(symbol);
-            self.symbols.retain(symbol);
-        }
-    }
-
     /// Adds a series whose pairs are in the index, under a vacant number or the next one.
     pub(super) fn add(
         &mut self,
@@ -268,6 +227,7 @@ impl Head {
         };
         self.index.add_series(tenant, number, pairs);
         self.by_key.insert(key.table_hash(), number);
+        self.newest = number;
         Ok(SeriesIndex(number))
     }
 
