@@ -78,30 +78,37 @@ impl Skimmer {
         rows: &mut Vec<Row>,
         bytes: usize,
     ) -> Result<bool, WireError> {
-        let mut request = Reader::new(&body[self.position..], self.position);
-        let end = self.position.saturating_add(bytes);
-        while let Some(field) = request.field()? {
-            match field.number {
-                1 => {
-                    let bytes = field.bytes()?;
-                    self.series(body, Series { bytes, base: field.end - bytes.len() }, hasher, rows)?;
-                }
-                3 => self.metadata(&field)?,
-                // The symbols and series of remote write 2.0.
-                4 | 5 => return Err(WireError::OtherVersion { field: field.number }),
-                _ => {}
+        let end = self.position.saturating_add(bytes.max(1));
+        while self.position < end {
+            if let Some(series) = Series::usual(body, self.position) {
+                self.position = series.base + series.bytes.len();
+                self.series(body, series, hasher, rows)?;
+            } else if !self.field(body, hasher, rows)? {
+                break;
             }
             if rows.len() > SAMPLES_MAX {
                 return Err(WireError::TooManySamples);
             }
-            if field.end >= end {
-                self.position = field.end;
-                self.key_last(body, hasher, rows);
-                return Ok(self.position == body.len());
-            }
         }
-        self.position = body.len();
         self.key_last(body, hasher, rows);
+        Ok(self.position == body.len())
+    }
+
+    /// Takes a field of any kind; answers whether there was one.
+    fn field(&mut self, body: &[u8], hasher: &TenantHasher, rows: &mut Vec<Row>) -> Result<bool, WireError> {
+        let mut request = Reader::new(&body[self.position..], self.position);
+        let Some(field) = request.field()? else { return Ok(false) };
+        match field.number {
+            1 => {
+                let bytes = field.bytes()?;
+                self.series(body, Series { bytes, base: field.end - bytes.len() }, hasher, rows)?;
+            }
+            3 => self.metadata(&field)?,
+            // The symbols and series of remote write 2.0.
+            4 | 5 => return Err(WireError::OtherVersion { field: field.number }),
+            _ => {}
+        }
+        self.position = field.end;
         Ok(true)
     }
 
@@ -235,7 +242,21 @@ struct Series<'a> {
     base: usize,
 }
 
-impl Series<'_> {
+impl<'a> Series<'a> {
+    /// The series whose field begins at a place, with its tag and length as nearly all are written; `None` says nothing
+    /// about what is there.
+    #[inline]
+    fn usual(body: &'a [u8], at: usize) -> Option<Series<'a>> {
+        let (header, _) = body.get(at..)?.split_first_chunk::<4>()?;
+        let (len, header_len) = match *header {
+            [0x0a, len @ ..0x80, ..] => (usize::from(len), 2),
+            [0x0a, low, high @ ..0x80, _] => (usize::from(low & 0x7f) | usize::from(high) << 7, 3),
+            _ => return None,
+        };
+        let base = at + header_len;
+        Some(Series { bytes: body.get(base..base + len)?, base })
+    }
+
     /// The usual case; answers `false` when the labels turn out to be scattered.
     #[inline]
     fn skim(
