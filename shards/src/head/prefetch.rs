@@ -1,10 +1,11 @@
 //! Asks for memory before it is needed.
-#![expect(unsafe_code, reason = "the instruction takes an address")]
+#![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "the instruction takes an address"))]
 
 /// Bytes that processors fetch at once.
 const LINE_BYTES: usize = 64;
 
-/// Begins to bring an element into the cache, all of its lines, and waits for nothing. Does nothing on other processors.
+/// Begins to bring all lines of an element into the cache, and waits for nothing. Only x86-64 has it; elsewhere this does
+/// nothing.
 #[inline]
 pub fn prefetch<T>(element: &T) {
     let begin = std::ptr::from_ref(element).cast::<i8>();
