@@ -1,5 +1,7 @@
 //! What the rows of a write do to a shard: the decision on each sample. Pure: no clock, no I/O.
 
+use std::borrow::Cow;
+
 use super::batch::WriteBatch;
 use super::outcome::{Failure, Outcome, Reason, Refusal};
 use crate::head::{
@@ -7,7 +9,7 @@ use crate::head::{
 };
 use crate::limits::NewSeriesError;
 use crate::wal::Encoder;
-use crate::wire::{LabelError, Row, TenantHasher, canonical_label_bytes, parse_labels};
+use crate::wire::{LabelError, Row, TenantHasher, canonical_label_bytes, parse_canonical, parse_labels};
 
 /// An upper bound of what one sample takes in a WAL payload, in bytes.
 pub const SAMPLE_RECORD_BYTES_MAX: usize = 32;
@@ -60,9 +62,9 @@ const OLD_SAMPLE_COST: usize = 8;
 /// Numbers of chunks that cost as much to decode or to encode.
 pub const NUMBERS_PER_COST: usize = 16;
 
-/// Rows whose series are looked up before any of them is appended to. Each look-up, and each first touch of a
-/// chunk, waits for main memory; side by side the waits overlap.
-const GROUP_ROWS: usize = 32;
+/// Rows whose series are looked up together, while the group before them is appended to and the slots of the group behind
+/// them are on their way from main memory.
+const GROUP_ROWS: usize = 16;
 
 /// Applies a run of a batch's rows, as many as a bounded amount of work allows, and returns how many it applied. The
 /// outcome's counts are true whatever happens: on a failure, which is the sender's to retry, the rest of the run is
@@ -75,9 +77,15 @@ pub fn apply(
     outcome: &mut Outcome,
 ) -> Result<usize, Failure> {
     let (mut cost, mut done) = (0, 0);
-    for group in rows.chunks(GROUP_ROWS) {
-        let known: [_; GROUP_ROWS] = target.head.find_all(group.iter().map(|row| row.key));
-        for (known, row) in known.into_iter().zip(group) {
+    let keys = |group| group_of(rows, group).iter().map(|row| row.key);
+    target.head.prefetch(keys(0));
+    target.head.prefetch(keys(1));
+    let mut next: [_; GROUP_ROWS] = target.head.candidates(keys(0));
+    for (at, group) in rows.chunks(GROUP_ROWS).enumerate() {
+        target.head.prefetch(keys(at + 2));
+        let candidates = std::mem::replace(&mut next, target.head.candidates(keys(at + 1)));
+        for (candidate, row) in candidates.into_iter().zip(group) {
+            let known = target.head.confirm(candidate, row.key);
             if cost >= RUN_COST_MAX {
                 return Ok(done);
             }
@@ -131,6 +139,13 @@ pub fn apply(
         }
     }
     Ok(done)
+}
+
+/// The rows of a group; none behind the last one.
+#[inline]
+fn group_of(rows: &[Row], group: usize) -> &[Row] {
+    let rest = rows.get(group * GROUP_ROWS..).unwrap_or_default();
+    &rest[..rest.len().min(GROUP_ROWS)]
 }
 
 /// Appends one sample; answers whether it is new.
@@ -217,18 +232,23 @@ pub enum Found {
 /// encoding: one label set is one series on one shard, whatever a sender's encoder does.
 #[cold]
 fn resolve(target: &mut Target<'_, impl ReadChunks>, batch: &WriteBatch, row: &Row) -> Found {
-    // A row before this one in the same group may have made it.
+    // A row a little before this one may have made it, after this one's key was looked up.
     if let Some(series) = target.head.find(row.key) {
         return Found::Series(series, row.key);
     }
     let label_bytes = batch.label_bytes(row);
-    let labels = match parse_labels(label_bytes) {
-        Ok(labels) => labels,
-        Err(error) => return Found::Invalid(error),
+    let (labels, canonical) = match parse_canonical(label_bytes) {
+        Some(labels) => (labels, Cow::Borrowed(label_bytes)),
+        None => match parse_labels(label_bytes) {
+            Ok(labels) => {
+                let canonical = canonical_label_bytes(&labels);
+                (labels, Cow::Owned(canonical))
+            }
+            Err(error) => return Found::Invalid(error),
+        },
     };
-    let canonical = canonical_label_bytes(&labels);
     let mut key = row.key;
-    if canonical != label_bytes {
+    if *canonical != *label_bytes {
         key = target.hasher.key(&canonical);
         if key.owner(target.shard_count) != target.shard {
             return Found::Elsewhere;

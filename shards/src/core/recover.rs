@@ -16,7 +16,7 @@ use crate::wal::{
     CheckpointError, Checkpoints, ExemplarRecord, Invalid, MetadataRecord, PageVisitor, RecordError,
     RecordVisitor, Recovery, Wal, WalError, decode,
 };
-use crate::wire::{LabelError, SeriesHasher, parse_labels};
+use crate::wire::{LabelError, SeriesHasher, parse_canonical, parse_labels};
 
 /// Why a shard cannot start from its files.
 #[derive(Debug, thiserror::Error)]
@@ -360,7 +360,8 @@ impl<'a> Replay<'a> {
         if seq < self.image.covered_below(reference) {
             return Ok(());
         }
-        let labels = parse_labels(label_bytes).map_err(|error| ReplayError::Labels { reference, error })?;
+        let labels = parse_canonical(label_bytes).map_or_else(|| parse_labels(label_bytes), Ok);
+        let labels = labels.map_err(|error| ReplayError::Labels { reference, error })?;
         let key = self.hasher.tenant(tenant).key(label_bytes);
         self.head.create_at(reference, key, tenant, &labels).map_err(ReplayError::HeadFull)
     }

@@ -68,6 +68,8 @@ pub struct Shard<P: Platform = Native> {
     pub metadata_spare_percent: Cell<u64>,
     /// Bytes that frames of this process took in the ring.
     pub committed_bytes: Cell<u64>,
+    /// How many of them were series.
+    pub committed_series_bytes: Cell<u64>,
     open: RefCell<OpenBatch>,
     work: Notify,
     room: WaitList,
@@ -185,6 +187,7 @@ impl<P: Platform> Shard<P> {
             metadata_spare_percent: Cell::new(METADATA_SPARE_PERCENT),
             open: RefCell::default(),
             committed_bytes: Cell::new(0),
+            committed_series_bytes: Cell::new(0),
             work: Notify::default(),
             room: WaitList::default(),
             state,
@@ -476,6 +479,8 @@ impl<P: Platform> Shard<P> {
                 self.metrics.commit_bytes.observe(records.len() as f64);
                 self.metrics.ring_used_bytes.set(wal.used_bytes() as i64);
                 self.committed_bytes.set(self.committed_bytes.get() + frame_bytes(records.len()));
+                let series_bytes = self.committed_series_bytes.get() + records.series_bytes() as u64;
+                self.committed_series_bytes.set(series_bytes);
                 true
             }
             Err(error) => {

@@ -130,12 +130,17 @@ pub struct Index {
 impl Index {
     /// The number of a pair, if it is known.
     pub fn find(&self, pair: Pair) -> Option<u32> {
-        self.table.find(self.hasher.hash_one(pair), |id| self.pairs[*id] == pair).copied()
+        self.find_hashed(self.hasher.hash_one(pair), pair)
+    }
+
+    fn find_hashed(&self, hash: u64, pair: Pair) -> Option<u32> {
+        self.table.find(hash, |id| self.pairs[*id] == pair).copied()
     }
 
     /// The number of a pair, which is added when it is not known; and whether it was.
     pub fn intern(&mut self, pair: Pair, may_reuse: bool) -> Result<(u32, bool), HeadFull> {
-        if let Some(id) = self.find(pair) {
+        let hash = self.hasher.hash_one(pair);
+        if let Some(id) = self.find_hashed(hash, pair) {
             return Ok((id, false));
         }
         let id = match may_reuse.then(|| self.vacant.pop()).flatten() {
@@ -151,26 +156,27 @@ impl Index {
                 id
             }
         };
-        self.enter(pair, id);
+        self.enter(hash, pair, id);
         Ok((id, true))
     }
 
-    fn enter(&mut self, pair: Pair, id: u32) {
+    fn enter(&mut self, hash: u64, pair: Pair, id: u32) {
         let (pairs, hasher) = (&self.pairs, &self.hasher);
-        self.table.insert_unique(hasher.hash_one(pair), id, |id| hasher.hash_one(pairs[*id]));
+        self.table.insert_unique(hash, id, |id| hasher.hash_one(pairs[*id]));
         self.tenants.entry(pair.tenant).or_default().names.entry(pair.name).or_default().push(id);
     }
 
     /// Gives a vacant number to a pair, as a checkpoint has it, unless the pair has that number. Answers whether the pair
     /// has it then, and whether it is new.
     pub fn restore(&mut self, id: u32, pair: Pair) -> (bool, bool) {
-        if let Some(known) = self.find(pair) {
+        let hash = self.hasher.hash_one(pair);
+        if let Some(known) = self.find_hashed(hash, pair) {
             return (known == id, false);
         }
         let Ok(at) = self.vacant.binary_search(&id) else { return (false, false) };
         self.vacant.remove(at);
         self.pairs[id] = pair;
-        self.enter(pair, id);
+        self.enter(hash, pair, id);
         (true, true)
     }
 

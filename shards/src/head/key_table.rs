@@ -4,6 +4,8 @@
 //! memory, where a table with control bytes waits for two, and growing looks at no series. The upper bits of a hash are
 //! its place, so a table of twice the size is written from its beginning to its end.
 
+use super::prefetch::prefetch;
+
 /// Hash in the upper half, number plus one in the lower; 0 is empty.
 type Slot = u64;
 
@@ -48,10 +50,10 @@ impl KeyTable {
         (hash >> (64 - self.bits)) as usize
     }
 
-    /// Brings the slot where a search begins into the cache.
+    /// Begins to bring the slot where a search begins into the cache.
     #[inline]
-    pub fn touch(&self, hash: u64) -> u64 {
-        self.slots[self.home(hash)]
+    pub fn prefetch(&self, hash: u64) {
+        prefetch(&self.slots[self.home(hash)]);
     }
 
     /// The first number whose hash has the same upper half, if there is one: nearly always the right one.

@@ -15,6 +15,9 @@ use crate::is_stale;
 /// Samples after which a chunk is closed (Prometheus: 120).
 pub const CHUNK_SAMPLES_MAX: u16 = 120;
 
+/// Memory of an open chunk when it begins.
+const WORDS_BYTES_MIN: usize = 24;
+
 /// Chunks of late samples that are read to tell a late sample from a repeated one. A sender may make thousands that all
 /// overlap; what repeats in older ones is stored once more, and readers take one of the two.
 const LATE_CHUNKS_READ_MAX: usize = 32;
@@ -263,6 +266,8 @@ impl Series {
     ) -> i64 {
         let before = self.memory_bytes_of_open();
         self.close_open(rules, log);
+        // The least that the allocator gives, at once: a first chunk would grow to it in two steps.
+        self.words.reserve(WORDS_BYTES_MIN);
         let mut open = XorState::default();
         open.append(&mut self.words, timestamp_ms, value);
         self.open = Open::Floats(open);

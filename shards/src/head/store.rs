@@ -9,10 +9,11 @@ use bytes::Bytes;
 
 use super::error::{AppendError, HeadFull};
 use super::extras::HeadExtras;
-use super::index::{Index, Pair, TenantIndex};
+use super::index::{Index, TenantIndex};
 use super::key::SeriesKey;
 use super::key_table::KeyTable;
 use super::pages::Pages;
+use super::prefetch::prefetch;
 use super::rules::{Rules, TimeWindows};
 use super::series::{Appended, ClosedChunk, ReadChunks, Series, Work};
 use super::symbols::Symbols;
@@ -50,6 +51,8 @@ pub struct Head {
     /// Runs of pairs that no series uses, by length.
     vacant_runs: HashMap<u16, Vec<u32>, ahash::RandomState>,
     by_key: KeyTable,
+    /// The series that was added last, if it is still there.
+    pub(super) newest: u32,
     /// Numbers that a new series may have.
     pub(super) vacant: Vec<u32>,
     /// Numbers that are vacant, but that a read in progress may still mean for another series.
@@ -106,31 +109,36 @@ impl Head {
         self.by_key.find(key.table_hash(), |number| self.series[number].key == key).map(SeriesIndex)
     }
 
-    /// The series with each of some keys, and what is read of them for a sample in the cache.
-    ///
-    /// Each step waits for main memory; side by side the waits of all keys overlap, where one look-up after the other
-    /// would wait for each.
+    /// Begins to bring what [`Head::candidates`] reads for some keys into the cache.
     #[inline]
-    pub fn find_all<const N: usize>(
-        &self,
-        keys: impl Iterator<Item = SeriesKey> + Clone,
-    ) -> [Option<SeriesIndex>; N] {
-        let mut found = [None; N];
-        let mut touched = keys.clone().fold(0, |touched, key| touched ^ self.by_key.touch(key.table_hash()));
-        for (found, key) in found.iter_mut().zip(keys.clone()) {
-            let candidate = self.by_key.candidate(key.table_hash());
-            touched ^= candidate.map_or(0, |number| self.series[number].key.table_hash());
-            *found = candidate.map(SeriesIndex);
+    pub fn prefetch(&self, keys: impl Iterator<Item = SeriesKey>) {
+        for key in keys {
+            self.by_key.prefetch(key.table_hash());
         }
-        std::hint::black_box(touched);
-        for (found, key) in found.iter_mut().zip(keys) {
-            if let Some(candidate) = *found
-                && self.series[candidate.0].key != key
-            {
-                *found = self.find(key);
+    }
+
+    /// What is nearly always the series of each of some keys, and begins to bring it into the cache. A look-up waits for
+    /// main memory twice: those of many keys, begun long before they are needed, wait for nothing.
+    #[inline]
+    pub fn candidates<const N: usize>(
+        &self,
+        keys: impl Iterator<Item = SeriesKey>,
+    ) -> [Option<SeriesIndex>; N] {
+        let mut candidates = [None; N];
+        for (candidate, key) in candidates.iter_mut().zip(keys) {
+            if let Some(number) = self.by_key.candidate(key.table_hash()) {
+                prefetch(&self.series[number]);
+                *candidate = Some(SeriesIndex(number));
             }
         }
-        found
+        candidates
+    }
+
+    /// The series with a key, given its candidate from any time before.
+    #[inline]
+    pub fn confirm(&self, candidate: Option<SeriesIndex>, key: SeriesKey) -> Option<SeriesIndex> {
+        let candidate = candidate?;
+        if self.series[candidate.0].key == key { Some(candidate) } else { self.find(key) }
     }
 
     /// Adds a series with labels sorted by name, without repeats, at least one.
@@ -186,49 +194,6 @@ impl Head {
         self.vacate(number);
     }
 
-    fn intern_pairs(&mut self, tenant: &str, labels: &[(&str, &str)]) -> Result<(u32, Vec<u32>), HeadFull> {
-        assert!(!labels.is_empty(), "a series has at least its name");
-        let tenant = self.tenant_symbol(tenant)?;
-        let mut pairs = Vec::with_capacity(labels.len());
-        for (name, value) in labels {
-            let (name, value) = (self.symbols.intern(name, true)?, self.symbols.intern(value, true)?);
-            pairs.push(self.intern_pair(Pair { tenant, name, value }, true)?);
-        }
-        Ok((tenant, pairs))
-    }
-
-    /// The number of a pair whose symbols are known; a new one uses its symbols.
-    pub(super) fn intern_pair(&mut self, pair: Pair, may_reuse: bool) -> Result<u32, HeadFull> {
-        let (id, is_new) = self.index.intern(pair, may_reuse)?;
-        if is_new {
-            self.use_symbols(pair);
-        }
-        Ok(id)
-    }
-
-    /// Counts the symbols of a new pair as used.
-    pub(super) fn use_symbols(&mut self, pair: Pair) {
-        for symbol in [pair.tenant, pair.name, pair.value] {
-            self.symbols.retain(symbol);
-        }
-    }
-
-    /// The symbol of a tenant, which is kept when its series have gone: what was cut of it must not be forgotten.
-    pub(super) fn tenant_symbol(&mut self, tenant: &str) -> Result<u32, HeadFull> {
-        let symbol = self.symbols.intern(tenant, true)?;
-        self.add_tenant(symbol);
-        Ok(symbol)
-    }
-
-    /// Adds a tenant by its symbol, if it is new.
-    pub(super) fn add_tenant(&mut self, symbol: u32) {
-        if let std::collections::hash_map::Entry::Vacant(entry) = self.index.tenants.entry(symbol) {
-            entry.insert(TenantIndex::default());
-            self.index.queue_tenant(symbol);
-            self.symbols.retain(symbol);
-        }
-    }
-
     /// Adds a series whose pairs are in the index, under a vacant number or the next one.
     pub(super) fn add(
         &mut self,
@@ -269,6 +234,7 @@ impl Head {
         };
         self.index.add_series(tenant, number, pairs);
         self.by_key.insert(key.table_hash(), number);
+        self.newest = number;
         Ok(SeriesIndex(number))
     }
 

@@ -44,7 +44,11 @@ pub struct Symbols {
 impl Symbols {
     /// The number of a text, if it is known.
     pub fn find(&self, text: &str) -> Option<u32> {
-        self.table.find(self.hasher.hash_one(text), |symbol| self.text(*symbol) == text).copied()
+        self.find_hashed(self.hasher.hash_one(text), text)
+    }
+
+    fn find_hashed(&self, hash: u64, text: &str) -> Option<u32> {
+        self.table.find(hash, |symbol| self.text(*symbol) == text).copied()
     }
 
     /// The number of a text, which is added when it is not known; without a use yet.
@@ -52,7 +56,8 @@ impl Symbols {
     /// # Errors
     /// When all numbers or pages are used up.
     pub fn intern(&mut self, text: &str, may_reuse: bool) -> Result<u32, HeadFull> {
-        if let Some(symbol) = self.find(text) {
+        let hash = self.hasher.hash_one(text);
+        if let Some(symbol) = self.find_hashed(hash, text) {
             return Ok(symbol);
         }
         let place = self.store(text)?;
@@ -68,27 +73,26 @@ impl Symbols {
                 symbol
             }
         };
-        self.enter(text, symbol);
+        self.enter(hash, symbol);
         Ok(symbol)
     }
 
-    fn enter(&mut self, text: &str, symbol: u32) {
+    fn enter(&mut self, hash: u64, symbol: u32) {
         let (places, texts, hasher) = (&self.places, &self.texts, &self.hasher);
-        self.table.insert_unique(hasher.hash_one(text), symbol, |symbol| {
-            hasher.hash_one(text_at(texts, places[*symbol]))
-        });
+        self.table.insert_unique(hash, symbol, |symbol| hasher.hash_one(text_at(texts, places[*symbol])));
     }
 
     /// Gives a vacant number to a text, as a checkpoint has it, unless the text has that number. Answers whether the
     /// text has it then.
     pub fn restore(&mut self, symbol: u32, text: &str) -> Result<bool, HeadFull> {
-        if let Some(known) = self.find(text) {
+        let hash = self.hasher.hash_one(text);
+        if let Some(known) = self.find_hashed(hash, text) {
             return Ok(known == symbol);
         }
         let Ok(at) = self.vacant.binary_search(&symbol) else { return Ok(false) };
         self.vacant.remove(at);
         self.places[symbol] = self.store(text)?;
-        self.enter(text, symbol);
+        self.enter(hash, symbol);
         Ok(true)
     }
 

@@ -51,6 +51,7 @@ struct Previous {
 pub struct Encoder {
     bytes: Vec<u8>,
     previous: Previous,
+    series_bytes: usize,
 }
 
 /// Receives what a payload says, in order.
@@ -138,6 +139,7 @@ pub enum RecordError {
 impl Encoder {
     /// Appends a series. To be called before its first sample.
     pub fn series(&mut self, reference: u32, tenant: &str, label_bytes: &[u8]) {
+        let begin = self.bytes.len();
         self.bytes.reserve(1 + 3 * VARINT_BYTES_MAX + tenant.len() + label_bytes.len());
         self.bytes.push(KIND_SERIES);
         self.varint(u64::from(reference));
@@ -145,6 +147,7 @@ impl Encoder {
         self.bytes.extend_from_slice(tenant.as_bytes());
         self.varint(label_bytes.len() as u64);
         self.bytes.extend_from_slice(label_bytes);
+        self.series_bytes += self.bytes.len() - begin;
     }
 
     /// Appends the bounds of a tenant's times.
@@ -226,6 +229,11 @@ impl Encoder {
         self.bytes.len()
     }
 
+    /// How many of its bytes are series.
+    pub fn series_bytes(&self) -> usize {
+        self.series_bytes
+    }
+
     /// Whether nothing was appended since the last [`Encoder::clear`].
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
@@ -235,6 +243,7 @@ impl Encoder {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.previous = Previous::default();
+        self.series_bytes = 0;
     }
 
     fn sized(&mut self, bytes: &[u8]) {
@@ -631,6 +640,18 @@ mod tests {
         let items = [Item::Series(u32::MAX, String::new(), vec![7; 256 << 10])];
         assert_eq!(decoded(encoded(&items).bytes()), (items.to_vec(), Ok(())));
         assert_eq!(decoded(&[]), (Vec::new(), Ok(())));
+    }
+
+    #[test]
+    fn bytes_of_series_are_told_from_those_of_samples() {
+        let mut encoder = Encoder::default();
+        encoder.series(0, "t", &[7; 100]);
+        let series_bytes = encoder.len();
+        encoder.sample(0, 1, 1.0);
+        assert!(encoder.len() > series_bytes);
+        assert_eq!(encoder.series_bytes(), series_bytes);
+        encoder.clear();
+        assert_eq!(encoder.series_bytes(), 0);
     }
 
     proptest! {

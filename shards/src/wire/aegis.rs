@@ -7,6 +7,9 @@
 
 use aes::hazmat::cipher_round;
 
+#[cfg(target_arch = "x86_64")]
+mod pair;
+
 /// The Fibonacci sequence modulo 256, as the draft has it.
 const CONSTANTS: [u128; 2] =
     [0x6279_e990_5937_2215_0d08_0503_0201_0100, 0xdd28_b573_4231_1120_f12f_c26d_5518_3ddb];
@@ -28,6 +31,7 @@ const TAG_BITS: u128 = 128;
 pub struct Mac {
     state: [u128; 8],
     has_instructions: bool,
+    has_pairs: bool,
 }
 
 impl Mac {
@@ -38,7 +42,7 @@ impl Mac {
         for _ in 0..ROUNDS_FIRST {
             round(&mut state, nonce, key);
         }
-        Mac { state, has_instructions: instructions::are_there() }
+        Mac { state, has_instructions: instructions::are_there(), has_pairs: pair::is_there() }
     }
 
     /// The tag of a message.
@@ -49,6 +53,17 @@ impl Mac {
             return unsafe { instructions::hash(&self.state, message) };
         }
         self.hash_anywhere(message)
+    }
+
+    /// The tags of two messages: half the time of one after the other, where the processor can do it.
+    #[inline]
+    pub fn hash_two(&self, messages: [&[u8]; 2]) -> [u128; 2] {
+        if self.has_pairs {
+            // SAFETY: the processor was asked for what it takes when this was made.
+            return unsafe { pair::hash(&self.state, messages) };
+        }
+        let [first, second] = messages;
+        [self.hash(first), self.hash(second)]
     }
 
     fn hash_anywhere(&self, message: &[u8]) -> u128 {
@@ -107,9 +122,9 @@ fn length_word(message: &[u8]) -> u128 {
 
 #[cfg(target_arch = "x86_64")]
 mod instructions {
-    use std::arch::x86_64::{__m128i, _mm_aesenc_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_xor_si128};
-    use std::arch::x86_64::{_mm_setzero_si128, _mm_unpackhi_epi64};
+    use std::arch::x86_64::{__m128i, _mm_aesenc_si128, _mm_set_epi64x, _mm_setzero_si128, _mm_xor_si128};
 
+    use super::pair::word;
     use super::{RATE_BYTES, ROUNDS_LAST, length_word, padded, words};
 
     pub fn are_there() -> bool {
@@ -118,7 +133,7 @@ mod instructions {
 
     #[inline]
     #[target_feature(enable = "aes")]
-    fn vector(word: u128) -> __m128i {
+    pub fn vector(word: u128) -> __m128i {
         _mm_set_epi64x((word >> 64) as i64, word as i64)
     }
 
@@ -161,8 +176,7 @@ mod instructions {
         for word in &state[1..7] {
             tag = _mm_xor_si128(tag, *word);
         }
-        let high = _mm_cvtsi128_si64(_mm_unpackhi_epi64(tag, tag)) as u64;
-        u128::from(high) << 64 | u128::from(_mm_cvtsi128_si64(tag) as u64)
+        word(tag)
     }
 }
 
@@ -173,6 +187,17 @@ mod instructions {
     }
 
     pub unsafe fn hash(_from: &[u128; 8], _message: &[u8]) -> u128 {
+        unreachable!("there are none")
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod pair {
+    pub fn is_there() -> bool {
+        false
+    }
+
+    pub unsafe fn hash(_from: &[u128; 8], _messages: [&[u8]; 2]) -> [u128; 2] {
         unreachable!("there are none")
     }
 }
@@ -201,6 +226,17 @@ mod tests {
         ) {
             let mac = Mac::new(key, nonce);
             prop_assert_eq!(mac.hash(&message), mac.hash_anywhere(&message));
+        }
+
+        #[test]
+        fn two_messages_at_once_have_the_tags_of_each_alone(
+            key: u128,
+            first in prop::collection::vec(any::<u8>(), 0..300),
+            second in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let mac = Mac::new(key, 3);
+            let alone = [mac.hash_anywhere(&first), mac.hash_anywhere(&second)];
+            prop_assert_eq!(mac.hash_two([&first, &second]), alone);
         }
 
         #[test]

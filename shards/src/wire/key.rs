@@ -43,6 +43,13 @@ impl TenantHasher {
     pub fn key(&self, label_bytes: &[u8]) -> SeriesKey {
         SeriesKey(self.series.hash(label_bytes))
     }
+
+    /// The keys of two series, for little more than the cost of one.
+    #[inline]
+    pub fn keys_of_two(&self, label_bytes: [&[u8]; 2]) -> [SeriesKey; 2] {
+        let [first, second] = self.series.hash_two(label_bytes);
+        [SeriesKey(first), SeriesKey(second)]
+    }
 }
 
 #[cfg(test)]

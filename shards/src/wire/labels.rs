@@ -14,6 +14,9 @@ pub const LABELS_MAX: usize = 1024;
 /// The most bytes that all labels of a series may take on the wire; a series record must fit in a WAL frame.
 pub const SERIES_BYTES_MAX: usize = 256 << 10;
 
+/// Labels for which there is room at once.
+const USUAL_LABELS: usize = 16;
+
 /// Why a label set is not one that Prometheus would send.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
@@ -108,6 +111,39 @@ pub fn parse_labels(label_bytes: &[u8]) -> Result<LabelPairs<'_>, LabelError> {
         return Err(LabelError::NoMetricName);
     }
     Ok(pairs)
+}
+
+/// Parses labels that pass all checks and are in the canonical encoding, with names and values of less than 128 bytes: nearly
+/// all. `None` says nothing about any others.
+pub fn parse_canonical(label_bytes: &[u8]) -> Option<LabelPairs<'_>> {
+    if label_bytes.len() > SERIES_BYTES_MAX {
+        return None;
+    }
+    let mut pairs = LabelPairs::with_capacity(USUAL_LABELS);
+    let (mut previous, mut has_metric_name, mut rest) = ("", false, label_bytes);
+    while let [0x0a, low, after @ ..] = rest {
+        let (len, after) = match (low, after) {
+            (..0x80, after) => (usize::from(*low), after),
+            (_, [high @ 1..0x80, after @ ..]) => (usize::from(low & 0x7f) | usize::from(*high) << 7, after),
+            _ => return None,
+        };
+        let (label, after) = after.split_at_checked(len)?;
+        let [0x0a, name_len @ ..0x80, ..] = label else { return None };
+        let name_end = 2 + usize::from(*name_len);
+        // One check for both texts: what stands before and between them is ASCII.
+        let text = std::str::from_utf8(label).ok()?;
+        let (name, value) = (text.get(2..name_end)?, text.get(name_end + 2..)?);
+        let is_canonical = label[name_end] == 0x12 && usize::from(label[name_end + 1]) == value.len();
+        // Sorted names differ, and none is empty.
+        if !is_canonical || !(1..0x80).contains(&value.len()) || name <= previous || pairs.len() == LABELS_MAX
+        {
+            return None;
+        }
+        has_metric_name |= name == crate::labels::METRIC_NAME;
+        pairs.push((name, value));
+        (previous, rest) = (name, after);
+    }
+    (rest.is_empty() && has_metric_name).then_some(pairs)
 }
 
 /// The labels as they come, in any order and perhaps none: for exemplars, whose rules are others than a series'. The
@@ -214,7 +250,50 @@ mod tests {
         assert_eq!(parse_labels(&canonical_label_bytes(&pairs)).unwrap(), pairs);
     }
 
+    fn any_pairs() -> impl Strategy<Value = Vec<(String, String)>> {
+        let set = proptest::collection::btree_map("[a-z_]{1,8}|.{1,140}", ".{0,140}", 0..12);
+        (set, any::<bool>()).prop_map(|(mut set, is_named)| {
+            if is_named {
+                set.insert("__name__".into(), "up".into());
+            }
+            set.into_iter().collect()
+        })
+    }
+
     proptest! {
+        #[test]
+        fn what_is_taken_for_canonical_is_so_and_passes_all_checks(
+            pairs in any_pairs(),
+            edits in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..3),
+            cut in proptest::option::of(any::<proptest::sample::Index>()),
+        ) {
+            let texts: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let mut bytes = canonical_label_bytes(&texts);
+            if !edits.is_empty() && !bytes.is_empty() {
+                for (at, byte) in &edits {
+                    let at = at.index(bytes.len());
+                    bytes[at] = *byte;
+                }
+                bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
+            }
+            let parsed = parse_labels(&bytes);
+            let is_short = pairs.iter().all(|(name, value)| name.len().max(value.len()) < 0x80);
+            match parse_canonical(&bytes) {
+                Some(pairs) => {
+                    prop_assert_eq!(&canonical_label_bytes(&pairs), &bytes);
+                    prop_assert_eq!(parsed, Ok(pairs));
+                }
+                None => prop_assert!(!edits.is_empty() || !is_short || parsed.is_err(), "{:?}", pairs),
+            }
+        }
+
+        #[test]
+        fn random_bytes_are_not_taken_for_other_labels(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            if let Some(pairs) = parse_canonical(&bytes) {
+                prop_assert_eq!(parse_labels(&bytes), Ok(pairs));
+            }
+        }
+
         #[test]
         fn canonical_bytes_parse_back(set in proptest::collection::btree_map("[a-z]{1,8}", ".{1,300}", 0..12)) {
             let mut set = set;

@@ -26,7 +26,7 @@ pub use histogram::{BUCKETS_MAX, HISTOGRAM_BYTES_MAX, HistogramMessageError, par
 pub use key::{SeriesHasher, TenantHasher};
 pub use labels::{
     LABEL_BYTES_MAX, LabelError, LabelPairs, SERIES_BYTES_MAX, canonical_label_bytes, label_pairs,
-    parse_labels,
+    parse_canonical, parse_labels,
 };
 pub use proto::WireError;
 pub(crate) use proto::{Reader, put_varint};

@@ -31,6 +31,14 @@ pub struct Row {
     pub value: f64,
 }
 
+impl Row {
+    /// The label fields of its series in the body that it was found in.
+    #[inline]
+    pub fn label_bytes<'a>(&self, body: &'a [u8]) -> &'a [u8] {
+        &body[self.label_offset as usize..][..self.label_len as usize]
+    }
+}
+
 /// What a request holds besides its rows.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Skimmed {
@@ -57,6 +65,8 @@ pub struct Skimmed {
 pub struct Skimmer {
     position: usize,
     found: Found,
+    /// The row that has no key yet: keys are made two at a time.
+    keyless: Option<usize>,
 }
 
 impl Skimmer {
@@ -68,29 +78,45 @@ impl Skimmer {
         rows: &mut Vec<Row>,
         bytes: usize,
     ) -> Result<bool, WireError> {
-        let mut request = Reader::new(&body[self.position..], self.position);
-        let end = self.position.saturating_add(bytes);
-        while let Some(field) = request.field()? {
-            match field.number {
-                1 => {
-                    let bytes = field.bytes()?;
-                    self.series(body, Series { bytes, base: field.end - bytes.len() }, hasher, rows)?;
-                }
-                3 => self.metadata(&field)?,
-                // The symbols and series of remote write 2.0.
-                4 | 5 => return Err(WireError::OtherVersion { field: field.number }),
-                _ => {}
+        let end = self.position.saturating_add(bytes.max(1));
+        while self.position < end {
+            if let Some(series) = Series::usual(body, self.position) {
+                self.position = series.base + series.bytes.len();
+                self.series(body, series, hasher, rows)?;
+            } else if !self.field(body, hasher, rows)? {
+                break;
             }
             if rows.len() > SAMPLES_MAX {
                 return Err(WireError::TooManySamples);
             }
-            if field.end >= end {
-                self.position = field.end;
-                return Ok(self.position == body.len());
-            }
         }
-        self.position = body.len();
+        self.key_last(body, hasher, rows);
+        Ok(self.position == body.len())
+    }
+
+    /// Takes a field of any kind; answers whether there was one.
+    fn field(&mut self, body: &[u8], hasher: &TenantHasher, rows: &mut Vec<Row>) -> Result<bool, WireError> {
+        let mut request = Reader::new(&body[self.position..], self.position);
+        let Some(field) = request.field()? else { return Ok(false) };
+        match field.number {
+            1 => {
+                let bytes = field.bytes()?;
+                self.series(body, Series { bytes, base: field.end - bytes.len() }, hasher, rows)?;
+            }
+            3 => self.metadata(&field)?,
+            // The symbols and series of remote write 2.0.
+            4 | 5 => return Err(WireError::OtherVersion { field: field.number }),
+            _ => {}
+        }
+        self.position = field.end;
         Ok(true)
+    }
+
+    /// Makes the key of the row that waits for a second one.
+    fn key_last(&mut self, body: &[u8], hasher: &TenantHasher, rows: &mut [Row]) {
+        if let Some(row) = self.keyless.take() {
+            rows[row].key = hasher.key(rows[row].label_bytes(body));
+        }
     }
 
     /// Memory that is taken beside the rows.
@@ -113,15 +139,22 @@ impl Skimmer {
     ) -> Result<(), WireError> {
         self.found.skimmed.series_count += 1;
         if let Some(simple) = SimpleSeries::parse(series.bytes) {
-            let key = hasher.key(&series.bytes[..simple.labels_len]);
             self.found.skimmed.sample_count += 1;
-            rows.push(Row {
-                key,
+            let mut row = Row {
+                key: SeriesKey(0),
                 label_offset: series.base as u32,
                 label_len: simple.labels_len as u32,
                 timestamp_ms: simple.timestamp_ms,
                 value: simple.value,
-            });
+            };
+            match self.keyless.take() {
+                Some(before) => {
+                    let labels = [rows[before].label_bytes(body), &series.bytes[..simple.labels_len]];
+                    [rows[before].key, row.key] = hasher.keys_of_two(labels);
+                }
+                None => self.keyless = Some(rows.len()),
+            }
+            rows.push(row);
             return Ok(());
         }
         let (rows_before, mark) = (rows.len(), self.found.mark());
@@ -209,7 +242,21 @@ struct Series<'a> {
     base: usize,
 }
 
-impl Series<'_> {
+impl<'a> Series<'a> {
+    /// The series whose field begins at a place, with its tag and length as nearly all are written; `None` says nothing
+    /// about what is there.
+    #[inline]
+    fn usual(body: &'a [u8], at: usize) -> Option<Series<'a>> {
+        let (header, _) = body.get(at..)?.split_first_chunk::<4>()?;
+        let (len, header_len) = match *header {
+            [0x0a, len @ ..0x80, ..] => (usize::from(len), 2),
+            [0x0a, low, high @ ..0x80, _] => (usize::from(low & 0x7f) | usize::from(high) << 7, 3),
+            _ => return None,
+        };
+        let base = at + header_len;
+        Some(Series { bytes: body.get(base..base + len)?, base })
+    }
+
     /// The usual case; answers `false` when the labels turn out to be scattered.
     #[inline]
     fn skim(
