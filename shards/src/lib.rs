@@ -17,6 +17,7 @@ pub mod metadata;
 pub mod metrics;
 pub mod peer;
 pub mod relabel;
+pub mod ring;
 pub mod rt;
 #[cfg(test)]
 mod sim;
