@@ -79,6 +79,7 @@ pub struct Metrics {
     queries_queued: IntGaugeVec,
     inflight_bytes: IntGaugeVec,
     connections: IntGaugeVec,
+    connections_refused: IntCounter,
     turns: IntCounterVec,
     nudges: IntGauge,
     recovery_seconds: GaugeVec,
@@ -228,6 +229,13 @@ impl Metrics {
                 &["shard"],
             ),
             connections: gauges("annulus_connections", "Open connections per accepting shard.", &["shard"]),
+            connections_refused: add(
+                registry,
+                IntCounter::new(
+                    "annulus_http_connections_refused_total",
+                    "Connections that were closed at once because there are as many as there may be.",
+                ),
+            ),
             turns: counters(
                 "annulus_shard_turns_total",
                 "Heartbeats of the shard's executor, one a second while it turns.",
@@ -316,6 +324,7 @@ impl Metrics {
             queries_queued: self.queries_queued.with_label_values(&label),
             inflight_bytes: self.inflight_bytes.with_label_values(&label),
             connections: self.connections.with_label_values(&label),
+            connections_refused: self.connections_refused.clone(),
             turns: self.turns.with_label_values(&label),
             recovery_seconds: self.recovery_seconds.with_label_values(&label),
             checkpoint_seconds: self.checkpoint_seconds.with_label_values(&label),
@@ -400,6 +409,8 @@ pub struct ShardMetrics {
     pub queries_queued: IntGauge,
     pub inflight_bytes: IntGauge,
     pub connections: IntGauge,
+    /// `annulus_http_connections_refused_total`
+    pub connections_refused: IntCounter,
     pub turns: IntCounter,
     pub recovery_seconds: Gauge,
     pub checkpoint_seconds: Histogram,

@@ -191,6 +191,9 @@ pub struct IngestFlags {
     #[arg(long = "receive.max-inflight-bytes", value_name = "SIZE", default_value = "512MiB",
         value_parser = bytes, help_heading = RECEIVE)]
     pub inflight_bytes_max: u64,
+    /// Open connections from which on new ones are closed [default: 10000 per core]
+    #[arg(long = "receive.max-connections", value_name = "N", help_heading = RECEIVE)]
+    pub connections_max: Option<usize>,
     /// How long a write request may take to arrive
     #[arg(long = "receive.request-timeout", value_name = "DURATION", default_value = "30s",
         value_parser = duration, help_heading = RECEIVE)]
@@ -205,7 +208,7 @@ pub struct IngestFlags {
     #[arg(long = "receive.limits-config-reload-timer", value_name = "DURATION", default_value = "1s",
         value_parser = duration, help_heading = RECEIVE)]
     pub limits_look_interval: Duration,
-    /// Tenants with series or recent requests from which on new ones are answered with 429; 0 for no limit
+    /// Tenants of which something is stored, from which on new ones are answered with 429; 0 for no limit
     #[arg(long = "receive.max-tenants", value_name = "N", default_value_t = 100_000, help_heading = RECEIVE)]
     pub tenants_max: usize,
     /// Memory of the process above which writes are answered with 503, and new series from 90% of it on; 0 for no

@@ -34,10 +34,13 @@ pub struct RuleFiles {
 pub struct RuleFile {
     path: PathBuf,
     content: String,
+    /// Other content that one look has found: it is taken when the next one finds the same. A file that is written in
+    /// place is empty or torn for a while, and what is left of it may be valid.
+    seen: Option<String>,
 }
 
 impl RuleFile {
-    /// The limits in the file, if its content is another than at the last look.
+    /// The limits in the file, if the last two looks found the same other content.
     ///
     /// # Errors
     /// When it cannot be read or is wrong; the next look is silent unless it changes again.
@@ -59,17 +62,32 @@ impl RuleFile {
             Ok(content) => content,
             Err(reason) => {
                 let marker = format!("\0{reason}");
-                let is_news = self.content != marker;
-                self.content = marker;
-                return is_news.then_some(Err(reason));
+                return self.is_news(&marker).then(|| {
+                    self.content = marker;
+                    Err(reason)
+                });
             }
         };
-        if content == self.content {
+        if !self.is_news(&content) {
             return None;
         }
         let parsed = parse(&content).map_err(|reason| format!("{}: {reason}", self.path.display()));
         self.content = content;
         Some(parsed)
+    }
+
+    /// Whether this was found twice in a row and is not in effect.
+    fn is_news(&mut self, content: &str) -> bool {
+        if content == self.content {
+            self.seen = None;
+            return false;
+        }
+        if self.seen.as_deref() == Some(content) {
+            self.seen = None;
+            return true;
+        }
+        self.seen = Some(content.to_owned());
+        false
     }
 }
 
@@ -102,7 +120,7 @@ fn parse_source<T: Default>(
 ) -> Result<(T, Option<RuleFile>), String> {
     let Some(Source { flag, content, path }) = source else { return Ok((T::default(), None)) };
     let parsed = parse(&content).map_err(|reason| format!("--{flag}: {reason}"))?;
-    Ok((parsed, path.map(|path| RuleFile { path, content })))
+    Ok((parsed, path.map(|path| RuleFile { path, content, seen: None })))
 }
 
 /// Where YAML comes from.
@@ -166,19 +184,40 @@ mod tests {
         let path = directory.path().join("limits.yaml");
         let yaml = "write: {default: {head_series_limit: 5}}";
         std::fs::write(&path, yaml).unwrap();
-        let mut file = RuleFile { path: path.clone(), content: yaml.to_owned() };
+        let mut file = RuleFile { path: path.clone(), content: yaml.to_owned(), seen: None };
         assert!(file.look_for_limits().is_none());
         std::fs::write(&path, yaml.replace('5', "6")).unwrap();
+        assert!(file.look_for_limits().is_none());
         assert_eq!(file.look_for_limits().unwrap().unwrap().default.series_max, Some(6));
         assert!(file.look_for_limits().is_none());
         std::fs::write(&path, "write: {defaults: {}}").unwrap();
+        assert!(file.look_for_limits().is_none());
         let error = file.look_for_limits().unwrap().unwrap_err();
         assert!(error.contains("limits.yaml: ") && error.contains("defaults"), "{error}");
         assert!(file.look_for_limits().is_none());
         std::fs::remove_file(&path).unwrap();
+        assert!(file.look_for_limits().is_none());
         assert!(file.look_for_limits().unwrap().unwrap_err().contains("cannot read"));
         assert!(file.look_for_limits().is_none());
         std::fs::write(&path, yaml).unwrap();
+        assert!(file.look_for_limits().is_none());
         assert_eq!(file.look_for_limits().unwrap().unwrap().default.series_max, Some(5));
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_lifts_no_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("limits.yaml");
+        let yaml = "write: {default: {head_series_limit: 5}}";
+        let mut file = RuleFile { path: path.clone(), content: yaml.to_owned(), seen: None };
+        for _ in 0..3 {
+            std::fs::write(&path, "").unwrap();
+            assert!(file.look_for_limits().is_none());
+            std::fs::write(&path, yaml).unwrap();
+            assert!(file.look_for_limits().is_none());
+        }
+        std::fs::write(&path, "").unwrap();
+        assert!(file.look_for_limits().is_none());
+        assert_eq!(file.look_for_limits().unwrap().unwrap().default.series_max, None);
     }
 }

@@ -120,6 +120,9 @@ fn node_config(
     if ingest.decoded_bytes_max > DECODED_BYTES_LIMIT {
         return Err("--receive.max-decoded-bytes must be at most 1GiB".to_owned());
     }
+    if ingest.connections_max == Some(0) {
+        return Err("--receive.max-connections must be more than 0".to_owned());
+    }
     if ingest.inflight_bytes_max < ingest.decoded_bytes_max {
         return Err(
             "--receive.max-inflight-bytes must be at least --receive.max-decoded-bytes, or a request of the \
@@ -145,6 +148,7 @@ fn node_config(
         body_bytes_max: size(ingest.body_bytes_max),
         decoded_bytes_max: size(ingest.decoded_bytes_max),
         inflight_bytes_max: size(ingest.inflight_bytes_max),
+        connections_max: ingest.connections_max,
         receive_timeout: ingest.receive_timeout,
         head_bytes_max: ingest
             .head_bytes_max

@@ -211,6 +211,7 @@ fn mistakes_are_named_in_one_line() {
         ("all --receive.tenant-header=a:b", "it is not a header's name"),
         ("all --receive.default-tenant-id=a/b", "holds no /"),
         ("all --query.max-concurrent=0", "--query.max-concurrent must be more than 0"),
+        ("all --receive.max-connections=0", "--receive.max-connections must be more than 0"),
         ("all --receive.max-inflight-bytes=1MiB", "could never be taken"),
         ("all --receive.limits-config={write:{defaults:{}}}", "--receive.limits-config: "),
         ("all --receive.limits-config-file=/no/such/file", "--receive.limits-config-file: cannot read"),
@@ -248,6 +249,7 @@ fn limits_and_rules_are_read_before_anything_starts() {
     assert_eq!((none.node.rules.memory_bytes_max, none.node.rules.tenant_label), (0, None));
     let rules = setup("all").node.rules;
     assert!(rules.memory_bytes_max > 0 && rules.tenants_max == 100_000);
+    assert_eq!(setup("receive --receive.max-connections=7").node.connections_max, Some(7));
     assert_eq!(setup("receive --receive.max-tenants=0").node.rules.tenants_max, 0);
 }
 

@@ -9,7 +9,7 @@ use super::support::http::{connect, read_response};
 use super::support::metrics::metric;
 use super::support::server::Server;
 use super::support::write::{HEADERS, body, series};
-use super::support::{leave_out, now_ms, wait_until};
+use super::support::{leave_out, now_ms, wait_for, wait_until};
 
 /// The limit that these tests give the server for a request to arrive.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -216,4 +216,25 @@ fn http_1_and_http_2_share_each_port() {
         }
     }
     assert_eq!(server.query().value("count(m)", now), Some(4.0));
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_counted() {
+    let server = Server::start_with(&["--shards=2", "--receive.max-connections=4"]);
+    let open: Vec<TcpStream> = (0..12).map(|_| connect(server.addresses.write).unwrap()).collect();
+    open.iter().for_each(|stream| stream.set_nonblocking(true).unwrap());
+    let is_closed = |mut stream: &TcpStream| match stream.read(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+    };
+    wait_for("those beyond the limit are closed", Duration::from_secs(30), || {
+        (open.iter().filter(|stream| is_closed(stream)).count() >= 8).then_some(())
+    });
+    assert!(open.iter().any(|stream| !is_closed(stream)), "the first ones stay");
+    drop(open);
+    wait_for("they are counted", Duration::from_secs(30), || {
+        let refused = metric(server.addresses.write, "annulus_http_connections_refused_total")?;
+        (refused >= 8.0).then_some(())
+    });
+    assert_serves(&server);
 }

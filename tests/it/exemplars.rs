@@ -188,6 +188,29 @@ fn refused_exemplars_get_409_as_in_thanos_and_leave_the_samples_stored() {
 }
 
 #[test]
+fn what_a_tenant_that_is_one_too_many_sends_beside_samples_is_counted() {
+    let server = Server::start_with(&[
+        "--receive.split-tenant-label-name=team",
+        "--receive.max-tenants=1",
+        "--no-self-scrape",
+    ]);
+    let now = now_ms();
+    send(&server, vec![bucket("1", now, &[])], vec![]);
+    let sent = vec![bucket("1", now, &[("a", 0.5, now), ("b", 0.5, now)])];
+    let request = WriteRequest { series: sent, metadata: vec![metadata(1, "a_total", "", "")] };
+    let response = server.sender().of_tenant("other").send_body(&compress(&request.encode_to_vec())).unwrap();
+    assert_eq!(response.status, 429, "{}", response.text());
+    let metrics = get(server.addresses.write, "/metrics").unwrap().text();
+    for line in [
+        r#"annulus_ingest_samples_refused_total{reason="tenant_limit"} 1"#,
+        r#"annulus_ingest_exemplars_refused_total{reason="unknown_series"} 2"#,
+        r#"annulus_ingest_metadata_dropped_total{reason="tenant_limit"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line}");
+    }
+}
+
+#[test]
 fn exemplars_that_are_switched_off_fail_no_request() {
     let server = Server::start_with(&["--tsdb.max-exemplars=0", "--receive.metadata-max-families=0"]);
     let now = now_ms();

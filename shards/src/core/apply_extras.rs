@@ -34,6 +34,8 @@ pub struct ExtrasTarget<'a> {
     pub has_room: &'a dyn Fn(usize) -> bool,
     /// Whether the ring is so full that its room is kept for samples.
     pub is_ring_scarce: bool,
+    /// Whether metadata of the tenant may be kept, which makes it one of the node's tenants.
+    pub may_store: &'a dyn Fn() -> bool,
 }
 
 /// What the metadata of one request may still write to a shard's WAL. A text that stands once in a request may describe
@@ -118,6 +120,8 @@ pub fn apply_metadata(
     let (tenant, kind) = (target.tenant, MetricKind::of_number(row.kind));
     let store = &mut target.head.extras_mut().metadata;
     if store.confirm(tenant, family, kind, help, unit) {
+        // A tenant that was forgotten meanwhile is one again, or its metadata goes.
+        let _ = (target.may_store)();
         return Ok(());
     }
     let would_replace = store.would_replace(tenant, family);
@@ -127,7 +131,7 @@ pub fn apply_metadata(
     if target.is_ring_scarce || !target.has_room(tenant.len() + text_bytes) {
         return Err(MetadataReason::RingFull);
     }
-    if store.describe(tenant, family, kind, help, unit)? == Described::Stored {
+    if store.describe_if(tenant, family, kind, help, unit, target.may_store)? == Described::Stored {
         allowance.bytes -= text_bytes;
         if would_replace {
             allowance.replaced.insert(family.into());
@@ -194,6 +198,7 @@ mod tests {
             ceiling_ms: 100,
             has_room: &|_| true,
             is_ring_scarce: false,
+            may_store: &|| true,
         };
         for row in &rows {
             apply_exemplar(&mut target, row, &mut outcome).unwrap();
@@ -230,6 +235,7 @@ mod tests {
             ceiling_ms: i64::MAX,
             has_room: &|_| true,
             is_ring_scarce: false,
+            may_store: &|| true,
         };
         let mut allowance = MetadataAllowance::of_body(body.0.len());
         let applied: Vec<_> =
@@ -255,6 +261,7 @@ mod tests {
             ceiling_ms: i64::MAX,
             has_room: &|_| false,
             is_ring_scarce: false,
+            may_store: &|| true,
         };
         assert_eq!(apply_exemplar(&mut target, &exemplar, &mut outcome), Err(Failure::RingFull));
         let mut allowance = MetadataAllowance::of_body(body.0.len());
@@ -282,6 +289,7 @@ mod tests {
             ceiling_ms: i64::MAX,
             has_room: &|_| true,
             is_ring_scarce: false,
+            may_store: &|| true,
         };
         let mut allowance = MetadataAllowance::of_body(METADATA_BYTES_MAX);
         let refused = rows.iter().filter_map(|row| apply_metadata(&mut target, row, &mut allowance).err());
@@ -299,6 +307,7 @@ mod tests {
             ceiling_ms: i64::MAX,
             has_room: &|_| true,
             is_ring_scarce: false,
+            may_store: &|| true,
         };
         let mut allowance = MetadataAllowance::of_body(20_000);
         let mut applied = |family: &BodyRange| {
@@ -322,10 +331,36 @@ mod tests {
             ceiling_ms: i64::MAX,
             has_room: &|_| true,
             is_ring_scarce: true,
+            may_store: &|| true,
         };
         assert_eq!(apply_exemplar(&mut target, &exemplar, &mut outcome), Ok(()));
         let mut allowance = MetadataAllowance::of_body(body.0.len());
         let applied = apply_metadata(&mut target, &metadata, &mut allowance);
         assert_eq!((applied, outcome.exemplars_written), (Err(MetadataReason::RingFull), 1));
+    }
+
+    #[test]
+    fn metadata_of_a_tenant_that_is_one_too_many_is_left_out() {
+        let (head, mut records) = (head(), Encoder::default());
+        let mut body = Body::default();
+        let (wrong, right) = (body.metadata(b"", "no name"), body.metadata(b"up", "Is it?"));
+        let asked = std::cell::Cell::new(0);
+        let may_store = || asked.replace(asked.get() + 1) > 0;
+        let mut target = ExtrasTarget {
+            head: &head,
+            records: &mut records,
+            tenant: "t",
+            body: &body.0,
+            ceiling_ms: i64::MAX,
+            has_room: &|_| true,
+            is_ring_scarce: false,
+            may_store: &may_store,
+        };
+        let mut allowance = MetadataAllowance::of_body(body.0.len());
+        let mut apply = |row| apply_metadata(&mut target, row, &mut allowance);
+        assert_eq!(apply(&wrong), Err(MetadataReason::Invalid));
+        assert_eq!(asked.get(), 0, "what is not kept anyway takes no place");
+        assert_eq!((apply(&right), apply(&right)), (Err(MetadataReason::TenantLimit), Ok(())));
+        assert_eq!(head.extras().metadata.family_count(), 1);
     }
 }

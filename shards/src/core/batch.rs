@@ -88,6 +88,11 @@ impl WriteBatch {
         self.shared.limits.as_ref().map_or(Ok(()), |limits| limits.begin_series(labels, shard))
     }
 
+    /// Whether metadata of the tenant may be kept: if it is new, it takes a place among the tenants.
+    pub fn may_store(&self) -> bool {
+        self.shared.limits.as_ref().is_none_or(|limits| limits.may_store())
+    }
+
     /// Takes back that a series may begin, because the head has no number for it.
     pub fn end_series(&self, shard: usize) {
         if let Some(limits) = &self.shared.limits {

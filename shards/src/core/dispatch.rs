@@ -108,6 +108,11 @@ impl Dispatcher {
         &self.limits
     }
 
+    /// Whether the tenant of a request is that of its series: otherwise a label of each names it.
+    pub fn writes_for_sender(&self) -> bool {
+        self.rewriter.as_ref().is_none_or(|rewriter| !rewriter.borrow().splits_tenants())
+    }
+
     /// The hasher of a tenant's series.
     pub fn hasher(&self, tenant: &str) -> TenantHasher {
         self.tenant(tenant).1
@@ -195,7 +200,7 @@ impl Dispatcher {
         mut pacer: Pacer,
     ) -> Result<(Skimmed, Outcome), WriteError> {
         let Keyed { mut body, rows, extras, mut skimmed } = keyed;
-        let limits = self.limits.tenant(&tenant)?;
+        let limits = self.limits.tenant(&tenant);
         limits.check_counts(skimmed.series_count, skimmed.sample_count)?;
         let rows = TenantRows { tenant, hasher, rows, extras };
         let rows = self.rewrite(rows, &mut body, &mut held, &mut pacer).await?;
@@ -279,14 +284,8 @@ impl Dispatcher {
     /// The rows of one tenant.
     async fn write_part(&self, part: TenantRows, body: &Arc<Vec<u8>>) -> Outcome {
         let TenantRows { tenant, hasher, rows, extras } = part;
-        let limits = match self.limits.tenant(&tenant) {
-            Ok(limits) => limits,
-            Err(error) => {
-                let count = (rows.len() + extras.histograms.len()) as u64;
-                self.shard.metrics.refused[Reason::TenantLimit as usize].inc_by(count);
-                return Outcome::refused(Reason::TenantLimit, count, Refusal::TooManyTenants(error));
-            }
-        };
+        let limits = self.limits.tenant(&tenant);
+        let was_stored = limits.is_stored();
         let to = Writer { tenant: &tenant, limits: &limits, hasher: &hasher };
         let mut outcome = self.send(&to, Arc::clone(body), rows, extras).await;
         if !outcome.rekey.is_empty() {
@@ -296,6 +295,13 @@ impl Dispatcher {
         }
         if outcome.refused[Reason::SeriesLimit as usize] > 0 {
             limits.count_series_limited();
+        }
+        if outcome.refused[Reason::TenantLimit as usize] > 0 {
+            limits.count_refused();
+        }
+        if !was_stored {
+            // If something of it is stored from here on, it stays at hand.
+            self.limits.tenant(&tenant);
         }
         outcome
     }

@@ -47,6 +47,6 @@ pub(crate) mod parts {
     pub use super::cut::Sweeper;
     pub use super::read::{Page, ReadJob, run as run_read};
     pub use super::recover::{RecoverError, Recovered, Report, recover_files};
-    pub use super::run::{Reads, RunningRead, close};
+    pub use super::run::{Reads, RunningRead, close, forget_tenants};
     pub use super::shard::{HeadBudget, Shard, ShardPlace};
 }

@@ -63,6 +63,8 @@ pub struct NodeConfig {
     pub decoded_bytes_max: usize,
     /// The most bytes of write requests in memory, all shards together.
     pub inflight_bytes_max: usize,
+    /// Open connections of all shards together from which on new ones are closed; `None` is a number per shard.
+    pub connections_max: Option<usize>,
     /// How long a request's head, and then its body, may take to arrive.
     pub receive_timeout: Duration,
     /// Memory that the heads of all shards may take together, in bytes, before writes are refused with 503. What they
@@ -83,6 +85,9 @@ pub struct NodeConfig {
     /// What is done to requests before they are stored.
     pub rules: IngestRules,
 }
+
+/// Open connections for each shard, unless their number is configured.
+const CONNECTIONS_PER_SHARD: usize = 10_000;
 
 /// What is done to requests before they are stored. The default is nothing.
 #[derive(Debug, Clone, Default)]
@@ -197,6 +202,7 @@ impl Node {
         let limits = EdgeLimits {
             body_bytes_max: config.body_bytes_max,
             decoded_bytes_max: config.decoded_bytes_max,
+            connections_max: config.connections_max.unwrap_or(CONNECTIONS_PER_SHARD * count),
             receive_timeout: config.receive_timeout,
             tenant_header: config.tenant_header.clone(),
             default_tenant: config.default_tenant.clone(),

@@ -2,7 +2,7 @@
 
 use crate::exemplars::ExemplarReason;
 use crate::head::AppendError;
-use crate::limits::{NewSeriesError, RequestLimitError};
+use crate::limits::NewSeriesError;
 use crate::wire::{HistogramMessageError, HistogramRow, LabelError};
 
 /// Why a shard could take none of a batch's remaining rows; the sender is to try again.
@@ -137,9 +137,6 @@ pub enum Refusal {
         /// The value, or how it begins.
         tenant: std::sync::Arc<str>,
     },
-    /// Its tenant is one too many.
-    #[error("{0}")]
-    TooManyTenants(RequestLimitError),
     /// A limit on new series.
     #[error("{error}; series {series}")]
     NewSeries {
@@ -233,6 +230,7 @@ impl Reason {
     /// The kind of a refusal by a limit on new series.
     pub fn of_new_series(error: &NewSeriesError) -> Reason {
         match error {
+            NewSeriesError::Tenants { .. } => Reason::TenantLimit,
             NewSeriesError::SeriesLimit { .. } => Reason::SeriesLimit,
             NewSeriesError::Memory => Reason::MemoryLimit,
             NewSeriesError::Labels { .. }

@@ -22,11 +22,11 @@ use super::shard::{HeadBudget, Shard, ShardPlace};
 use super::state::{ShardState, SharedState};
 use super::stats;
 use crate::edge::{
-    Admission, Answer, Connections, EdgeLimits, RenderJob, Router, Seat, StatsRequest, WriteHandler,
-    accept_loop, handed_loop,
+    Admission, Answer, ConnectionMetrics, Connections, EdgeLimits, RenderJob, Router, Seat, StatsRequest,
+    WriteHandler, accept_loop, handed_loop,
 };
-use crate::head::{ExtraLimits, TimeWindows};
-use crate::limits::{NodeLimits, ShardLimits};
+use crate::head::{ExtraLimits, TenantState, TimeWindows};
+use crate::limits::{HeadTenant, NodeLimits, ShardLimits};
 use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics};
 use crate::relabel::{NodeRules, Rewriter};
@@ -104,7 +104,10 @@ pub async fn run_shard(seed: ShardSeed) {
     let inflight_bytes = shard_metrics.inflight_bytes.clone();
     let memory = Arc::clone(seed.node_limits.memory());
     let admission = Admission::new(seed.inflight_bytes_max, inflight_bytes, memory);
-    let connections_gauge = shard_metrics.connections.clone();
+    let connection_metrics = ConnectionMetrics {
+        open: shard_metrics.connections.clone(),
+        refused: shard_metrics.connections_refused.clone(),
+    };
     let place = ShardPlace { index, count };
     let rewriter = Rewriter::new(seed.node_rules, seed.rules.tenant_label, hasher.clone(), index);
     let limits = ShardLimits::new(seed.node_limits, index);
@@ -113,7 +116,8 @@ pub async fn run_shard(seed: ShardSeed) {
     let dispatcher = Rc::new(Dispatcher::new(Rc::clone(&shard), seed.outbox, limits, Some(rewriter)));
     let (stop_sender, stop) = oneshot::channel::<()>();
     let stop = stop.map(|_| ()).boxed_local().shared();
-    let connections = Connections::new(seed.seat, connections_gauge, stop, seed.limits.receive_timeout);
+    let EdgeLimits { connections_max, receive_timeout, .. } = seed.limits;
+    let connections = Connections::new(seed.seat, connection_metrics, stop, connections_max, receive_timeout);
     let http_metrics = HttpMetrics::new(families.clone());
     let handler = WriteHandler::new(Rc::clone(&dispatcher), admission, seed.limits, http_metrics);
     let router = Router::new(handler, state, seed.render, seed.stats);
@@ -165,7 +169,7 @@ pub async fn run_shard(seed: ShardSeed) {
     spawn_critical("checkpoint", async move { watching.watch().await });
     // Before the first write is taken, limits on series have to know what is there.
     let recovered = shard.head.borrow().tenants();
-    dispatcher.limits().tell_series(recovered.into_iter().map(|tenant| (tenant.name, tenant.series)));
+    dispatcher.limits().tell_series(recovered.into_iter().map(head_tenant));
     shard.set_state(ShardState::Serving);
 
     let mut stop_sender = Some(stop_sender);
@@ -394,7 +398,8 @@ impl Heartbeat {
             self.shard.metrics.queries_queued.set(self.jobs.len() as i64);
             self.families.set_nudges(nudge_count());
             self.tell_series().await;
-            self.forget_tenants(has_aged);
+            let limits = self.dispatcher.limits();
+            forget_tenants(&self.shard, |tenant| !has_aged || limits.knows(tenant));
             beats_to_aging -= 1;
             if beats_to_aging == 0 {
                 beats_to_aging = AGING_BEATS;
@@ -414,24 +419,8 @@ impl Heartbeat {
             if changed.is_empty() {
                 return;
             }
-            self.dispatcher.limits().tell_series(changed);
+            self.dispatcher.limits().tell_series(changed.into_iter().map(head_tenant));
             pacer.pace().await;
-        }
-    }
-
-    /// Forgets some tenants of which there is nothing to remember, and metadata of some that no shard knows: families have
-    /// other owners than series. Neither an image nor a sweep may be under way: they know
-    /// tenants by number. A read does so too, but only those that have series, and these do not lose them without a cut.
-    fn forget_tenants(&self, with_metadata: bool) {
-        if self.shard.state() != ShardState::Serving {
-            return;
-        }
-        let Some(_turn) = self.shard.maintenance.try_turn() else { return };
-        let mut head = self.shard.head.borrow_mut();
-        head.forget_blank_tenants(UNIT_TENANTS);
-        if with_metadata {
-            let limits = self.dispatcher.limits();
-            head.extras_mut().metadata.forget_unknown(UNIT_TENANTS, |tenant| limits.knows(tenant));
         }
     }
 
@@ -439,12 +428,30 @@ impl Heartbeat {
     async fn age(&self) {
         self.router.age();
         let mut pacer = Pacer::default();
-        let mut unused = self.dispatcher.limits().age();
-        while !unused.is_empty() {
-            unused.truncate(unused.len().saturating_sub(UNIT_TENANTS));
+        self.dispatcher.limits().age();
+        while self.dispatcher.limits().drop_gone(UNIT_TENANTS) {
             pacer.pace().await;
         }
     }
+}
+
+/// Forgets some tenants of which there is nothing to remember, and metadata of some that no shard knows: families have
+/// other owners than series. Neither an image nor a sweep may be under way: they know tenants by number. A read does so too, but
+/// only those that have series, and these do not lose them without a cut. Answers how many tenants the head has forgotten.
+pub fn forget_tenants<P: Platform>(shard: &Shard<P>, is_known: impl Fn(&str) -> bool) -> usize {
+    if shard.state() != ShardState::Serving {
+        return 0;
+    }
+    let Some(_turn) = shard.maintenance.try_turn() else { return 0 };
+    let mut head = shard.head.borrow_mut();
+    head.extras_mut().metadata.forget_unknown(UNIT_TENANTS, is_known);
+    head.forget_blank_tenants(UNIT_TENANTS)
+}
+
+/// What limits have to know of a tenant.
+fn head_tenant(state: TenantState) -> HeadTenant {
+    let was_cut = state.was_cut();
+    HeadTenant { name: state.name, series: state.series, was_cut }
 }
 
 /// Makes all that was taken durable, in a checkpoint too, and ends the ring.

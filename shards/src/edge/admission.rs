@@ -30,6 +30,16 @@ impl Admission {
         Rc::new(Admission { bytes_max, bytes: Cell::new(0), gauge, memory })
     }
 
+    /// Bytes of the requests in progress.
+    pub fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// Whether so much is in progress that nobody may hold memory without need.
+    pub fn is_short(&self) -> bool {
+        self.bytes.get() > self.bytes_max / 2
+    }
+
     /// Begins to count a request, before anything of its body is read.
     ///
     /// # Errors
@@ -104,8 +114,8 @@ mod tests {
         second.grow(60).unwrap();
         assert!(admission.enter().unwrap().grow(41).is_err());
         admission.enter().unwrap().grow(40).unwrap();
-        assert_eq!(gauge.get(), 60);
+        assert_eq!((gauge.get(), admission.bytes(), admission.is_short()), (60, 60, true));
         drop(second);
-        assert_eq!(gauge.get(), 0);
+        assert_eq!((gauge.get(), admission.is_short()), (0, false));
     }
 }

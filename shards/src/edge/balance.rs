@@ -36,6 +36,11 @@ impl<C> Seat<C> {
         self.open[self.index].load(Ordering::Relaxed)
     }
 
+    /// The same of all shards together.
+    pub fn total_count(&self) -> usize {
+        self.open.iter().map(|open| open.load(Ordering::Relaxed)).sum()
+    }
+
     /// Hands a connection to the shard with the fewest, or gives it back if that is this one. It counts as open from here
     /// on; `None` if it went elsewhere.
     ///
@@ -90,6 +95,7 @@ mod tests {
         assert_eq!(kept, 3, "at equal counts the acceptor keeps it");
         let open: Vec<usize> = seats.iter().map(Seat::open_count).collect();
         assert_eq!(open, [3, 3, 2]);
+        assert_eq!(seats[0].total_count(), 8);
         let taken = std::iter::from_fn(|| seats[0].handed().now_or_never()).count();
         assert_eq!(taken, 3);
         (0..3).for_each(|_| seats[0].give_up());

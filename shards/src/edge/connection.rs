@@ -11,7 +11,7 @@ use futures::future::{LocalBoxFuture, Shared};
 use futures::io::AsyncReadExt;
 use futures::{FutureExt, select_biased};
 use hyper::service::service_fn;
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 
 use super::activity::{Activity, Watched};
 use super::balance::Seat;
@@ -25,9 +25,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// After an error such as too many open files, accepting pauses this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Open connections of one shard.
-const CONNECTIONS_MAX: usize = 10_000;
-
 /// Memory that an HTTP/1.1 connection keeps for what it reads next: a request of 2,000 samples is read at once, and
 /// thousands of connections do not take gigabytes.
 const READ_BUFFER_BYTES_MAX: usize = 128 << 10;
@@ -39,16 +36,33 @@ pub type Stop = Shared<LocalBoxFuture<'static, ()>>;
 pub struct Connections {
     seat: Seat,
     closed: WaitList,
-    gauge: IntGauge,
+    metrics: ConnectionMetrics,
     stop: Stop,
+    /// How many there may be on all shards together.
+    connections_max: usize,
     /// How long the head of a request may take to arrive.
     head_timeout: Duration,
 }
 
+/// What is counted of the connections of one shard.
+pub struct ConnectionMetrics {
+    /// Those that are open.
+    pub open: IntGauge,
+    /// Those that were one too many.
+    pub refused: IntCounter,
+}
+
 impl Connections {
     /// None is open.
-    pub fn new(seat: Seat, gauge: IntGauge, stop: Stop, head_timeout: Duration) -> Rc<Connections> {
-        Rc::new(Connections { seat, closed: WaitList::default(), gauge, stop, head_timeout })
+    pub fn new(
+        seat: Seat,
+        metrics: ConnectionMetrics,
+        stop: Stop,
+        connections_max: usize,
+        head_timeout: Duration,
+    ) -> Rc<Connections> {
+        let closed = WaitList::default();
+        Rc::new(Connections { seat, closed, metrics, stop, connections_max, head_timeout })
     }
 
     /// Waits until all connections have ended.
@@ -71,8 +85,9 @@ impl Connections {
                 return;
             }
         };
-        if self.count() > CONNECTIONS_MAX {
-            tracing::warn!(connections_max = CONNECTIONS_MAX, "too many connections; a new one was closed");
+        if self.seat.total_count() > self.connections_max {
+            self.metrics.refused.inc();
+            tracing::debug!("too many connections; a new one was closed");
             return;
         }
         spawn("connection", async move {
@@ -89,7 +104,7 @@ struct Open(Rc<Connections>);
 
 impl Open {
     fn new(connections: &Rc<Connections>) -> Open {
-        connections.gauge.inc();
+        connections.metrics.open.inc();
         Open(Rc::clone(connections))
     }
 }
@@ -97,7 +112,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.seat.give_up();
-        self.0.gauge.dec();
+        self.0.metrics.open.dec();
         self.0.closed.wake_all();
     }
 }
@@ -115,7 +130,7 @@ pub async fn accept_loop(listener: Listener, connections: Rc<Connections>, route
                 if let Some(accepted) = connections.seat.place(accepted) {
                     connections.take_up(accepted, &router);
                 }
-                if connections.count() >= CONNECTIONS_MAX {
+                if connections.seat.total_count() >= connections.connections_max {
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -20,7 +20,7 @@ mod write;
 
 pub use admission::Admission;
 pub use balance::{Seat, seats};
-pub use connection::{Connections, accept_loop, handed_loop};
+pub use connection::{ConnectionMetrics, Connections, accept_loop, handed_loop};
 pub use head_stats::{StatsAnswer, StatsQuery, StatsRequest, stats_thread};
 pub use render::{RenderJob, render_thread};
 pub use router::Router;

@@ -239,7 +239,7 @@ mod tests {
         let metrics = LimitsMetrics::register(&prometheus::Registry::new());
         let config = LimitsConfig::parse("write: {default: {request: {size_bytes_limit: 1000}}}").unwrap();
         let node = NodeLimits::new(config, 0, metrics, 1);
-        let tenant_limits = ShardLimits::new(Arc::clone(&node), 0).tenant("t").unwrap();
+        let tenant_limits = ShardLimits::new(Arc::clone(&node), 0).tenant("t");
         let gauge = IntGauge::new("bytes", "in progress").unwrap();
         let mut permit = Admission::new(1 << 30, gauge, Arc::clone(node.memory())).enter().unwrap();
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

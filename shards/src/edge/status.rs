@@ -56,6 +56,12 @@ pub enum WriteError {
         /// The limit.
         limit: Duration,
     },
+    /// The body hardly came any more, while others need the memory.
+    #[error("the body hardly came any more, while {inflight_bytes} bytes of write requests are in progress")]
+    BodyStalled {
+        /// Bytes in memory.
+        inflight_bytes: usize,
+    },
     /// The connection broke inside the body.
     #[error("the body ended early: {0}")]
     BodyBroken(String),
@@ -183,7 +189,9 @@ impl Answer {
             WriteError::Tenant { .. } => (StatusCode::BAD_REQUEST, None),
             WriteError::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, None),
             // 408 and 400 would make a sender drop what a slow or broken network kept from arriving.
-            WriteError::BodyTimeout { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
+            WriteError::BodyTimeout { .. } | WriteError::BodyStalled { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some(1))
+            }
             WriteError::BodyBroken(_) => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
             WriteError::Snappy(SnappyError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
             WriteError::Snappy(SnappyError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
@@ -421,6 +429,7 @@ mod tests {
         assert_eq!(status(WriteError::Tenant { tenant: "a/b".into() }), (400, None));
         assert_eq!(status(WriteError::BodyTooLarge { bytes_max: 1 }), (413, None));
         assert_eq!(status(WriteError::BodyTimeout { limit: Duration::from_secs(1) }), (503, Some(1)));
+        assert_eq!(status(WriteError::BodyStalled { inflight_bytes: 9 }), (503, Some(1)));
         assert_eq!(status(WriteError::BodyBroken("reset".into())), (503, Some(1)));
         assert_eq!(
             status(WriteError::Snappy(SnappyError::Invalid(crate::wire::BlockError::Empty))),

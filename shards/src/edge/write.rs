@@ -1,5 +1,6 @@
 //! One remote write request: from HTTP body to answer.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +33,13 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// ask for the largest body each. An honest body has come for a good part when its second piece is there.
 const ANNOUNCED_TIMES_MAX: usize = 32;
 
+/// How often it is looked at whether a body still comes.
+const ARRIVAL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The part of a body that has come, which has to come anew between two looks while memory is short. A body that comes at the
+/// same rate all the time brings more for two minutes.
+const ARRIVAL_PART: usize = 64;
+
 /// Text of a snappy block between two looks at the clock: some 20 µs of work, an estimated 150 µs if all elements are short.
 const UNSNAPPY_UNIT_BYTES: usize = 128 << 10;
 
@@ -42,6 +50,8 @@ pub struct EdgeLimits {
     pub body_bytes_max: usize,
     /// Largest body after decompression, in bytes.
     pub decoded_bytes_max: usize,
+    /// Open connections of all shards together from which on new ones are closed.
+    pub connections_max: usize,
     /// How long the head, and then the body, of a request may take to arrive.
     pub receive_timeout: Duration,
     /// Header that names the tenant.
@@ -165,17 +175,18 @@ impl WriteHandler {
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
-        let limit = self.limits.receive_timeout;
-        let tenant_limits = self.dispatcher.limits().tenant(tenant)?;
+        let limits = self.dispatcher.limits();
         if let Some(announced_bytes) = announced_bytes(headers) {
-            tenant_limits.check_bytes(announced_bytes as u64)?;
+            limits.check_announced(tenant, announced_bytes as u64)?;
+        }
+        if self.dispatcher.writes_for_sender() {
+            limits.check_room(tenant)?;
         }
         let mut permit = self.admission.enter()?;
-        let sent = timeout(limit, self.read(headers, body, &mut permit))
-            .await
-            .ok_or(WriteError::BodyTimeout { limit })??;
+        let sent = self.read_in_time(headers, body, &mut permit).await?;
         *body_bytes = sent.len();
         let ticket = self.gate_ticket().await?;
+        let tenant_limits = self.dispatcher.limits().tenant(tenant);
         Ok(Received { sent, tenant_limits, permit, ticket })
     }
 
@@ -189,12 +200,44 @@ impl WriteHandler {
         Ok(Some(entered.unwrap_or(Err(GateError::Timeout))?))
     }
 
+    /// The whole body, within the time that it may take. While memory is short a body that hardly comes is given up sooner:
+    /// a few senders that stop near the end of large bodies would else hold what all others need.
+    async fn read_in_time<B>(
+        &self,
+        headers: &HeaderMap,
+        body: Pin<&mut B>,
+        permit: &mut Permit,
+    ) -> Result<Bytes, WriteError>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: std::fmt::Display,
+    {
+        let (arrived, limit) = (Cell::new(0), self.limits.receive_timeout);
+        let (mut left, mut before) = (limit, 0);
+        let mut read = std::pin::pin!(self.read(headers, body, permit, &arrived));
+        loop {
+            let pause = left.min(ARRIVAL_INTERVAL);
+            if let Some(body) = timeout(pause, read.as_mut()).await {
+                return body;
+            }
+            left -= pause;
+            if left.is_zero() {
+                return Err(WriteError::BodyTimeout { limit });
+            }
+            if self.admission.is_short() && hardly_comes(before, arrived.get()) {
+                return Err(WriteError::BodyStalled { inflight_bytes: self.admission.bytes() });
+            }
+            before = arrived.get();
+        }
+    }
+
     /// The whole body. Its bytes are counted as they come.
-    pub(super) async fn read<B>(
+    async fn read<B>(
         &self,
         headers: &HeaderMap,
         mut body: Pin<&mut B>,
         permit: &mut Permit,
+        arrived: &Cell<usize>,
     ) -> Result<Bytes, WriteError>
     where
         B: Body<Data = Bytes>,
@@ -215,6 +258,7 @@ impl WriteHandler {
                 return Err(WriteError::BodyTooLarge { bytes_max });
             }
             permit.grow(data.len())?;
+            arrived.set(total);
             // A body that comes in one piece, as most do, is not copied.
             if first.is_empty() && joined.is_empty() {
                 first = data;
@@ -294,6 +338,11 @@ async fn unzstd(
         }
         pacer.pace().await;
     }
+}
+
+/// Whether what came between two looks is too little for what is there.
+fn hardly_comes(before: usize, arrived: usize) -> bool {
+    arrived - before <= before / ARRIVAL_PART
 }
 
 /// What a request says of its size.
@@ -383,6 +432,7 @@ mod tests {
             let limits = EdgeLimits {
                 body_bytes_max: 1 << 20,
                 decoded_bytes_max: 1 << 20,
+                connections_max: 10,
                 receive_timeout: Duration::from_secs(1),
                 tenant_header: "tenant".to_owned(),
                 default_tenant: "t".to_owned(),
@@ -414,7 +464,7 @@ mod tests {
         let metrics = LimitsMetrics::register(&prometheus::Registry::new());
         let config = LimitsConfig::parse("write: {default: {request: {size_bytes_limit: 1000}}}").unwrap();
         let node = NodeLimits::new(config, 0, metrics, 1);
-        let tenant_limits = ShardLimits::new(Arc::clone(&node), 0).tenant("t").unwrap();
+        let tenant_limits = ShardLimits::new(Arc::clone(&node), 0).tenant("t");
         let gauge = IntGauge::new("bytes", "in progress").unwrap();
         let mut permit = Admission::new(1 << 30, gauge, Arc::clone(node.memory())).enter().unwrap();
         let text = vec![0; 8 << 20];
@@ -424,6 +474,14 @@ mod tests {
         let result = std::pin::pin!(unzstd(&sent, Vec::new(), 16 << 20, &tenant_limits, &mut permit))
             .poll(&mut context);
         assert!(matches!(result, Poll::Ready(Err(WriteError::Limit(RequestLimitError::Bytes { .. })))));
+    }
+
+    #[test]
+    fn a_body_that_stopped_hardly_comes_and_one_at_a_steady_rate_does() {
+        assert!(hardly_comes(0, 0) && hardly_comes(1, 1) && hardly_comes(31 << 20, (31 << 20) + 1000));
+        for per_look in [1, 1000, 1 << 20] {
+            assert!((0..ARRIVAL_PART).all(|look| !hardly_comes(look * per_look, (look + 1) * per_look)));
+        }
     }
 
     #[test]

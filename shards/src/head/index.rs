@@ -230,14 +230,13 @@ impl Index {
         }
     }
 
-    /// Takes at most `max` tenants whose number of series has changed, with that number.
-    pub fn take_changed(&mut self, max: usize) -> Vec<(u32, u32)> {
+    /// Takes at most `max` tenants whose number of series has changed.
+    pub fn take_changed(&mut self, max: usize) -> Vec<u32> {
         let first = self.changed.len().saturating_sub(max);
         let tenants = &mut self.tenants;
         let changed = self.changed.drain(first..).filter_map(|symbol| {
-            let tenant = tenants.get_mut(&symbol)?;
-            tenant.is_changed = false;
-            Some((symbol, tenant.series.len() as u32))
+            tenants.get_mut(&symbol)?.is_changed = false;
+            Some(symbol)
         });
         changed.collect()
     }

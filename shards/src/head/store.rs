@@ -82,6 +82,13 @@ pub struct TenantState {
     pub truncated_ms: i64,
 }
 
+impl TenantState {
+    /// Whether the head remembers it for good: samples before some time are not taken any more.
+    pub fn was_cut(&self) -> bool {
+        self.frozen_ms > i64::MIN || self.truncated_ms > i64::MIN
+    }
+}
+
 impl Head {
     /// An empty head whose closed chunks go to `log`.
     pub fn new(log: Rc<RefCell<ChunkLog>>) -> Head {
@@ -447,24 +454,26 @@ impl Head {
 
     /// The tenants that are known, also those without series.
     pub fn tenants(&self) -> Vec<TenantState> {
-        let tenants = self.index.tenants.iter();
-        tenants
-            .map(|(name, tenant)| TenantState {
-                name: Arc::from(self.symbols.text(*name)),
-                series: tenant.series.len() as u32,
-                samples: tenant.samples,
-                oldest_ms: tenant.oldest_ms,
-                newest_ms: tenant.newest_ms,
-                frozen_ms: tenant.frozen_ms,
-                truncated_ms: tenant.truncated_ms,
-            })
-            .collect()
+        self.index.tenants.iter().map(|(symbol, tenant)| self.state_of(*symbol, tenant)).collect()
     }
 
-    /// Takes at most `max` tenants whose number of series has changed since it was taken, with that number.
-    pub fn take_changed_tenants(&mut self, max: usize) -> Vec<(Arc<str>, u32)> {
-        let changed = self.index.take_changed(max).into_iter();
-        changed.map(|(symbol, series)| (Arc::from(self.symbols.text(symbol)), series)).collect()
+    fn state_of(&self, symbol: u32, tenant: &TenantIndex) -> TenantState {
+        TenantState {
+            name: Arc::from(self.symbols.text(symbol)),
+            series: tenant.series.len() as u32,
+            samples: tenant.samples,
+            oldest_ms: tenant.oldest_ms,
+            newest_ms: tenant.newest_ms,
+            frozen_ms: tenant.frozen_ms,
+            truncated_ms: tenant.truncated_ms,
+        }
+    }
+
+    /// Takes at most `max` tenants whose number of series has changed since it was taken.
+    pub fn take_changed_tenants(&mut self, max: usize) -> Vec<TenantState> {
+        let changed = self.index.take_changed(max);
+        let state = |symbol: &u32| Some(self.state_of(*symbol, self.index.tenants.get(symbol)?));
+        changed.iter().filter_map(state).collect()
     }
 
     /// Looks at no more than `max` tenants without series, others at each call, and forgets those of which there is

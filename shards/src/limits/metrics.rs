@@ -11,6 +11,9 @@ use prometheus::{
 use super::config::{LimitsConfig, TenantRules};
 use crate::metrics::{OTHER_TENANTS, TENANT_LABELS_MAX};
 
+/// Tenants whose label values stay although nothing of them is stored.
+const TENANT_LABELS_KEPT: usize = TENANT_LABELS_MAX / 4 * 3;
+
 /// Buckets of the time that requests wait at the gate.
 const GATE_SECONDS: [f64; 8] = [0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
 
@@ -114,7 +117,10 @@ impl LimitsMetrics {
                     &["tenant"],
                 ),
             ),
-            tenants: gauge("annulus_tenants", "Tenants that have series in the head or sent lately."),
+            tenants: gauge(
+                "annulus_tenants",
+                "Tenants of which series or metadata are stored, or that the head remembers to have been cut.",
+            ),
             tenants_max: gauge(
                 "annulus_tenants_limit",
                 "Tenants that there may be before new ones are refused; 0 is any number.",
@@ -217,6 +223,18 @@ impl LimitsMetrics {
         for limit in ["body_size", "series", "samples"] {
             let _ = self.write_limits_hit.remove_label_values(&[tenant, limit]);
         }
+    }
+
+    /// Removes what is shown of tenants that nobody knows, once label values run short: counters of a tenant that is refused
+    /// every few minutes go on.
+    pub fn make_room(&self, is_unknown: impl Fn(&str) -> bool) {
+        let labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
+        if labelled.len() <= TENANT_LABELS_KEPT {
+            return;
+        }
+        let unknown: Vec<String> = labelled.iter().filter(|tenant| is_unknown(tenant)).cloned().collect();
+        drop(labelled);
+        unknown.iter().for_each(|tenant| self.forget(tenant));
     }
 
     /// Who refused requests may name tenants at will: only the first of them get series of their own.

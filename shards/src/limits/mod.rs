@@ -5,7 +5,8 @@
 //! Runs on:  every shard and the threads that watch file, memory and tenants; atomics between them, a lock only when
 //!           limits change or a shard meets a tenant that it has not at hand.
 //! Promises: series that are known are never refused by a limit on series or labels. A known series costs nothing here.
-//!           A tenant that has no series and sends nothing is forgotten within some minutes.
+//!           A tenant that has no series and sends nothing is forgotten within some minutes, unless a head remembers that it was
+//!           cut; one of which nothing is stored, with its last request.
 
 mod config;
 mod gate;
@@ -20,5 +21,5 @@ pub use config::{LimitsConfig, LimitsConfigError, SampleRate, TenantRules};
 pub use gate::{Gate, GateError, GateTicket};
 pub use memory::{MemoryLevel, MemoryLimit};
 pub use metrics::LimitsMetrics;
-pub use node::{NodeLimits, ShardLimits};
+pub use node::{HeadTenant, NodeLimits, ShardLimits};
 pub use tenant::{NewSeriesError, RequestLimitError, TenantLimits};

@@ -1,7 +1,7 @@
 //! The limits of one tenant, and what it uses of them on this node.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::IntGauge;
@@ -10,6 +10,7 @@ use super::config::TenantRules;
 use super::memory::{MemoryLevel, MemoryLimit};
 use super::metrics::LimitsMetrics;
 use super::rate::Bucket;
+use super::table::{NoPlace, TenantTable};
 
 /// How much of a label a message shows.
 const SHOWN_CHARS: usize = 64;
@@ -75,6 +76,17 @@ pub enum RequestLimitError {
 /// Why a series that is not known is not begun.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NewSeriesError {
+    /// The tenant is new, and one too many.
+    #[error(
+        "tenant {tenant:?} is new, and this node has the {tenants_max} tenants that it may have \
+         (--receive.max-tenants)"
+    )]
+    Tenants {
+        /// Who it is.
+        tenant: Arc<str>,
+        /// The limit.
+        tenants_max: usize,
+    },
     /// The tenant has as many as it may have.
     #[error(
         "tenant {tenant} has the {series_max} series that it may have (head_series_limit): known series are \
@@ -135,16 +147,46 @@ pub struct TenantUsage {
     series: AtomicI64,
     /// The part of each shard, which only that shard changes.
     by_shard: Box<[AtomicU32]>,
-    /// Shows `series`; tenants past a bound share one.
-    gauge: IntGauge,
+    /// Its place among those of which something is stored, once it has one: shows `series`. Tenants past a bound share a gauge.
+    place: OnceLock<IntGauge>,
+    /// A head remembers that it was cut.
+    was_cut: AtomicBool,
     bucket: Bucket,
 }
 
 impl TenantUsage {
     /// Nothing yet.
-    pub fn new(name: Arc<str>, shard_count: usize, gauge: IntGauge) -> TenantUsage {
+    pub fn new(name: Arc<str>, shard_count: usize) -> TenantUsage {
         let by_shard = (0..shard_count).map(|_| AtomicU32::new(0)).collect();
-        TenantUsage { name, series: AtomicI64::new(0), by_shard, gauge, bucket: Bucket::default() }
+        let (place, was_cut) = (OnceLock::new(), AtomicBool::new(false));
+        TenantUsage { name, series: AtomicI64::new(0), by_shard, place, was_cut, bucket: Bucket::default() }
+    }
+
+    /// Whether something of it is stored.
+    pub fn has_place(&self) -> bool {
+        self.place.get().is_some()
+    }
+
+    /// Something of it is stored from here on; the gauge shows its series.
+    pub fn settle(&self, gauge: IntGauge) {
+        // Whoever was first decides: the gauge is the same.
+        let _ = self.place.set(gauge);
+    }
+
+    /// A head remembers that it was cut.
+    pub fn note_cut(&self) {
+        self.was_cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a head remembers that it was cut.
+    pub fn was_cut(&self) -> bool {
+        self.was_cut.load(Ordering::Relaxed)
+    }
+
+    fn show_added(&self, series: i64) {
+        if let Some(gauge) = self.place.get() {
+            gauge.add(series);
+        }
     }
 
     /// Whose it is.
@@ -157,7 +199,7 @@ impl TenantUsage {
         let before = self.by_shard[shard].swap(series, Ordering::Relaxed);
         let added = i64::from(series) - i64::from(before);
         self.series.fetch_add(added, Ordering::Relaxed);
-        self.gauge.add(added);
+        self.show_added(added);
     }
 
     /// Whether the rate of the tenant is as if it had never sent anything.
@@ -179,7 +221,7 @@ impl TenantUsage {
             return false;
         }
         self.by_shard[shard].fetch_add(1, Ordering::Relaxed);
-        self.gauge.inc();
+        self.show_added(1);
         true
     }
 
@@ -187,7 +229,7 @@ impl TenantUsage {
     fn end_series(&self, shard: usize) {
         self.series.fetch_sub(1, Ordering::Relaxed);
         self.by_shard[shard].fetch_sub(1, Ordering::Relaxed);
-        self.gauge.dec();
+        self.show_added(-1);
     }
 }
 
@@ -195,8 +237,32 @@ impl TenantUsage {
 pub struct TenantLimits {
     rules: TenantRules,
     usage: Arc<TenantUsage>,
+    table: Arc<TenantTable>,
     memory: Arc<MemoryLimit>,
-    metrics: LimitsMetrics,
+}
+
+impl Drop for TenantLimits {
+    fn drop(&mut self) {
+        self.table.leave(&self.usage);
+    }
+}
+
+impl TenantRules {
+    /// Checks the size of a request, announced or decoded.
+    pub(super) fn check_bytes(
+        &self,
+        tenant: &str,
+        bytes: u64,
+        metrics: &LimitsMetrics,
+    ) -> Result<(), RequestLimitError> {
+        match self.request_bytes_max {
+            Some(bytes_max) if bytes > bytes_max => {
+                metrics.hit(tenant, "body_size", bytes - bytes_max);
+                Err(RequestLimitError::Bytes { tenant: tenant.into(), bytes, bytes_max })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl TenantLimits {
@@ -204,10 +270,20 @@ impl TenantLimits {
     pub fn new(
         rules: TenantRules,
         usage: Arc<TenantUsage>,
+        table: Arc<TenantTable>,
         memory: Arc<MemoryLimit>,
-        metrics: LimitsMetrics,
     ) -> TenantLimits {
-        TenantLimits { rules, usage, memory, metrics }
+        TenantLimits { rules, usage, table, memory }
+    }
+
+    /// Whether something of the tenant is stored.
+    pub fn is_stored(&self) -> bool {
+        self.usage.has_place()
+    }
+
+    /// Asks whether something may be stored of the tenant, which counts as one of the node's tenants from here on.
+    pub fn may_store(&self) -> bool {
+        self.table.take_place(&self.usage).is_ok()
     }
 
     /// Whose limits they are.
@@ -221,24 +297,18 @@ impl TenantLimits {
 
     /// Checks the size of a request, announced or decoded.
     pub fn check_bytes(&self, bytes: u64) -> Result<(), RequestLimitError> {
-        match self.rules.request_bytes_max {
-            Some(bytes_max) if bytes > bytes_max => {
-                self.metrics.hit(&self.usage.name, "body_size", bytes - bytes_max);
-                Err(RequestLimitError::Bytes { tenant: self.tenant(), bytes, bytes_max })
-            }
-            _ => Ok(()),
-        }
+        self.rules.check_bytes(&self.usage.name, bytes, self.table.metrics())
     }
 
     /// Checks what a request holds: series, and float samples.
     pub fn check_counts(&self, series: u64, samples: u64) -> Result<(), RequestLimitError> {
         let TenantRules { request_series_max, request_samples_max, .. } = self.rules;
         if let Some(series_max) = request_series_max.filter(|series_max| series > *series_max) {
-            self.metrics.hit(&self.usage.name, "series", series - series_max);
+            self.table.metrics().hit(&self.usage.name, "series", series - series_max);
             return Err(RequestLimitError::Series { tenant: self.tenant(), series, series_max });
         }
         if let Some(samples_max) = request_samples_max.filter(|samples_max| samples > *samples_max) {
-            self.metrics.hit(&self.usage.name, "samples", samples - samples_max);
+            self.table.metrics().hit(&self.usage.name, "samples", samples - samples_max);
             return Err(RequestLimitError::Samples { tenant: self.tenant(), samples, samples_max });
         }
         Ok(())
@@ -252,7 +322,7 @@ impl TenantLimits {
     ) -> Result<(), RequestLimitError> {
         let Some(rate) = self.rules.rate else { return Ok(()) };
         self.usage.bucket.take(samples, rate, now()).map_err(|wait| {
-            self.metrics.rate_limited(&self.usage.name);
+            self.table.metrics().rate_limited(&self.usage.name);
             RequestLimitError::Rate { tenant: self.tenant(), per_second: rate.per_second, wait }
         })
     }
@@ -269,6 +339,9 @@ impl TenantLimits {
         self.check_labels(labels)?;
         if self.memory.level() != MemoryLevel::Ample {
             return Err(NewSeriesError::Memory);
+        }
+        if let Err(NoPlace { tenants_max }) = self.table.take_place(&self.usage) {
+            return Err(NewSeriesError::Tenants { tenant: self.tenant(), tenants_max });
         }
         if self.usage.begin_series(shard, self.rules.series_max) {
             return Ok(());
@@ -304,7 +377,12 @@ impl TenantLimits {
 
     /// Counts a request of which new series were refused.
     pub fn count_series_limited(&self) {
-        self.metrics.series_limited(&self.usage.name);
+        self.table.metrics().series_limited(&self.usage.name);
+    }
+
+    /// Counts a request of a tenant that is one too many.
+    pub fn count_refused(&self) {
+        self.table.metrics().tenants_refused.inc();
     }
 }
 
@@ -318,8 +396,12 @@ mod tests {
         let metrics = LimitsMetrics::register(&prometheus::Registry::new());
         let memory =
             MemoryLimit::new(1000, metrics.memory_used_bytes.clone(), metrics.memory_refused.clone());
-        let usage = Arc::new(TenantUsage::new("t".into(), 4, metrics.head_series("t")));
-        TenantLimits::new(config.default, usage, Arc::new(memory), metrics)
+        let table = TenantTable::new(4, metrics);
+        TenantLimits::new(config.default, table.admit("t"), table, Arc::new(memory))
+    }
+
+    fn shown(limits: &TenantLimits) -> i64 {
+        limits.usage.place.get().unwrap().get()
     }
 
     #[test]
@@ -355,11 +437,11 @@ mod tests {
             assert_eq!(limits.begin_series(&[("__name__", "up")], 2), Ok(()));
             assert!(limits.begin_series(&[("__name__", "up")], 2).is_err());
             limits.end_series(2);
-            assert_eq!((limits.usage.series(), limits.usage.gauge.get()), (0, 0));
+            assert_eq!((limits.usage.series(), shown(&limits)), (0, 0));
         }
         // What the shard tells later is counted from what it has.
         limits.usage.set_series(2, 1);
-        assert_eq!((limits.usage.series(), limits.usage.gauge.get()), (1, 1));
+        assert_eq!((limits.usage.series(), shown(&limits)), (1, 1));
     }
 
     #[test]

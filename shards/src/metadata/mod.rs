@@ -84,16 +84,19 @@ pub enum MetadataReason {
     RingFull,
     /// Its request has more that is new than one request may write to the write-ahead log.
     RequestLimit,
+    /// Its tenant is new, while there are as many as there may be.
+    TenantLimit,
 }
 
 impl MetadataReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [MetadataReason; 5] = [
+    pub const ALL: [MetadataReason; 6] = [
         MetadataReason::Invalid,
         MetadataReason::TooLong,
         MetadataReason::Full,
         MetadataReason::RingFull,
         MetadataReason::RequestLimit,
+        MetadataReason::TenantLimit,
     ];
 
     /// The name in metrics.
@@ -104,6 +107,7 @@ impl MetadataReason {
             MetadataReason::Full => "full",
             MetadataReason::RingFull => "ring_full",
             MetadataReason::RequestLimit => "request_limit",
+            MetadataReason::TenantLimit => "tenant_limit",
         }
     }
 }

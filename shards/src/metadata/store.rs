@@ -113,6 +113,22 @@ impl MetadataStore {
         help: &str,
         unit: &str,
     ) -> Result<Described, MetadataReason> {
+        self.describe_if(tenant, family, kind, help, unit, || true)
+    }
+
+    /// The same if the tenant may have anything, which is asked last, and only for what would be stored.
+    ///
+    /// # Errors
+    /// The same, or when it may not.
+    pub fn describe_if(
+        &mut self,
+        tenant: &str,
+        family: &str,
+        kind: MetricKind,
+        help: &str,
+        unit: &str,
+        may_store: impl FnOnce() -> bool,
+    ) -> Result<Described, MetadataReason> {
         if self.confirm(tenant, family, kind, help, unit) {
             return Ok(Described::Known);
         }
@@ -138,6 +154,9 @@ impl MetadataStore {
             || self.size_bytes - replaced_bytes + added_bytes > self.limits.bytes_max
         {
             return Err(MetadataReason::Full);
+        }
+        if !may_store() {
+            return Err(MetadataReason::TenantLimit);
         }
         if of_tenant.is_none() {
             let tenant: Arc<str> = tenant.into();

@@ -271,6 +271,11 @@ impl Rewriter {
         }
     }
 
+    /// Whether a label names the tenant of each series.
+    pub fn splits_tenants(&self) -> bool {
+        self.tenant_label.is_some()
+    }
+
     /// Takes over what rules are in effect; answers whether there is anything to do for a request that begins. One that
     /// is under way goes on with the new rules.
     pub fn begin(&mut self) -> bool {
@@ -291,7 +296,13 @@ impl Rewriter {
             if last.is_empty() {
                 self.stale.pop();
             }
+            self.report_bytes();
         }
+    }
+
+    fn report_bytes(&self) {
+        let caches = self.stale.iter().chain([&self.cache]);
+        self.cache_bytes.set(caches.map(Cache::size_bytes).sum::<usize>() as i64);
     }
 
     /// Goes on for a bounded amount of work; answers whether the walk is done.
@@ -305,8 +316,7 @@ impl Rewriter {
         self.hits.inc_by(std::mem::take(&mut walk.hits));
         self.misses.inc_by(std::mem::take(&mut walk.misses));
         self.drop_stale();
-        let caches = self.stale.iter().chain([&self.cache]);
-        self.cache_bytes.set(caches.map(Cache::size_bytes).sum::<usize>() as i64);
+        self.report_bytes();
         Ok(done)
     }
 

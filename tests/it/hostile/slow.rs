@@ -151,6 +151,38 @@ fn two_thousand_slow_senders_keep_nobody_out_and_are_cut_off() {
 }
 
 #[test]
+fn senders_that_stop_near_the_end_of_large_bodies_keep_nobody_out() {
+    let server = Server::start_with(&[
+        "--shards=1",
+        "--receive.max-body-bytes=4MiB",
+        "--receive.max-decoded-bytes=8MiB",
+        "--receive.max-inflight-bytes=8MiB",
+        // Longer than the test waits: nobody is let in because it has passed.
+        "--receive.request-timeout=1h",
+    ]);
+    let now = now_ms();
+    let mut head = "POST /api/v1/receive HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n".to_owned();
+    for (name, value) in HEADERS {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let stopped: Vec<TcpStream> = (0..32)
+        .map(|_| {
+            let mut stream = connect(server.addresses.write).unwrap();
+            // Those that are refused at once are closed while they send.
+            let _ = stream.write_all(format!("{head}\r\n").as_bytes());
+            let _ = stream.write_all(&vec![b'x'; 3_990_000]);
+            stream
+        })
+        .collect();
+    let samples: Vec<(i64, f64)> = (0..20_000).map(|at| (now + at, at as f64)).collect();
+    let batch = [series("meanwhile", "1", &samples)];
+    wait_for("who needs a quarter of the memory is let in", CLOSE_LIMIT, || {
+        (server.sender().send(&batch).unwrap().status == 200).then_some(())
+    });
+    drop(stopped);
+}
+
+#[test]
 fn slow_senders_take_no_turn_from_others() {
     let limits = "--receive.limits-config={write: {global: {max_concurrency: 2}}}";
     let server = Server::start_with(&["--receive.request-timeout=5s", limits]);

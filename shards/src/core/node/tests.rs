@@ -31,6 +31,7 @@ fn config(directory: &Path) -> NodeConfig {
         body_bytes_max: 1 << 20,
         decoded_bytes_max: 8 << 20,
         inflight_bytes_max: 64 << 20,
+        connections_max: None,
         receive_timeout: Duration::from_secs(2),
         head_bytes_max: 1 << 30,
         extras: ExtraLimits::default(),

@@ -91,6 +91,7 @@ impl<P: Platform> Shard<P> {
             body: batch.body(),
             has_room: &|payload_bytes| wal.fits(payload_bytes),
             ceiling_ms: head.rules(&self.windows, batch.tenant(), self.platform.unix_now_ms()).ceiling_ms,
+            may_store: &|| batch.may_store(),
             is_ring_scarce: wal.used_bytes() > wal.size_bytes() / 100 * (100 - spare_percent),
         };
         apply(&mut target)

@@ -78,15 +78,21 @@ fn tenants_whose_number_of_series_changed_are_told_once() {
         let number = number as u128;
         head.create(SeriesKey(number), tenant, &[("n", number.to_string().as_str())]).unwrap();
     }
-    let mut changed = head.take_changed_tenants(2);
+    let told = |head: &mut Head| {
+        let changed = head.take_changed_tenants(2).into_iter();
+        let told = changed.map(|tenant| (tenant.name.to_string(), tenant.series, tenant.was_cut()));
+        told.collect::<Vec<_>>()
+    };
+    let mut changed = told(&mut head);
     assert_eq!(changed.len(), 2);
-    changed.extend(head.take_changed_tenants(2));
+    changed.extend(told(&mut head));
     changed.sort();
-    assert_eq!(changed, [("a".into(), 2), ("b".into(), 1), ("c".into(), 1)]);
+    assert_eq!(changed, [("a".into(), 2, false), ("b".into(), 1, false), ("c".into(), 1, false)]);
+    head.set_bounds("a", 0, 0).unwrap();
     assert!(head.take_changed_tenants(2).is_empty());
     let mut sweep = Sweep::new(&head, "a", 0).unwrap();
     while !sweep.step(&mut head).unwrap() {}
-    assert_eq!(head.take_changed_tenants(2), [("a".into(), 0)]);
+    assert_eq!(told(&mut head), [("a".into(), 0, true)]);
 }
 
 #[test]

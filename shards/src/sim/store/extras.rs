@@ -5,17 +5,20 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures::future::{Either, select};
+
 use super::super::disk::delay;
 use super::super::{Random, SimDirectory, SimDisk, run};
 use super::platform::{Files, Frames, Simulated, WatchedRing};
 use super::tasks::Tasks;
 use crate::core::parts::{
-    Checkpointer, ChunkWriter, HeadBudget, Page, ReadJob, Shard, ShardPlace, recover_files, run_read,
+    Checkpointer, ChunkWriter, HeadBudget, Page, ReadJob, Shard, ShardPlace, forget_tenants, recover_files,
+    run_read,
 };
 use crate::core::{Failure, ReadError, ReadRequest, ShardState, SharedState, WriteBatch, split};
 use crate::head::{ExtraLimits, TimeWindows};
 use crate::matcher::{MatchOp, Matcher};
-use crate::metadata::MetadataReason;
+use crate::metadata::{MetadataReason, MetricKind};
 use crate::metrics::Metrics;
 use crate::rt::BLOCK_BYTES;
 use crate::wire::{BodyRange, ExemplarRow, Extras, MetadataRow, Row, SeriesHasher, canonical_label_bytes};
@@ -291,6 +294,54 @@ fn metadata_leaves_its_part_of_the_ring_to_samples() {
         };
         assert!(run(pin!(fill(&world, spare_percent)), None).is_some());
     }
+}
+
+/// What is described of tenants that come and go is there as long as they are known, and goes then.
+async fn forget(world: &World) {
+    let hasher = SeriesHasher::new([7; 16]);
+    let (shard, checkpointer) = start(world, &hasher).await;
+    let describe = |tenant: &str| {
+        let head = shard.head.borrow();
+        head.extras_mut().metadata.describe(tenant, "up", MetricKind::Gauge, "Is it?", "").unwrap();
+    };
+    let described = || shard.head.borrow().extras().metadata.tenants();
+    ["knows", "silent"].into_iter().for_each(describe);
+    let is_known = |tenant: &str| tenant == "knows";
+    let turn = shard.maintenance.try_turn().unwrap();
+    forget_tenants(&shard, is_known);
+    assert_eq!(described().len(), 2, "an image that is made knows tenants by number");
+    drop(turn);
+    shard.set_state(ShardState::Recovering);
+    forget_tenants(&shard, is_known);
+    assert_eq!(described().len(), 2, "a replay brings series later");
+    shard.set_state(ShardState::Serving);
+    forget_tenants(&shard, |_| true);
+    assert_eq!(described().len(), 2);
+    forget_tenants(&shard, is_known);
+    assert_eq!(described(), ["knows".into()]);
+    describe("silent");
+    assert_eq!(described().len(), 2, "it comes back");
+    forget_tenants(&shard, is_known);
+    {
+        let (made, committing) = (pin!(checkpointer.make()), pin!(shard.commit_loop()));
+        assert!(matches!(select(made, committing).await, Either::Left((Ok(()), _))));
+    }
+    drop((shard, checkpointer));
+    let (shard, _) = start(world, &hasher).await;
+    assert_eq!(shard.head.borrow().extras().metadata.tenants(), ["knows".into()], "also after a restart");
+}
+
+#[test]
+fn metadata_of_a_tenant_that_nobody_knows_is_forgotten() {
+    let choices = Random::new(1);
+    let world = World {
+        disk: SimDisk::new(choices.fork(), 40 * BLOCK_BYTES),
+        directory: SimDirectory::new(choices.fork()),
+        frames: Rc::default(),
+        sent: Rc::default(),
+        choices,
+    };
+    assert!(run(pin!(forget(&world)), None).is_some());
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::tasks::Tasks;
 use crate::chunklog::parse_file_name;
 use crate::core::parts::{
     Checkpointer, ChunkWriter, HeadBudget, Reads, RecoverError, Recovered, Report, Shard, ShardPlace,
-    Sweeper, close, recover_files,
+    Sweeper, close, forget_tenants, recover_files,
 };
 use crate::core::{ShardState, SharedState};
 use crate::head::{AppendError, ExtraLimits, TimeWindows};
@@ -110,6 +110,7 @@ pub async fn live(world: &World, plan: Plan) -> Option<Rc<Life>> {
     tasks.add_endless(async move { committer.commit_loop().await });
     tasks.add_endless(write_chunks(Rc::clone(&life)));
     tasks.add_endless(make_checkpoints(Rc::clone(&life)));
+    tasks.add_endless(forget_silent(Rc::clone(&life)));
     tasks.add_endless(free_space(world.directory.clone(), world.choices.fork()));
     for _ in 0..plan.senders {
         tasks.add(send(Rc::clone(&life), plan.requests));
@@ -265,6 +266,28 @@ async fn make_checkpoints(life: Rc<Life>) {
             };
             life.model.met(what, 1);
         }
+    }
+}
+
+/// Forgets tenants, as a shard does once a second. Each of them may have nothing at some time, because its first series could
+/// not begin: it is forgotten, and comes back with its first samples.
+async fn forget_silent(life: Rc<Life>) {
+    loop {
+        for _ in 0..=life.choices.below(20) {
+            delay(&life.choices).await;
+        }
+        let tenant = TENANTS[life.choices.below(TENANTS.len() as u64) as usize];
+        {
+            let mut head = life.shard.head.borrow_mut();
+            head.take_changed_tenants(usize::MAX);
+            if life.choices.one_in(2) {
+                // The least that makes a tenant known.
+                head.set_bounds(tenant, i64::MIN, i64::MIN).expect("there are few tenants");
+                continue;
+            }
+        }
+        let forgotten = forget_tenants(&life.shard, |_| life.choices.one_in(2));
+        life.model.met("tenants forgotten", forgotten as u64);
     }
 }
 

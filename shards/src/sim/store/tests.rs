@@ -38,6 +38,7 @@ const ALL_MET: &[&str] = &[
     "samples lost with a file",
     "samples repeated",
     "samples written",
+    "tenants forgotten",
     "torn frames",
     "unanswered samples gone",
     "unanswered samples kept",
