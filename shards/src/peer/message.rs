@@ -118,6 +118,11 @@ impl Splitter {
         Ok(false)
     }
 
+    /// Bytes that `finish` copies: none for a request of one tenant.
+    pub fn copied_bytes(&self) -> usize {
+        if self.tuples.len() < 2 { 0 } else { self.tuples.iter().map(|tuple| tuple.series.bytes()).sum() }
+    }
+
     /// What was found, once the end was reached. The message's own memory becomes the body of a request for one tenant, which
     /// is what peers send; only what other forms have is copied.
     ///
@@ -168,8 +173,12 @@ impl Spans {
         Ok(())
     }
 
+    fn bytes(&self) -> usize {
+        self.0.iter().map(std::ops::Range::len).sum()
+    }
+
     fn copy_from(&self, message: &[u8]) -> Vec<u8> {
-        let mut body = Vec::with_capacity(self.0.iter().map(std::ops::Range::len).sum());
+        let mut body = Vec::with_capacity(self.bytes());
         for span in &self.0 {
             body.extend_from_slice(&message[span.clone()]);
         }
@@ -216,7 +225,7 @@ mod tests {
         tenant: String,
     }
 
-    fn split(message: Vec<u8>) -> Result<PeerRequest, MessageError> {
+    fn read(message: Vec<u8>) -> Result<PeerRequest, MessageError> {
         let mut splitter = Splitter::default();
         while !splitter.run(&message, 2)? {}
         splitter.finish(message)
@@ -234,7 +243,7 @@ mod tests {
     fn what_no_replica_can_be_is_refused() {
         for replica in [-1, 256, i64::MAX] {
             let message = WriteRequest { replica, ..WriteRequest::default() }.encode_to_vec();
-            assert_eq!(split(message), Err(MessageError::Replica(replica)));
+            assert_eq!(read(message), Err(MessageError::Replica(replica)));
         }
     }
 
@@ -242,7 +251,7 @@ mod tests {
     fn fields_in_any_order_are_found() {
         // Tenant, series, replica, series.
         let message = b"\x12\x01t\x0a\x01a\x18\x02\x0a\x01b".to_vec();
-        let request = split(message).unwrap();
+        let request = read(message).unwrap();
         assert_eq!(request.replica, 2);
         let part = TenantBody { tenant: "t".to_owned(), body: b"\x0a\x01a\x0a\x01b".to_vec() };
         assert_eq!(request.parts, [part]);
@@ -252,15 +261,15 @@ mod tests {
     fn names_of_tenants_are_text_of_a_bounded_length() {
         let long = "t".repeat(TENANT_BYTES_MAX + 1);
         let message = WriteRequest { tenant: long, ..WriteRequest::default() }.encode_to_vec();
-        assert_eq!(split(message), Err(MessageError::Tenant));
-        assert_eq!(split(b"\x22\x03\x12\x01\xff".to_vec()), Err(MessageError::Tenant));
-        assert_eq!(split(b"\x22\x00".repeat(TENANTS_MAX + 1)), Err(MessageError::TooManyTenants));
+        assert_eq!(read(message), Err(MessageError::Tenant));
+        assert_eq!(read(b"\x22\x03\x12\x01\xff".to_vec()), Err(MessageError::Tenant));
+        assert_eq!(read(b"\x22\x00".repeat(TENANTS_MAX + 1)), Err(MessageError::TooManyTenants));
     }
 
     #[test]
     fn what_stands_between_series_is_bounded() {
         let message = b"\x0a\x00\x28\x00".repeat(SPANS_MAX + 1);
-        assert_eq!(split(message), Err(MessageError::Scattered));
+        assert_eq!(read(message), Err(MessageError::Scattered));
     }
 
     proptest! {
@@ -272,7 +281,7 @@ mod tests {
             let tuples: Vec<_> =
                 tuples.into_iter().map(|(timeseries, tenant)| TenantTuple { timeseries, tenant }).collect();
             let sent = WriteRequest { timeseries, tenant, replica, tuples };
-            let read = split(sent.encode_to_vec()).unwrap();
+            let read = read(sent.encode_to_vec()).unwrap();
             prop_assert_eq!(i64::from(read.replica), replica);
             let parts: Vec<_> = read.parts.iter().map(|part| (series(&part.body), part.tenant.clone())).collect();
             let wanted: Vec<_> = if sent.tuples.is_empty() {
@@ -285,7 +294,7 @@ mod tests {
 
         #[test]
         fn random_bytes_end_in_a_result(message in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = split(message);
+            let _ = read(message);
         }
     }
 }

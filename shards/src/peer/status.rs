@@ -23,6 +23,20 @@ pub enum Code {
 }
 
 impl Code {
+    /// Its name, as `grpc_code` of metrics has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Code::Ok => "OK",
+            Code::InvalidArgument => "InvalidArgument",
+            Code::DeadlineExceeded => "DeadlineExceeded",
+            Code::AlreadyExists => "AlreadyExists",
+            Code::ResourceExhausted => "ResourceExhausted",
+            Code::Unimplemented => "Unimplemented",
+            Code::Internal => "Internal",
+            Code::Unavailable => "Unavailable",
+        }
+    }
+
     /// What a number from the wire means here. Codes that no table of ours has are a fault of the peer.
     pub fn of_number(number: u8) -> Code {
         match number {
