@@ -15,6 +15,7 @@ pub mod matcher;
 pub mod mesh;
 pub mod metadata;
 pub mod metrics;
+pub mod peer;
 pub mod relabel;
 pub mod ring;
 pub mod rt;

@@ -3,6 +3,7 @@
 //! Handles are resolved once (per shard, per connection core, per tenant), so that counting is an atomic add.
 
 mod extras;
+mod grpc;
 mod tenants;
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ use prometheus::{
 
 use self::extras::ExtraFamilies;
 pub use self::extras::ExtraMetrics;
+pub use self::grpc::GrpcMetrics;
 use self::tenants::{TenantLabel, TenantLabels};
 use crate::core::Reason;
 
@@ -96,8 +98,8 @@ pub struct Metrics {
     pub disk_free_bytes: IntGauge,
     /// Samples decoded and waiting to be durable (`thanos_receive_samples_pending`).
     pub samples_pending: IntGauge,
-    /// gRPC writes in progress; none until peers exist.
-    pub pending_write_requests: IntGauge,
+    /// Requests of peers.
+    pub grpc: GrpcMetrics,
 }
 
 impl Metrics {
@@ -296,9 +298,9 @@ impl Metrics {
                 "thanos_receive_samples_pending",
                 "Samples that are decoded and wait to be durable.",
             ),
-            pending_write_requests: gauge(
-                "thanos_receive_pending_write_requests",
-                "Replicated writes of peers in progress.",
+            grpc: GrpcMetrics::register(
+                registry,
+                gauge("thanos_receive_pending_write_requests", "Replicated writes of peers in progress."),
             ),
         }
     }
@@ -481,6 +483,11 @@ impl HttpMetrics {
     /// `annulus_otlp_points_refused_total`
     pub fn otlp_refused(&self) -> &IntCounter {
         &self.metrics.otlp_refused
+    }
+
+    /// Those of the requests of peers.
+    pub fn grpc(&self) -> &GrpcMetrics {
+        &self.metrics.grpc
     }
 
     /// The handles of a tenant; tenants past the bound share one set.

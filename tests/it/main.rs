@@ -16,6 +16,7 @@ mod hostile;
 mod limits;
 mod mutation;
 mod otlp;
+mod peers;
 mod prometheus;
 mod proxy;
 mod queries;

@@ -61,6 +61,15 @@ impl<H: Held, T: 'static> Held for (H, T) {
     }
 }
 
+/// Who sent a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Whoever measured: the limits of requests and the relabelling rules are for it.
+    Sender,
+    /// A node of the hashring, which has applied both before it passed the request on.
+    Peer,
+}
+
 /// A request whose series have the keys of their canonical labels.
 pub struct Keyed {
     /// What rows and extras point into.
@@ -148,6 +157,7 @@ impl Dispatcher {
     pub async fn write(
         self: &Rc<Self>,
         tenant: &str,
+        origin: Origin,
         mut body: Vec<u8>,
         mut decoder: Decoder,
         mut held: impl Held,
@@ -177,7 +187,10 @@ impl Dispatcher {
             held.grow(body.len() - bytes_before + walk.memory_bytes())?;
         }
         let keyed = Keyed { body, rows, extras, skimmed };
-        self.deliver(tenant, hasher, keyed, held, pacer).await
+        match origin {
+            Origin::Sender => self.deliver(tenant, hasher, keyed, held, pacer).await,
+            Origin::Peer => Ok(self.deliver_as_is(tenant, hasher, keyed, held).await),
+        }
     }
 
     /// Writes a request whose series have their keys, by [`Dispatcher::hasher`]. Otherwise as `write`.
@@ -203,14 +216,40 @@ impl Dispatcher {
         let limits = self.limits.tenant(&tenant);
         limits.check_counts(skimmed.series_count, skimmed.sample_count)?;
         let rows = TenantRows { tenant, hasher, rows, extras };
-        let rows = self.rewrite(rows, &mut body, &mut held, &mut pacer).await?;
+        let rewritten = self.rewrite(rows, &mut body, &mut held, &mut pacer).await?;
         let taken = skimmed.sample_count + skimmed.histogram_count + skimmed.exemplar_count;
         limits.take_samples(taken, || self.limits.now())?;
+        let give_back = move |outcome: &Outcome| limits.give_back_samples(outcome.failed.min(taken));
+        let outcome = self.finish(rewritten, body, &mut skimmed, (held, give_back)).await;
+        Ok((skimmed, outcome))
+    }
+
+    async fn deliver_as_is(
+        self: &Rc<Self>,
+        tenant: Arc<str>,
+        hasher: TenantHasher,
+        keyed: Keyed,
+        held: impl Held,
+    ) -> (Skimmed, Outcome) {
+        let Keyed { body, rows, extras, mut skimmed } = keyed;
+        let rewritten = Rewritten::same(TenantRows { tenant, hasher, rows, extras });
+        let outcome = self.finish(rewritten, body, &mut skimmed, (held, |_: &Outcome| {})).await;
+        (skimmed, outcome)
+    }
+
+    /// Writes the rows in a task of its own, so that a sender that hangs up ends nothing; then what is held goes.
+    async fn finish(
+        self: &Rc<Self>,
+        rewritten: Rewritten,
+        body: Vec<u8>,
+        skimmed: &mut Skimmed,
+        (held, done): (impl Held, impl FnOnce(&Outcome) + 'static),
+    ) -> Outcome {
         let (reply, outcome) = oneshot::channel();
         let dispatcher = Rc::clone(self);
         spawn_critical("write", async move {
-            let outcome = dispatcher.write_rows(rows, body).await;
-            limits.give_back_samples(outcome.failed.min(taken));
+            let outcome = dispatcher.write_rows(rewritten, body).await;
+            done(&outcome);
             drop(held);
             // An error in sending means that the sender of the request has gone.
             let _ = reply.send(outcome);
@@ -222,7 +261,7 @@ impl Dispatcher {
             self.shard.metrics.refused[Reason::InvalidLabels as usize].inc_by(skimmed.refused_count);
             outcome.merge(&refused);
         }
-        Ok((skimmed, outcome))
+        outcome
     }
 
     /// Relabels the rows and parts them by tenant, if the node does that; what labels grow by is counted.
@@ -503,7 +542,7 @@ mod tests {
             spawn("commit", async move { shard.commit_loop().await });
             for _ in 0..5 {
                 let decoder = Decoder::new(Form::RemoteWrite1, 100);
-                let (_, outcome) = dispatcher.write("t", body(), decoder, ()).await.unwrap();
+                let (_, outcome) = dispatcher.write("t", Origin::Sender, body(), decoder, ()).await.unwrap();
                 assert_eq!((outcome.failed, outcome.failure), (1, Some(Failure::Recovering)));
             }
         };
@@ -523,7 +562,7 @@ mod tests {
             let body = body();
             let held = Rc::new(());
             let decoder = Decoder::new(Form::RemoteWrite1, body.len());
-            let write = dispatcher.write("t", body, decoder, Counted(Rc::clone(&held)));
+            let write = dispatcher.write("t", Origin::Sender, body, decoder, Counted(Rc::clone(&held)));
             // Nothing commits yet, so the request waits until its sender loses patience.
             assert!(timeout(Duration::from_millis(20), write).await.is_none());
             assert_eq!((pending.get(), Rc::strong_count(&held)), (1, 2));

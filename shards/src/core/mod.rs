@@ -24,7 +24,7 @@ mod survey;
 pub use batch::{Gather, WriteBatch, split};
 pub use cut::CutError;
 pub use data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
-pub use dispatch::{Dispatcher, Held, Keyed};
+pub use dispatch::{Dispatcher, Held, Keyed, Origin};
 pub(crate) use handle::readiness;
 pub use handle::{
     FamilyMetadata, HeadChunk, HeadExemplars, HeadSeries, ReadError, ReadRequest, Readiness, SeriesPages,

@@ -12,7 +12,7 @@ use super::batch::WriteBatch;
 use super::checkpoint::Checkpointer;
 use super::chunks::ChunkWriter;
 use super::cut::{CutError, Sweeper};
-use super::dispatch::Dispatcher;
+use super::dispatch::{Dispatcher, Origin};
 use super::handle::{CutJob, Job};
 use super::node::IngestRules;
 use super::outcome::Failure;
@@ -276,7 +276,7 @@ async fn job_loop(own: Rc<Jobs>, jobs: flume::Receiver<Job>) {
                 let dispatcher = Rc::clone(&own.dispatcher);
                 spawn("in-process write", async move {
                     let decoder = Decoder::new(Form::RemoteWrite1, body.len());
-                    let answer = match dispatcher.write(&tenant, body, decoder, ()).await {
+                    let answer = match dispatcher.write(&tenant, Origin::Sender, body, decoder, ()).await {
                         Ok((_, outcome)) => Answer::of_outcome(outcome, Form::RemoteWrite1),
                         Err(error) => Answer::of(&error),
                     };

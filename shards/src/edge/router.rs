@@ -7,12 +7,13 @@ use futures::channel::oneshot;
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Body;
 
+use super::grpc;
 use super::head_stats::{StatsAnswer, StatsRequest};
 use super::otlp::OtlpAnswer;
 use super::render::RenderJob;
+use super::reply::Reply;
 use super::status::{Answer, WriteError, Written};
 use super::write::{WriteHandler, discard};
 use crate::core::{Readiness, SharedState, readiness};
@@ -55,12 +56,16 @@ impl Router {
     }
 
     /// Answers one request.
-    pub async fn route<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    pub async fn route<B>(&self, request: Request<B>) -> Response<Reply>
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Display,
     {
         let (head, body) = request.into_parts();
+        if grpc::is_grpc(&head) {
+            let is_ready = matches!(readiness(&self.state), Readiness::Ready);
+            return grpc::answer(&self.write, &head, body, is_ready).await;
+        }
         let reads = head.method == Method::GET || head.method == Method::HEAD;
         match head.uri.path() {
             "/api/v1/receive" | "/api/v1/write" | "/api/v1/push" => {
@@ -113,14 +118,14 @@ impl Router {
         answer.await.unwrap_or_else(|_| StatsAnswer::unavailable("the node is stopping"))
     }
 
-    async fn metrics(&self) -> Response<Full<Bytes>> {
+    async fn metrics(&self) -> Response<Reply> {
         let (reply, rendered) = oneshot::channel();
         if self.render.try_send(reply).is_err() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "too many requests for metrics at once\n");
         }
         match rendered.await {
             Ok(body) => {
-                let mut response = Response::new(Full::from(body));
+                let mut response = Response::new(Reply::from(body));
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_FORMAT));
                 response
             }
@@ -129,7 +134,7 @@ impl Router {
     }
 }
 
-async fn refuse_method<B>(body: B) -> Response<Full<Bytes>>
+async fn refuse_method<B>(body: B) -> Response<Reply>
 where
     B: Body<Data = Bytes>,
 {
@@ -139,22 +144,22 @@ where
     response
 }
 
-fn protobuf(message: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(message));
+fn protobuf(message: Vec<u8>) -> Response<Reply> {
+    let mut response = Response::new(Reply::from(message));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     response
 }
 
-fn json(answer: StatsAnswer) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(answer.body));
+fn json(answer: StatsAnswer) -> Response<Reply> {
+    let mut response = Response::new(Reply::from(answer.body));
     *response.status_mut() = answer.status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     say_when_to_retry(&mut response);
     response
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Reply> {
+    let mut response = Response::new(Reply::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     say_when_to_retry(&mut response);
@@ -162,15 +167,15 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 }
 
 /// Who is told that the node cannot answer for now is told when to come back.
-fn say_when_to_retry(response: &mut Response<Full<Bytes>>) {
+fn say_when_to_retry(response: &mut Response<Reply>) {
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
     }
 }
 
-fn respond(answer: Answer) -> Response<Full<Bytes>> {
+fn respond(answer: Answer) -> Response<Reply> {
     let mut response = if answer.text.is_empty() {
-        let mut response = Response::new(Full::default());
+        let mut response = Response::new(Reply::default());
         *response.status_mut() = answer.status;
         response
     } else {

@@ -11,6 +11,7 @@ use http::StatusCode;
 use crate::core::{Failure, Outcome, Reason};
 use crate::exemplars::ExemplarReason;
 use crate::limits::{GateError, RequestLimitError};
+use crate::peer::{Code, FrameError, MessageError, StreamError};
 use crate::relabel::RewriteError;
 use crate::wire::otlp::OtlpError;
 use crate::wire::{Form, GzipError, SnappyError, WireError, ZstdError};
@@ -86,6 +87,21 @@ pub enum WriteError {
     /// Not an OTLP request, or one that becomes too large.
     #[error(transparent)]
     Otlp(#[from] OtlpError),
+    /// Not one framed message of gRPC.
+    #[error("the request of a peer is not one gRPC message: {0}")]
+    Frame(#[from] FrameError),
+    /// A compression of gRPC messages that is not read here.
+    #[error("grpc-encoding {encoding:?} is not read here: send identity or snappy")]
+    PeerEncoding {
+        /// What the header said, or its beginning.
+        encoding: String,
+    },
+    /// Not a snappy stream, or too much of it.
+    #[error("the message of a peer is not a snappy stream that this node takes: {0}")]
+    Stream(#[from] StreamError),
+    /// Not a request of a peer.
+    #[error(transparent)]
+    Peer(#[from] MessageError),
     /// Too many bytes of requests are in memory already.
     #[error("{inflight_bytes} bytes of write requests are in progress, as many as are allowed")]
     Busy {
@@ -157,6 +173,8 @@ impl Written {
 pub struct Answer {
     /// The HTTP status.
     pub status: StatusCode,
+    /// The status of gRPC, which peers are told.
+    pub code: Code,
     /// The body, plain text; empty on success.
     pub text: String,
     /// `Retry-After` in seconds.
@@ -172,7 +190,13 @@ impl Answer {
             Form::RemoteWrite1 => StatusCode::OK,
             Form::RemoteWrite2 => StatusCode::NO_CONTENT,
         };
-        Answer { status, text: String::new(), retry_after_seconds: None, written: Some(written) }
+        Answer {
+            status,
+            code: Code::Ok,
+            text: String::new(),
+            retry_after_seconds: None,
+            written: Some(written),
+        }
     }
 
     /// The answer to a write that meets a node which has stopped.
@@ -205,6 +229,10 @@ impl Answer {
             WriteError::Gzip(GzipError::Invalid(_)) => (StatusCode::BAD_REQUEST, None),
             WriteError::Gzip(GzipError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             WriteError::Otlp(OtlpError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            WriteError::Frame(_) | WriteError::Peer(_) => (StatusCode::BAD_REQUEST, None),
+            WriteError::PeerEncoding { .. } => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
+            WriteError::Stream(StreamError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
+            WriteError::Stream(_) => (StatusCode::BAD_REQUEST, None),
             WriteError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
             WriteError::Memory { .. } => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
             WriteError::Gate(GateError::TooManyWait | GateError::Timeout) => {
@@ -239,7 +267,17 @@ impl Answer {
             ),
             WriteError::Refused { outcome, form } => refused_status(outcome, *form),
         };
-        Answer { status, text: error.to_string(), retry_after_seconds, written: None }
+        let code = match error {
+            // What is refused for good is Thanos' conflict, whatever HTTP calls it: a router answers 409 for it, and 500 for
+            // any other code, which its sender would repeat for ever.
+            WriteError::Refused { .. }
+                if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS =>
+            {
+                Code::AlreadyExists
+            }
+            _ => code_of(status),
+        };
+        Answer { status, code, text: error.to_string(), retry_after_seconds, written: None }
     }
 
     /// The answer to a request that reached its owners: a part that may succeed later makes all of it retryable.
@@ -255,6 +293,18 @@ impl Answer {
             return Answer { written: Some(written), ..Answer::of(&refused) };
         }
         Answer::success(written, form)
+    }
+}
+
+/// The status of gRPC beside one of HTTP.
+fn code_of(status: StatusCode) -> Code {
+    match status {
+        StatusCode::BAD_REQUEST => Code::InvalidArgument,
+        StatusCode::CONFLICT => Code::AlreadyExists,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::Unimplemented,
+        StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+        _ => Code::Internal,
     }
 }
 

@@ -17,9 +17,9 @@ use super::admission::{Admission, Permit};
 use super::content::{Encoding, negotiate};
 use super::head_stats::StatsQuery;
 use super::status::{Answer, TENANT_BYTES_MAX, WriteError};
-use crate::core::{Dispatcher, Held, StatsScope};
+use crate::core::{Dispatcher, Held, Origin, StatsScope};
 use crate::limits::{GateError, GateTicket, TenantLimits};
-use crate::metrics::{CodeMetrics, HttpMetrics};
+use crate::metrics::{CodeMetrics, GrpcMetrics, HttpMetrics};
 use crate::rt::{Pacer, monotonic_now, timeout};
 use crate::wire::{Decoder, Skimmed, Unsnappy, Unzstd};
 
@@ -78,6 +78,7 @@ pub struct WriteHandler {
     pub(super) limits: EdgeLimits,
     metrics: HttpMetrics,
     pub(super) otlp_metrics: HttpMetrics,
+    pub(super) grpc_metrics: GrpcMetrics,
 }
 
 impl WriteHandler {
@@ -89,7 +90,8 @@ impl WriteHandler {
         metrics: HttpMetrics,
     ) -> WriteHandler {
         let otlp_metrics = metrics.for_otlp();
-        WriteHandler { dispatcher, admission, limits, metrics, otlp_metrics }
+        let grpc_metrics = metrics.grpc().clone();
+        WriteHandler { dispatcher, admission, limits, metrics, otlp_metrics, grpc_metrics }
     }
 
     /// Lets go of what is at hand of tenants that did not send since the call before.
@@ -158,7 +160,8 @@ impl WriteHandler {
         let decoder = Decoder::new(form, self.limits.decoded_bytes_max);
         // A sender that hangs up does not end the work: the ticket goes with it.
         let held = (permit, ticket);
-        let (skimmed, outcome) = self.dispatcher.write(tenant, decoded, decoder, held).await?;
+        let (skimmed, outcome) =
+            self.dispatcher.write(tenant, Origin::Sender, decoded, decoder, held).await?;
         Ok((skimmed, Answer::of_outcome(outcome, form)))
     }
 
@@ -202,7 +205,7 @@ impl WriteHandler {
 
     /// The whole body, within the time that it may take. While memory is short a body that hardly comes is given up sooner:
     /// a few senders that stop near the end of large bodies would else hold what all others need.
-    async fn read_in_time<B>(
+    pub(super) async fn read_in_time<B>(
         &self,
         headers: &HeaderMap,
         body: Pin<&mut B>,

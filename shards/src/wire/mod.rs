@@ -29,7 +29,7 @@ pub use labels::{
     parse_canonical, parse_labels,
 };
 pub use proto::WireError;
-pub(crate) use proto::{Reader, put_varint};
+pub(crate) use proto::{Field, Reader, put_varint};
 pub use skim::{Row, Skimmed, Skimmer};
 pub use skim2::Skimmer2;
 pub use snappy::{BlockError, SnappyError, Unsnappy};
