@@ -47,6 +47,7 @@ pub fn vector(pick: &mut Pick, depth: usize, place: Place) -> Vector {
         73..78 => with_label(pick, depth, place),
         78..84 => math(pick, depth, place),
         84..93 => range_calls::of_subquery(pick, depth, place),
+        93..95 => relabelled(pick),
         _ => other(pick, depth, place),
     }
 }
@@ -64,6 +65,12 @@ fn exact_vector(pick: &mut Pick, depth: usize, place: Place) -> Vector {
 
 /// A selector of any metric.
 pub fn any_selector(pick: &mut Pick) -> Vector {
+    if pick.chance(6) {
+        let name = pick.one(&["temperature.*|balance", "latency_seconds_(count|sum)", "(errors|requests)_total", "[bt].+"]);
+        let text = format!("{{__name__=~\"{name}\"}}{}", modifier(pick));
+        let labels = vec!["__name__", "floor", "job", "instance"];
+        return Vector { text, labels, values: Values { adds_up: false, ..PLAIN } };
+    }
     let metric = pick.one(METRICS);
     selector(pick, &metric)
 }
@@ -97,6 +104,16 @@ fn matcher(pick: &mut Pick, metric: &Metric) -> String {
         7 => format!("{name}!~\"(?i:{})\"", as_pattern(value).to_uppercase()),
         8 => format!("{name}=~\"{}\"", pick.one(&[".+", ".*", "", "[a-d].*", "[^0-9]+", "z[12]|s[0-4]?", ".{1,4}", "\\\\w+:1"])),
         _ => format!("{name}!~\"{}\"", pick.one(&["", "a.*", "[^a-z].*", "nosuch", ".*[05]", "(x|1|hall)"])),
+    }
+}
+
+/// The time of a selector's samples, which is not that of 2.42 where it has an offset and `@`.
+fn timestamp(pick: &mut Pick, metric: &Metric) -> String {
+    loop {
+        let text = selector(pick, metric).text;
+        if !(text.contains(" @ ") && text.contains(" offset ")) {
+            return format!("timestamp({text})");
+        }
     }
 }
 
@@ -138,14 +155,16 @@ fn aggregate(pick: &mut Pick, depth: usize, place: Place) -> Vector {
     if values.adds_up && values.same_bits && values.finite {
         choices.extend([("stddev", values.rounded()), ("stdvar", values.rounded())]);
     }
-    choices.push(("quantile", values.rounded()));
+    if values.finite {
+        choices.push(("quantile", Values { finite: false, ..values.rounded() }));
+    }
     if values.same_bits {
         choices.push(("count_values", PLAIN));
     }
     let (name, values) = pick.one(&choices);
     let parameter = match name {
         "quantile" => format!("{}, ", pick.one(&["0", "0.25", "0.5", "0.9", "1", "-1", "2", "NaN"])),
-        "count_values" => "\"value\", ".to_owned(),
+        "count_values" => format!("\"{}\", ", pick.one(&["value", "value", "job", "room"])),
         _ => String::new(),
     };
     let named = labels_of(pick, &inner.labels);
@@ -197,11 +216,7 @@ fn with_scalar(pick: &mut Pick, depth: usize, place: Place) -> Vector {
         2 => Vector { text: format!("({text} % {scalar})"), labels, values: Values { finite: false, ..signs } },
         3 => Vector { text: format!("-{text}"), labels, values: signs },
         4 => Vector { text: format!("({text} + 1)"), labels, values: rounded },
-        5 => {
-            let values = Values { finite: false, ..signs.rounded() };
-            Vector { text: format!("({text} atan2 {scalar})"), labels, values }
-        }
-        6 | 7 => {
+        5 | 6 => {
             let operator = pick.one(&["==", "!=", ">", "<", ">=", "<="]);
             Vector { text: format!("({text} {operator} bool {scalar})"), labels, values: PLAIN }
         }
@@ -350,6 +365,23 @@ fn with_label(pick: &mut Pick, depth: usize, place: Place) -> Vector {
     Vector { text, labels, values: inner.values }
 }
 
+/// A label that is there is replaced. Only where all series have all their samples: 3.x looks for equal label sets over
+/// all steps together.
+fn relabelled(pick: &mut Pick) -> Vector {
+    let steady: Vec<&Metric> = METRICS.iter().filter(|metric| metric.is_steady).collect();
+    let metric = pick.one(&steady);
+    let inner = if pick.chance(50) { selector(pick, metric) } else { range_calls::of_metric(pick, metric) };
+    let (target, source) = (pick.one(&inner.labels), pick.one(&inner.labels));
+    let text = &inner.text;
+    let text = match pick.below(4) {
+        0 => format!("label_join({text}, \"{target}\", \"/\", \"{source}\", \"{target}\")"),
+        1 => format!("label_replace({text}, \"__name__\", \"$1_new\", \"{source}\", \"([a-z]+).*\")"),
+        2 => format!("label_replace({text}, \"{target}\", \"\", \"\", \"\")"),
+        _ => format!("label_replace({text}, \"{target}\", \"<$1>\", \"{source}\", \"(.*?)[0-9a-c]*\")"),
+    };
+    Vector { text, ..inner }
+}
+
 fn math(pick: &mut Pick, depth: usize, place: Place) -> Vector {
     let inner = exact_vector(pick, depth - 1, place);
     let (labels, text) = (inner.labels.clone(), &inner.text);
@@ -358,8 +390,12 @@ fn math(pick: &mut Pick, depth: usize, place: Place) -> Vector {
         let call = pick.one(&["abs($)", "ceil($)", "floor($)", "sgn($)", "sqrt($)", "round($)", "round($, 5)", "round($, 0.25)"]);
         return Vector { text: call.replace('$', text), labels, values: Values { finite: false, ..exact } };
     }
+    if inner.values.adds_up && pick.chance(30) {
+        let text = format!("{}({text})", pick.one(&["ln", "log2", "log10"]));
+        return Vector { text, labels, values: Values { finite: false, ..exact.rounded() } };
+    }
     let name = pick.one(&[
-        "exp", "ln", "log2", "log10", "deg", "rad", "atan", "asinh", "sinh", "cosh", "tanh", "acosh", "atanh", "asin",
+        "exp", "deg", "rad", "atan", "asinh", "sinh", "cosh", "tanh", "acosh", "atanh", "asin",
         "acos",
     ]);
     Vector { text: format!("{name}({text})"), labels, values: Values { finite: false, ..exact.rounded() } }
@@ -383,9 +419,7 @@ fn other(pick: &mut Pick, depth: usize, place: Place) -> Vector {
             Vector { text, labels: Vec::new(), values: Values { finite: false, adds_up: false, exact_sums: false, ..PLAIN } }
         }
         3 => {
-            let inner = selector(pick, &metric);
-            let values = Values { exact_sums: false, ..PLAIN };
-            Vector { text: format!("timestamp({})", inner.text), labels, values }
+            Vector { text: timestamp(pick, &metric), labels, values: Values { exact_sums: false, ..PLAIN } }
         }
         4 => {
             let inner = vector(pick, depth - 1, place);
@@ -395,7 +429,7 @@ fn other(pick: &mut Pick, depth: usize, place: Place) -> Vector {
         }
         5 => {
             let name = pick.one(&["hour", "minute", "month", "year", "day_of_week", "day_of_month", "day_of_year", "days_in_month"]);
-            Vector { text: format!("{name}(timestamp({}))", selector(pick, &metric).text), labels, values: PLAIN }
+            Vector { text: format!("{name}({})", timestamp(pick, &metric)), labels, values: PLAIN }
         }
         _ => {
             let name = pick.one(&["hour", "minute", "month", "year", "day_of_week", "day_of_month", "days_in_month"]);

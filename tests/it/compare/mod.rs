@@ -49,7 +49,7 @@ const QUERY_COUNT: u64 = 600;
 const HEAD_PERCENT: u64 = 25;
 
 /// How many differences are shown.
-const SHOWN: usize = 12;
+const SHOWN: usize = 400;
 
 const LOOKBACK: &str = "--query.lookback-delta=1m";
 

@@ -83,16 +83,20 @@ fn call(pick: &mut Pick, window: &Window) -> Vector {
         ("count_over_time($)", PLAIN),
         ("present_over_time($)", PLAIN),
     ];
-    if values.adds_up {
-        choices.extend([("avg_over_time($)", values.rounded()); 2]);
-        let sum = if values.exact_sums { values } else { values.rounded() };
-        choices.extend([("sum_over_time($)", sum); 2]);
+    if values.adds_up && values.finite {
         choices.extend([
             ("quantile_over_time(0.25, $)", values.rounded()),
             ("quantile_over_time(0.9, $)", values.rounded()),
             ("quantile_over_time(-0.5, $)", Values { finite: false, ..values.rounded() }),
-            ("quantile_over_time(scalar(job_info{job=\"db\"}), $)", values.rounded()),
         ]);
+        if !window.text.contains('@') {
+            choices.push(("quantile_over_time(scalar(job_info{job=\"db\"}), $)", values.rounded()));
+        }
+    }
+    if values.adds_up {
+        choices.extend([("avg_over_time($)", values.rounded()); 2]);
+        let sum = if values.exact_sums { values } else { values.rounded() };
+        choices.extend([("sum_over_time($)", sum); 2]);
     }
     if values.same_bits {
         choices.extend([("changes($)", PLAIN), ("resets($)", PLAIN)]);
@@ -104,11 +108,12 @@ fn call(pick: &mut Pick, window: &Window) -> Vector {
             ("stddev_over_time($)", values.rounded()),
             ("stdvar_over_time($)", values.rounded()),
             ("deriv($)", either_sign),
-            ("predict_linear($, 600)", either_sign),
-            ("predict_linear($, -1.5)", either_sign),
             ("holt_winters($, 0.3, 0.6)", either_sign),
             ("holt_winters($, 0.9, 0.01)", either_sign),
         ]);
+        if !window.text.contains('@') {
+            choices.extend([("predict_linear($, 600)", either_sign), ("predict_linear($, -1.5)", either_sign)]);
+        }
     }
     if window.is_counter {
         choices.extend([("rate($)", values.rounded()); 6]);

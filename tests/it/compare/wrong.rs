@@ -4,7 +4,7 @@ use super::metrics::METRICS;
 use super::pick::Pick;
 
 /// `$` is a metric.
-const WRONG: [&str; 64] = [
+const WRONG: [&str; 63] = [
     "nosuch($)",
     "sum($",
     "sum(1)",
@@ -18,7 +18,6 @@ const WRONG: [&str; 64] = [
     "rate($[5m] + 1)",
     "$[5m] + 1",
     "$ offset",
-    "$ offset 5",
     "($) offset 5m",
     "$ offset 5m offset 5m",
     "$ @ 10 @ 20",
