@@ -90,11 +90,16 @@ fn difference_of_series(series: &[(Labels, Samples)], expected: &[(Labels, Sampl
         series
     };
     let (series, expected) = (sorted(series), sorted(expected));
-    let labels = |series: &[(Labels, Samples)]| series.iter().map(|(labels, _)| labels.clone()).collect::<Vec<_>>();
-    if let Some(more) = labels(&series).iter().find(|labels| !expected.iter().any(|(other, _)| other == *labels)) {
+    let labels =
+        |series: &[(Labels, Samples)]| series.iter().map(|(labels, _)| labels.clone()).collect::<Vec<_>>();
+    if let Some(more) =
+        labels(&series).iter().find(|labels| !expected.iter().any(|(other, _)| other == *labels))
+    {
         return Some(format!("{more:?} should not be there"));
     }
-    if let Some(less) = labels(&expected).iter().find(|labels| !series.iter().any(|(other, _)| other == *labels)) {
+    if let Some(less) =
+        labels(&expected).iter().find(|labels| !series.iter().any(|(other, _)| other == *labels))
+    {
         return Some(format!("{less:?} is missing"));
     }
     if series.len() != expected.len() {
@@ -102,7 +107,11 @@ fn difference_of_series(series: &[(Labels, Samples)], expected: &[(Labels, Sampl
     }
     series.iter().zip(&expected).find_map(|((labels, samples), (_, expected))| {
         if samples.len() != expected.len() {
-            return Some(format!("{labels:?}: {} samples instead of {}: {samples:?}\n    {expected:?}", samples.len(), expected.len()));
+            return Some(format!(
+                "{labels:?}: {} samples instead of {}: {samples:?}\n    {expected:?}",
+                samples.len(),
+                expected.len()
+            ));
         }
         let is_same = |((time, value), (expected_time, expected)): &(&(String, f64), &(String, f64))| {
             time == expected_time && is_close(*value, *expected)
@@ -175,7 +184,9 @@ mod tests {
         assert!(is_different(&one("m", 7.0, "+Inf"), &one("m", 7.0, "-Inf")));
         assert!(is_different(&one("m", 7.0, "+Inf"), &one("m", 7.0, "1e308")));
         assert!(is_different(&one("m", 7.0, "0"), &one("m", 7.0, "5e-324")));
-        for [a, b] in [["1.5", "1.5000000000000002"], ["1e3", "1000"], ["NaN", "NaN"], ["-Inf", "-Inf"], ["0", "-0"]] {
+        for [a, b] in
+            [["1.5", "1.5000000000000002"], ["1e3", "1000"], ["NaN", "NaN"], ["-Inf", "-Inf"], ["0", "-0"]]
+        {
             assert!(!is_different(&one("m", 7.0, a), &one("m", 7.0, b)), "{a} {b}");
         }
         let error = |status, kind| Answer::read(status, &json!({"status": "error", "errorType": kind}));
@@ -192,7 +203,9 @@ mod tests {
             of(json!([[1, "1"], [2, "2"], [3, "3"]])),
             of(json!([[1, "2"], [2, "1"]])),
             of(json!([[1, "1"], [3, "2"]])),
-            matrix(json!([{"metric": {}, "values": [[1, "1"], [2, "2"]]}, {"metric": {}, "values": [[1, "1"]]}])),
+            matrix(
+                json!([{"metric": {}, "values": [[1, "1"], [2, "2"]]}, {"metric": {}, "values": [[1, "1"]]}]),
+            ),
         ] {
             assert!(is_different(&plain, &other), "{other:?}");
         }
@@ -208,6 +221,10 @@ mod tests {
         assert_eq!(ordered.difference(&reversed, false), None);
         assert!(ordered.difference(&reversed, true).is_some());
         let (equal, swapped) = (of(("a", "1"), ("b", "1")), of(("b", "1"), ("a", "1")));
-        assert_eq!(equal.difference(&swapped, true), None, "nothing says which of two equal values comes first");
+        assert_eq!(
+            equal.difference(&swapped, true),
+            None,
+            "nothing says which of two equal values comes first"
+        );
     }
 }

@@ -28,7 +28,8 @@ const ODD_VALUES: [f64; 11] =
     [f64::NAN, 1.5, 0.0, -0.0, 3.0, f64::INFINITY, 0.75, 2.0, f64::NEG_INFINITY, 0.25, -0.0];
 
 /// The others.
-const EXTREME_VALUES: [f64; 8] = [f64::MAX, 5e-324, -1e-310, 1e300, f64::MIN, 0.1, 1e-9, 123_456_789_012_345.6];
+const EXTREME_VALUES: [f64; 8] =
+    [f64::MAX, 5e-324, -1e-310, 1e300, f64::MIN, 0.1, 1e-9, 123_456_789_012_345.6];
 
 /// One request to each receiver.
 pub struct Step {
@@ -98,7 +99,8 @@ fn counters(content: &mut Content) {
             for code in ["200", "404", "500"] {
                 number += 1;
                 let resets_every = if code == "500" { 1000 } else { 90 + 41 * number };
-                let labels = [("__name__", "requests_total"), ("job", job), ("instance", instance), ("code", code)];
+                let labels =
+                    [("__name__", "requests_total"), ("job", job), ("instance", instance), ("code", code)];
                 add(content, &labels, |step| {
                     let since = step % resets_every;
                     let begin = if step < resets_every { 1e6 } else { 0.0 };
@@ -114,8 +116,12 @@ fn counters(content: &mut Content) {
                 _ => None,
             });
             for (le, share) in [("0.1", 1), ("0.5", 3), ("1", 4), ("2.5", 9), ("+Inf", 10)] {
-                let labels =
-                    [("__name__", "latency_seconds_bucket"), ("job", job), ("instance", instance), ("le", le)];
+                let labels = [
+                    ("__name__", "latency_seconds_bucket"),
+                    ("job", job),
+                    ("instance", instance),
+                    ("le", le),
+                ];
                 add(content, &labels, |step| Some((1_000_000 + step * number * share / 2 * 2) as f64));
             }
             let labels = [("__name__", "latency_seconds_count"), ("job", job), ("instance", instance)];
@@ -144,7 +150,8 @@ fn gauges(content: &mut Content) {
     for (series, zone) in ["z1", "z2", "z3"].into_iter().enumerate() {
         for kind in ["x", "y"] {
             let number = series as i64 * 2 + i64::from(kind == "y");
-            let pick = |values: &[f64], step: i64| values[scattered(step, number, values.len() as i64) as usize];
+            let pick =
+                |values: &[f64], step: i64| values[scattered(step, number, values.len() as i64) as usize];
             let labels = [("__name__", "odd"), ("zone", zone), ("kind", kind)];
             add(content, &labels, |step| Some(pick(&ODD_VALUES, step)));
             let labels = [("__name__", "extreme"), ("zone", zone), ("kind", kind)];

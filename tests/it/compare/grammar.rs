@@ -1,7 +1,8 @@
 //! Expressions that give vectors, at random. Each knows how exactly two engines have to agree in it, so that nothing is
 //! built on the last bits of a number.
 
-use super::metrics::{BUCKETS, ERRORS, JOB_INFO, METRICS, Metric, PLAIN, REQUESTS, SAME_LABELS, TEMPERATURE, Values};
+use super::binary::{scalar, set, with_scalar, with_vector};
+use super::metrics::{BUCKETS, METRICS, Metric, PLAIN, Values};
 use super::pick::Pick;
 use super::range_calls::{self, Window};
 
@@ -66,7 +67,12 @@ fn exact_vector(pick: &mut Pick, depth: usize, place: Place) -> Vector {
 /// A selector of any metric.
 pub fn any_selector(pick: &mut Pick) -> Vector {
     if pick.chance(6) {
-        let name = pick.one(&["temperature.*|balance", "latency_seconds_(count|sum)", "(errors|requests)_total", "[bt].+"]);
+        let name = pick.one(&[
+            "temperature.*|balance",
+            "latency_seconds_(count|sum)",
+            "(errors|requests)_total",
+            "[bt].+",
+        ]);
         let text = format!("{{__name__=~\"{name}\"}}{}", modifier(pick));
         let labels = vec!["__name__", "floor", "job", "instance"];
         return Vector { text, labels, values: Values { adds_up: false, ..PLAIN } };
@@ -90,7 +96,13 @@ pub fn matchers(pick: &mut Pick, metric: &Metric) -> String {
 
 fn matcher(pick: &mut Pick, metric: &Metric) -> String {
     if pick.chance(8) {
-        let other = ["tenant_id=\"default-tenant\"", "replica!=\"a\"", "nosuch=\"\"", "nosuch!~\".+\"", "replica=~\"[a-c]\""];
+        let other = [
+            "tenant_id=\"default-tenant\"",
+            "replica!=\"a\"",
+            "nosuch=\"\"",
+            "nosuch!~\".+\"",
+            "replica=~\"[a-c]\"",
+        ];
         return pick.one(&other).to_owned();
     }
     let (name, values) = pick.one(metric.labels);
@@ -102,7 +114,10 @@ fn matcher(pick: &mut Pick, metric: &Metric) -> String {
         4..6 => format!("{name}!=\"{value}\""),
         6 => format!("{name}=~\"{}|{}\"", as_pattern(value), as_pattern(pick.one(values))),
         7 => format!("{name}!~\"(?i:{})\"", as_pattern(value).to_uppercase()),
-        8 => format!("{name}=~\"{}\"", pick.one(&[".+", ".*", "", "[a-d].*", "[^0-9]+", "z[12]|s[0-4]?", ".{1,4}", "\\\\w+:1"])),
+        8 => format!(
+            "{name}=~\"{}\"",
+            pick.one(&[".+", ".*", "", "[a-d].*", "[^0-9]+", "z[12]|s[0-4]?", ".{1,4}", "\\\\w+:1"])
+        ),
         _ => format!("{name}!~\"{}\"", pick.one(&["", "a.*", "[^a-z].*", "nosuch", ".*[05]", "(x|1|hall)"])),
     }
 }
@@ -129,7 +144,7 @@ pub fn modifier(pick: &mut Pick) -> String {
 }
 
 /// Some of the labels, sometimes one that is not there.
-fn labels_of(pick: &mut Pick, labels: &[&'static str]) -> Vec<&'static str> {
+pub fn labels_of(pick: &mut Pick, labels: &[&'static str]) -> Vec<&'static str> {
     let mut found: Vec<_> = labels.iter().copied().filter(|_| pick.chance(45)).collect();
     if pick.chance(8) {
         found.push(pick.one(&["nosuch", "replica", "__name__", "job"]));
@@ -152,7 +167,7 @@ fn aggregate(pick: &mut Pick, depth: usize, place: Place) -> Vector {
     if values.adds_up {
         choices.extend([("avg", values.rounded()); 2]);
     }
-    if values.adds_up && values.same_bits && values.finite {
+    if values.adds_up && values.exact_sums && values.finite {
         choices.extend([("stddev", values.rounded()), ("stdvar", values.rounded())]);
     }
     if values.finite {
@@ -189,144 +204,15 @@ pub fn top(pick: &mut Pick) -> Vector {
     let metrics: Vec<&Metric> = METRICS.iter().filter(|metric| metric.is_distinct).collect();
     let metric = pick.one(&metrics);
     let inner = selector(pick, metric);
-    let (name, count) = (pick.one(&["topk", "bottomk"]), pick.one(&["0", "1", "2", "3", "7", "100", "2.9", "-1"]));
+    let (name, count) =
+        (pick.one(&["topk", "bottomk"]), pick.one(&["0", "1", "2", "3", "7", "100", "2.9", "-1"]));
     let grouping = pick.one(&["", " by (floor)", " without (floor)", " by (nosuch)", " by (room, floor)"]);
     Vector { text: format!("{name}{grouping} ({count}, {})", inner.text), ..inner }
 }
 
-fn with_scalar(pick: &mut Pick, depth: usize, place: Place) -> Vector {
-    let inner = vector(pick, depth - 1, place);
-    let (text, labels) = (&inner.text, inner.labels.clone());
-    let rounded = Values { exact_sums: false, ..inner.values };
-    let signs = Values { adds_up: false, ..rounded };
-    if !inner.values.same_bits || pick.chance(40) {
-        let number = pick.one(&["2", "0.25", "1e3", "7", "0x1F", "Inf", "pi()"]);
-        let finite = Values { finite: false, ..rounded };
-        return match pick.below(4) {
-            0 => Vector { text: format!("({text} * {number})"), labels, values: finite },
-            1 => Vector { text: format!("({text} / {number})"), labels, values: finite },
-            2 => Vector { text: format!("({number} / {text})"), labels, values: Values { adds_up: false, ..finite } },
-            _ => Vector { text: format!("({text} ^ 2)"), labels, values: inner.values.rounded() },
-        };
-    }
-    let scalar = scalar(pick, place);
-    match pick.below(10) {
-        0 => Vector { text: format!("({text} - {scalar})"), labels, values: Values { finite: false, ..signs } },
-        1 => Vector { text: format!("({scalar} - {text})"), labels, values: Values { finite: false, ..signs } },
-        2 => Vector { text: format!("({text} % {scalar})"), labels, values: Values { finite: false, ..signs } },
-        3 => Vector { text: format!("-{text}"), labels, values: signs },
-        4 => Vector { text: format!("({text} + 1)"), labels, values: rounded },
-        5 | 6 => {
-            let operator = pick.one(&["==", "!=", ">", "<", ">=", "<="]);
-            Vector { text: format!("({text} {operator} bool {scalar})"), labels, values: PLAIN }
-        }
-        _ => {
-            let operator = pick.one(&["==", "!=", ">", "<", ">=", "<="]);
-            let number = pick.one(&["0", "20", "1.5", "1000200", "-1", "NaN", "+Inf"]);
-            let sides = if pick.chance(70) { [text.as_str(), number] } else { [number, text.as_str()] };
-            let values = inner.values;
-            Vector { text: format!("({} {operator} {})", sides[0], sides[1]), labels, values }
-        }
-    }
-}
-
-/// A number that is the same in both to the last bit.
-pub fn scalar(pick: &mut Pick, _place: Place) -> String {
-    match pick.below(8) {
-        0 => "time()".to_owned(),
-        1 => format!("scalar({})", selector(pick, &TEMPERATURE).text),
-        2 => "scalar(job_info{job=\"api\"})".to_owned(),
-        3 => "(time() % 60)".to_owned(),
-        4 => "(1 > bool 2)".to_owned(),
-        _ => pick.one(&["0", "1", "20", "-3.5", "1e6", "NaN", "Inf", "-Inf", "0.5"]).to_owned(),
-    }
-}
-
-/// An operator between vectors, and what the result is like.
-fn operator(pick: &mut Pick, left: Values, right: Values) -> (&'static str, Values) {
-    let both = left.or(right);
-    let result = Values { exact_sums: false, finite: false, ..both };
-    let signs = Values { adds_up: false, ..result };
-    let mut choices = vec![("*", result), ("/", result)];
-    if both.adds_up || both.same_bits {
-        choices.push(("+", Values { exact_sums: both.exact_sums, finite: both.finite, ..result }));
-    }
-    if both.same_bits {
-        choices.extend([("-", signs), ("%", signs), ("==", left), ("!=", left), (">", left), ("<=", left)]);
-        choices.extend([("> bool", PLAIN), ("== bool", PLAIN), ("< bool", PLAIN)]);
-    }
-    pick.one(&choices)
-}
-
-fn with_vector(pick: &mut Pick, depth: usize, place: Place) -> Vector {
-    match pick.below(10) {
-        0..3 => {
-            let metric = |name: &str| METRICS.iter().find(|metric| metric.name == name).unwrap();
-            let (left, right) = (metric(pick.one(&SAME_LABELS)), metric(pick.one(&SAME_LABELS)));
-            let (left, right) = (selector(pick, left), selector(pick, right));
-            let matching = pick.one(&["", " on (room, floor)", " ignoring (nosuch)", " ignoring (tenant_id)"]);
-            join(pick, &left, matching, &right)
-        }
-        3 | 4 => {
-            let (left, right) = (selector(pick, &REQUESTS), selector(pick, &ERRORS));
-            let matching = pick.one(&[" on (job, instance) group_left", " ignoring (code) group_left ()"]);
-            if pick.chance(50) { join(pick, &left, matching, &right) } else {
-                join(pick, &right, &matching.replace("left", "right"), &left)
-            }
-        }
-        5 => {
-            let left = range_calls::of_metric(pick, &REQUESTS);
-            let right = selector(pick, &JOB_INFO);
-            join(pick, &left, " on (job) group_left (team)", &right)
-        }
-        6 | 7 => {
-            let by = pick.one(&["job", "instance", "job, instance"]);
-            let [left, right] = [&REQUESTS, pick.one(&[&ERRORS, &BUCKETS, &REQUESTS])].map(|metric| {
-                let inner = if pick.chance(50) { selector(pick, metric) } else { range_calls::of_metric(pick, metric) };
-                let values = if inner.values.exact_sums { inner.values } else { inner.values.rounded() };
-                let name = if values.adds_up { "sum" } else { "max" };
-                Vector { text: format!("{name} by ({by}) ({})", inner.text), labels: by.split(", ").collect(), values }
-            });
-            join(pick, &left, "", &right)
-        }
-        _ => {
-            let (left, right) = (vector(pick, depth - 1, place), vector(pick, depth - 1, place));
-            let all = [&left.labels[..], &right.labels].concat();
-            let labels = labels_of(pick, &all).join(", ");
-            let matching = pick.one(&["", " on", " ignoring"]);
-            let matching = if matching.is_empty() { String::new() } else { format!("{matching} ({labels})") };
-            let group = if matching.is_empty() { "" } else { pick.one(&["", " group_left", " group_right", " group_left (zone)"]) };
-            join(pick, &left, &format!("{matching}{group}"), &right)
-        }
-    }
-}
-
-fn join(pick: &mut Pick, left: &Vector, matching: &str, right: &Vector) -> Vector {
-    let (operator, values) = operator(pick, left.values, right.values);
-    // Of a comparison the values of the many are those of the right side.
-    let values = if matching.contains("group_right") { values.or(right.values) } else { values };
-    let many = if matching.contains("group_right") { right } else { left };
-    let text = format!("({} {operator}{matching} {})", left.text, right.text);
-    Vector { text, labels: many.labels.clone(), values }
-}
-
-fn set(pick: &mut Pick, depth: usize, place: Place) -> Vector {
-    let (left, right) = (vector(pick, depth - 1, place), vector(pick, depth - 1, place));
-    let operator = pick.one(&["and", "or", "unless"]);
-    let all = [&left.labels[..], &right.labels].concat();
-    let labels = labels_of(pick, &all).join(", ");
-    let matching = match pick.below(3) {
-        0 => String::new(),
-        1 => format!(" on ({labels})"),
-        _ => format!(" ignoring ({labels})"),
-    };
-    let values = if operator == "or" { left.values.or(right.values) } else { left.values };
-    let values = if operator == "or" { Values { adds_up: false, ..values } } else { values };
-    Vector { text: format!("({} {operator}{matching} {})", left.text, right.text), labels: left.labels, values }
-}
-
 fn histogram_quantile(pick: &mut Pick) -> Vector {
-    let quantile = pick.one(&["0", "0.05", "0.5", "0.77", "0.9", "0.99", "1", "1.5", "-1", "NaN", "time() % 1"]);
+    let quantile =
+        pick.one(&["0", "0.05", "0.5", "0.77", "0.9", "0.99", "1", "1.5", "-1", "NaN", "time() % 1"]);
     let rates = match pick.below(3) {
         0 => selector(pick, &BUCKETS).text,
         _ => format!("rate({})", range_calls::range(pick, &BUCKETS)),
@@ -346,7 +232,10 @@ fn with_label(pick: &mut Pick, depth: usize, place: Place) -> Vector {
     let source = if inner.labels.is_empty() { "replica" } else { pick.one(&inner.labels) };
     let text = &inner.text;
     let text = match pick.below(4) {
-        0 => format!("label_join({text}, \"joined\", \"{}\", \"{source}\", \"replica\", \"nosuch\")", pick.one(&["-", "", "é"])),
+        0 => format!(
+            "label_join({text}, \"joined\", \"{}\", \"{source}\", \"replica\", \"nosuch\")",
+            pick.one(&["-", "", "é"])
+        ),
         _ => {
             let (replacement, pattern) = pick.one(&[
                 ("$1", "(.*)"),
@@ -387,7 +276,16 @@ fn math(pick: &mut Pick, depth: usize, place: Place) -> Vector {
     let (labels, text) = (inner.labels.clone(), &inner.text);
     let exact = Values { exact_sums: false, adds_up: false, ..inner.values };
     if pick.chance(50) {
-        let call = pick.one(&["abs($)", "ceil($)", "floor($)", "sgn($)", "sqrt($)", "round($)", "round($, 5)", "round($, 0.25)"]);
+        let call = pick.one(&[
+            "abs($)",
+            "ceil($)",
+            "floor($)",
+            "sgn($)",
+            "sqrt($)",
+            "round($)",
+            "round($, 5)",
+            "round($, 0.25)",
+        ]);
         return Vector { text: call.replace('$', text), labels, values: Values { finite: false, ..exact } };
     }
     if inner.values.adds_up && pick.chance(30) {
@@ -395,8 +293,7 @@ fn math(pick: &mut Pick, depth: usize, place: Place) -> Vector {
         return Vector { text, labels, values: Values { finite: false, ..exact.rounded() } };
     }
     let name = pick.one(&[
-        "exp", "deg", "rad", "atan", "asinh", "sinh", "cosh", "tanh", "acosh", "atanh", "asin",
-        "acos",
+        "exp", "deg", "rad", "atan", "asinh", "sinh", "cosh", "tanh", "acosh", "atanh", "asin", "acos",
     ]);
     Vector { text: format!("{name}({text})"), labels, values: Values { finite: false, ..exact.rounded() } }
 }
@@ -415,40 +312,68 @@ fn other(pick: &mut Pick, depth: usize, place: Place) -> Vector {
             Vector { text: format!("absent_over_time({window})"), labels: Vec::new(), values: PLAIN }
         }
         2 => {
-            let text = format!("vector({})", scalar(pick, place));
-            Vector { text, labels: Vec::new(), values: Values { finite: false, adds_up: false, exact_sums: false, ..PLAIN } }
+            let text = format!("vector({})", scalar(pick));
+            Vector {
+                text,
+                labels: Vec::new(),
+                values: Values { finite: false, adds_up: false, exact_sums: false, ..PLAIN },
+            }
         }
-        3 => {
-            Vector { text: timestamp(pick, &metric), labels, values: Values { exact_sums: false, ..PLAIN } }
-        }
+        3 => Vector { text: timestamp(pick, &metric), labels, values: Values { exact_sums: false, ..PLAIN } },
         4 => {
             let inner = vector(pick, depth - 1, place);
-            let call = pick.one(&["clamp($, 5, 20)", "clamp($, 3, 1)", "clamp_min($, 2)", "clamp_max($, 1e6)", "clamp_max($, NaN)", "clamp($, -Inf, time())"]);
+            let call = pick.one(&[
+                "clamp($, 5, 20)",
+                "clamp($, 3, 1)",
+                "clamp_min($, 2)",
+                "clamp_max($, 1e6)",
+                "clamp_max($, NaN)",
+                "clamp($, -Inf, time())",
+            ]);
             let values = Values { exact_sums: false, finite: false, ..inner.values };
             Vector { text: call.replace('$', &inner.text), labels: inner.labels, values }
         }
         5 => {
-            let name = pick.one(&["hour", "minute", "month", "year", "day_of_week", "day_of_month", "day_of_year", "days_in_month"]);
+            let name = pick.one(&[
+                "hour",
+                "minute",
+                "month",
+                "year",
+                "day_of_week",
+                "day_of_month",
+                "day_of_year",
+                "days_in_month",
+            ]);
             Vector { text: format!("{name}({})", timestamp(pick, &metric)), labels, values: PLAIN }
         }
         _ => {
-            let name = pick.one(&["hour", "minute", "month", "year", "day_of_week", "day_of_month", "days_in_month"]);
+            let name = pick.one(&[
+                "hour",
+                "minute",
+                "month",
+                "year",
+                "day_of_week",
+                "day_of_month",
+                "days_in_month",
+            ]);
             let argument = pick.one(&["", "vector(time())", "vector(time() + 86400 * 300)", "vector(-1e9)"]);
             Vector { text: format!("{name}({argument})"), labels: Vec::new(), values: PLAIN }
         }
     }
 }
 
-/// The result of a subquery, or a raw window, as the top of a query.
+/// The result of a subquery, or a raw window, as the top of a query. Where a subquery has no step and all in it is
+/// fixed by `@`, Prometheus answers with a sample from after its end.
 pub fn window(pick: &mut Pick) -> String {
-    match pick.below(2) {
-        0 => {
-            let metric = pick.one(METRICS);
-            range_calls::range(pick, &metric)
-        }
-        _ => {
-            let inner = vector(pick, 1, Place::Subquery);
-            Window::of(pick, &inner, Place::Outside).text
+    if pick.chance(50) {
+        let metric = pick.one(METRICS);
+        return range_calls::range(pick, &metric);
+    }
+    loop {
+        let inner = vector(pick, 1, Place::Subquery);
+        let text = Window::of(pick, &inner, Place::Outside).text;
+        if !text.contains("3m:5m") {
+            return text;
         }
     }
 }

@@ -54,14 +54,8 @@ pub struct Metric {
     pub is_distinct: bool,
 }
 
-const GAUGE: Metric = Metric {
-    name: "",
-    labels: ROOMS,
-    values: PLAIN,
-    is_counter: false,
-    is_steady: true,
-    is_distinct: false,
-};
+const GAUGE: Metric =
+    Metric { name: "", labels: ROOMS, values: PLAIN, is_counter: false, is_steady: true, is_distinct: false };
 const COUNTER: Metric = Metric { labels: INSTANCES, is_counter: true, ..GAUGE };
 
 type Labels = &'static [(&'static str, &'static [&'static str])];
@@ -97,11 +91,8 @@ pub const METRICS: &[Metric] = &[
 ];
 
 /// Those that binary operations name.
-pub const REQUESTS: Metric = Metric {
-    name: "requests_total",
-    labels: &[JOB, INSTANCE, ("code", &["200", "404", "500"])],
-    ..COUNTER
-};
+pub const REQUESTS: Metric =
+    Metric { name: "requests_total", labels: &[JOB, INSTANCE, ("code", &["200", "404", "500"])], ..COUNTER };
 /// With gaps.
 pub const ERRORS: Metric = Metric { name: "errors_total", is_steady: false, ..COUNTER };
 /// A classic histogram.
@@ -113,7 +104,8 @@ pub const BUCKETS: Metric = Metric {
 /// No two alike.
 pub const TEMPERATURE: Metric = Metric { name: "temperature", is_distinct: true, ..GAUGE };
 /// One per job.
-pub const JOB_INFO: Metric = Metric { name: "job_info", labels: &[JOB, ("team", &["équipe", "チーム"])], ..GAUGE };
+pub const JOB_INFO: Metric =
+    Metric { name: "job_info", labels: &[JOB, ("team", &["équipe", "チーム"])], ..GAUGE };
 
 /// Three metrics that have the same label sets but for the name.
 pub const SAME_LABELS: [&str; 3] = ["temperature", "temperature_limit", "balance"];

@@ -14,12 +14,22 @@
 //! - Rates of counters that have just begun at about zero, or after a gap: 3.x asks first whether the range reaches
 //!   far before the first sample, 2.42 first where the counter was zero. Counters here begin at a million.
 //! - Sums and means of values whose large parts cancel each other: 3.x adds up with a compensation, 2.42 does not. Each
-//!   expression knows what may be done with it.
-//! - Standard deviations over series of which one is NaN or infinite: 2.42 gives 0 if it is the only one.
-//! - `holt_winters` has another name since 3.0. Functions, durations and label names that 2.42 does not know.
-//! - Quantiles and `topk` among equal values, whose order is not defined; warnings; the words of an error.
+//!   expression knows what may be done with it. For the same reason nothing is divided by sums that may be -0.
+//! - Standard deviations and quantiles where there is a NaN or an infinity: 2.42 gives 0 for the deviation of one value,
+//!   and takes zero times the infinity next to a quantile.
+//! - `predict_linear`, and functions whose arguments change with time, over a window that `@` fixes: 2.42 moves it.
+//! - `timestamp` of a selector with both `@` and `offset`: Prometheus drops the offset, 3.16 too.
+//! - A subquery as the whole query that has no step within its range but whose expression is fixed by `@`:
+//!   Prometheus, 3.16 too, answers with a sample from after the end.
+//! - `atan2`, which 2.42 takes for a comparison that is false; logarithms of numbers below 1e-308, which it gets
+//!   wrong; `label_replace` of labels that are there, where series come and go: 3.x looks for equal
+//!   label sets over all steps together.
+//! - `holt_winters` has another name since 3.0. Functions, calculations with durations and label names that 2.42 does
+//!   not know.
+//! - `topk` among equal values, whose order is not defined; warnings; the words of an error.
 
 mod answer;
+mod binary;
 mod data;
 mod grammar;
 mod metrics;
@@ -49,7 +59,7 @@ const QUERY_COUNT: u64 = 600;
 const HEAD_PERCENT: u64 = 25;
 
 /// How many differences are shown.
-const SHOWN: usize = 400;
+const SHOWN: usize = 12;
 
 const LOOKBACK: &str = "--query.lookback-delta=1m";
 
@@ -137,13 +147,24 @@ fn compare(seed: u64, count: u64) {
         let [found, expected] = sides.ask(&query);
         error_count += u64::from(expected.is_error());
         sample_count += u64::from(expected.has_samples());
-        if let Some(difference) = found.difference(&expected, query.is_sorted) {
+        let difference = match query.is_mutated && !found.is_error() && !expected.is_error() {
+            true => None,
+            false => found.difference(&expected, query.is_sorted),
+        };
+        if let Some(difference) = difference {
             differences.push(format!("{number}: {}\n  {:?}\n    {difference}", query.text, query.times));
         }
     }
-    println!("{count} queries: {sample_count} with samples, {error_count} refused, {} differ", differences.len());
+    println!(
+        "{count} queries: {sample_count} with samples, {error_count} refused, {} differ",
+        differences.len()
+    );
     let shown = differences.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
-    assert!(differences.is_empty(), "{} of {count} queries of seed {seed} differ:\n{shown}", differences.len());
+    assert!(
+        differences.is_empty(),
+        "{} of {count} queries of seed {seed} differ:\n{shown}",
+        differences.len()
+    );
     assert!(sample_count * 10 > count * 6, "only {sample_count} of {count} answers have samples");
     assert!(error_count * 100 > count * 5, "only {error_count} of {count} queries are refused");
     assert!(!sides.prometheus.log().contains("level=error"), "{}", sides.prometheus.log());

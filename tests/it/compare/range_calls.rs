@@ -112,7 +112,8 @@ fn call(pick: &mut Pick, window: &Window) -> Vector {
             ("holt_winters($, 0.9, 0.01)", either_sign),
         ]);
         if !window.text.contains('@') {
-            choices.extend([("predict_linear($, 600)", either_sign), ("predict_linear($, -1.5)", either_sign)]);
+            choices
+                .extend([("predict_linear($, 600)", either_sign), ("predict_linear($, -1.5)", either_sign)]);
         }
     }
     if window.is_counter {

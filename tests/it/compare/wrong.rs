@@ -1,5 +1,6 @@
 //! Queries that are wrong on purpose: while they are parsed, while their types are checked, and while they run.
 
+use super::grammar::{Place, vector};
 use super::metrics::METRICS;
 use super::pick::Pick;
 
@@ -94,4 +95,49 @@ pub fn wrong(pick: &mut Pick) -> String {
     let metric = pick.one(METRICS).name;
     // A replacement of a regular expression has a `$` of its own.
     pick.one(&WRONG).replace("\"$1\"", "\"\u{0}\"").replace('$', metric).replace('\u{0}', "$1")
+}
+
+/// A query of which one token is missing, there twice, or in the place of its neighbour. It may be right by chance.
+/// `offset` and its sign stay: 3.x calculates with durations.
+pub fn mutated(pick: &mut Pick) -> String {
+    let text = format!("({})", vector(pick, 2, Place::Outside).text);
+    let mut tokens = tokens(&text);
+    let index = pick.below(tokens.len() - 1);
+    match pick.below(3) {
+        _ if tokens[index] == "offset" || tokens[index] == "-" => tokens.insert(index, ")".to_owned()),
+        0 => drop(tokens.remove(index)),
+        1 => tokens.insert(index, tokens[index].clone()),
+        _ => tokens.swap(index, index + 1),
+    }
+    tokens.join(" ")
+}
+
+/// Words, numbers and durations; strings; signs.
+fn tokens(text: &str) -> Vec<String> {
+    let is_of_word = |char: char| char.is_ascii_alphanumeric() || "_.:".contains(char);
+    let (mut tokens, mut is_string, mut last) = (Vec::<String>::new(), false, ' ');
+    for char in text.chars() {
+        let goes_on = is_of_word(last) && is_of_word(char) || "=!<>".contains(last) && "=~".contains(char);
+        match tokens.last_mut() {
+            Some(token) if is_string || goes_on => token.push(char),
+            _ if char == ' ' => {}
+            _ => tokens.push(char.to_string()),
+        }
+        is_string ^= char == '"';
+        last = char;
+    }
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_into_its_tokens() {
+        let text = "sum by(job)(rate(m{a!~\"x \\\\w\",b=\"\"}[5m] offset -1m)) >= bool 1e3";
+        let expected =
+            "sum|by|(|job|)|(|rate|(|m|{|a|!~|\"x \\\\w\"|,|b|=|\"\"|}|[|5m|]|offset|-|1m|)|)|>=|bool|1e3";
+        assert_eq!(tokens(text).join("|"), expected);
+    }
 }
