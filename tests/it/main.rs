@@ -9,6 +9,7 @@ mod api;
 mod benches;
 mod blocks;
 mod bucket;
+mod compare;
 mod connections;
 mod durability;
 mod exemplars;

@@ -25,8 +25,8 @@ pub(super) fn math_function(name: &str) -> Option<MathFunction> {
         "sinh" => |value, _| Some(value.sinh()),
         "cosh" => |value, _| Some(value.cosh()),
         "tanh" => |value, _| Some(value.tanh()),
-        "asinh" => |value, _| Some(value.asinh()),
-        "acosh" => |value, _| Some(value.acosh()),
+        "asinh" => |value, _| Some(asinh(value)),
+        "acosh" => |value, _| Some(acosh(value)),
         "atanh" => |value, _| Some(value.atanh()),
         "rad" => |value, _| Some(value * std::f64::consts::PI / 180.0),
         "deg" => |value, _| Some(value * 180.0 / std::f64::consts::PI),
@@ -47,6 +47,31 @@ fn sign(value: f64) -> f64 {
         1.0
     } else {
         value
+    }
+}
+
+/// From here on `sqrt(x * x ± 1)` is `x` to the last bit, and both inverse functions are the logarithm of `2 * x`.
+const HYPERBOLA_IS_LINE: f64 = (1_u64 << 28) as f64;
+
+/// The standard library doubles its argument, which makes an infinity of the largest numbers.
+fn asinh(value: f64) -> f64 {
+    if value.is_finite() && value.abs() > HYPERBOLA_IS_LINE {
+        (value.abs().ln() + std::f64::consts::LN_2).copysign(value)
+    } else {
+        value.asinh()
+    }
+}
+
+/// The same, and just above 1, where the standard library takes the logarithm of a number that has lost most of its
+/// digits, one that keeps them.
+fn acosh(value: f64) -> f64 {
+    if value.is_finite() && value > HYPERBOLA_IS_LINE {
+        value.ln() + std::f64::consts::LN_2
+    } else if (1.0..2.0).contains(&value) {
+        let above = value - 1.0;
+        (above + (2.0 * above + above * above).sqrt()).ln_1p()
+    } else {
+        value.acosh()
     }
 }
 
@@ -125,6 +150,23 @@ mod tests {
         assert_eq!(call("round", 2.5, &[]), Some(3.0));
         assert_eq!(call("round", -2.5, &[]), Some(-2.0));
         assert_eq!(call("round", 47.0, &[5.0]), Some(45.0));
+    }
+
+    #[test]
+    fn inverse_hyperbolic_functions_are_exact_at_both_ends() {
+        let is_close = |found: f64, expected: f64| (found - expected).abs() <= 1e-15 * expected.abs();
+        for (value, expected) in
+            [(f64::MAX, 710.475_860_073_944), (1e200, 461.210_165_779_369_1), (3e8, 20.212_440_213_180_42)]
+        {
+            assert!(is_close(call("asinh", value, &[]).unwrap(), expected), "{value}");
+            assert!(is_close(call("asinh", -value, &[]).unwrap(), -expected), "{value}");
+            assert!(is_close(call("acosh", value, &[]).unwrap(), expected), "{value}");
+        }
+        assert!(is_close(call("acosh", 1.0 + f64::EPSILON, &[]).unwrap(), 2.107_342_425_544_701_4e-8));
+        assert_eq!(call("acosh", 1.0, &[]), Some(0.0));
+        assert!(call("acosh", 0.5, &[]).unwrap().is_nan() && call("asinh", f64::NAN, &[]).unwrap().is_nan());
+        assert_eq!(call("asinh", f64::NEG_INFINITY, &[]), Some(f64::NEG_INFINITY));
+        assert!(call("asinh", -0.0, &[]).unwrap().is_sign_negative());
     }
 
     #[test]
