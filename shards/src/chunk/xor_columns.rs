@@ -182,7 +182,7 @@ impl Cursor {
     /// Decodes one sample of any kind.
     fn step(&mut self, bits: &[u8], count: u16, columns: &mut Columns<'_>) -> Result<(), ChunkError> {
         let mut reader = BitReader::new(bits.get(self.bit / 8..).unwrap_or_default());
-        if self.bit % 8 > 0 {
+        if !self.bit.is_multiple_of(8) {
             reader.take((self.bit % 8) as u32);
         }
         let mut decoder = Decoder {

@@ -60,13 +60,12 @@ impl Finder {
         }
         // A matcher that accepts an absent label is easier to see as what it rejects.
         let rejects = matcher.matches_empty();
-        let pairs = head
-            .symbols
-            .find(&matcher.name)
+        let name = head.symbols.find(&matcher.name);
+        let pairs = name
             .and_then(|name| head.index.tenants.get(&self.tenant)?.names.get(&name))
             .map_or(&[][..], Vec::as_slice);
         let find = |value: &str| {
-            let (name, value) = head.symbols.find(&matcher.name).zip(head.symbols.find(value))?;
+            let (name, value) = name.zip(head.symbols.find(value))?;
             head.index.find(super::index::Pair { tenant: self.tenant, name, value })
         };
         let mut listed = matcher.listed_values();
