@@ -16,6 +16,8 @@ pub struct Finder {
     /// Which matcher is worked on, and how many of its label's values were looked at.
     matcher_at: usize,
     value_at: usize,
+    /// The values are those that the matcher lists, not those of its label.
+    looks_up: bool,
     bound: u32,
     found: BitSet,
     current: BitSet,
@@ -38,6 +40,7 @@ impl Finder {
             matchers,
             matcher_at: 0,
             value_at: 0,
+            looks_up: false,
             bound,
             found,
             current,
@@ -57,24 +60,37 @@ impl Finder {
         }
         // A matcher that accepts an absent label is easier to see as what it rejects.
         let rejects = matcher.matches_empty();
-        let pairs = head
-            .symbols
-            .find(&matcher.name)
+        let name = head.symbols.find(&matcher.name);
+        let pairs = name
             .and_then(|name| head.index.tenants.get(&self.tenant)?.names.get(&name))
             .map_or(&[][..], Vec::as_slice);
+        let find = |value: &str| {
+            let (name, value) = name.zip(head.symbols.find(value))?;
+            head.index.find(super::index::Pair { tenant: self.tenant, name, value })
+        };
+        let mut listed = matcher.listed_values();
+        if self.value_at == 0 {
+            // What a list names is looked up, if that is what is sought, and less work than a walk.
+            let is_sought = rejects == (matcher.op == MatchOp::NotRegex);
+            self.looks_up = is_sought && listed.as_ref().is_some_and(|values| values.len() < pairs.len());
+        }
+        if !self.looks_up {
+            listed = None;
+        }
+        let value_count = listed.as_ref().map_or(pairs.len(), ExactSizeIterator::len);
         if matcher.op == MatchOp::Equal && !rejects {
             // One value, which the index finds without a walk.
-            let value = head.symbols.find(&matcher.value);
-            let name = head.symbols.find(&matcher.name);
-            let pair = value.zip(name).and_then(|(value, name)| {
-                head.index.find(super::index::Pair { tenant: self.tenant, name, value })
-            });
-            if let Some(pair) = pair {
+            if let Some(pair) = find(&matcher.value) {
                 self.current.extend(head.index.postings(pair));
             }
-            self.value_at = pairs.len();
+            self.value_at = value_count;
+        } else if let Some(values) = listed {
+            for pair in values.skip(self.value_at).take(STEP_VALUES).filter_map(find) {
+                self.current.extend(head.index.postings(pair));
+            }
+            self.value_at = value_count.min(self.value_at + STEP_VALUES);
         } else {
-            let end = pairs.len().min(self.value_at + STEP_VALUES);
+            let end = value_count.min(self.value_at + STEP_VALUES);
             for pair in &pairs[self.value_at..end] {
                 let value = head.symbols.text(head.index.pair(*pair).value);
                 if matcher.matches(value) != rejects {
@@ -83,7 +99,7 @@ impl Finder {
             }
             self.value_at = end;
         }
-        if self.value_at == pairs.len() {
+        if self.value_at == value_count {
             let current = std::mem::replace(&mut self.current, BitSet::empty(self.bound));
             if rejects {
                 self.found.subtract(&current);
@@ -118,7 +134,7 @@ mod tests {
         #[test]
         fn a_search_finds_what_a_scan_finds(
             sets in proptest::collection::vec((0u32..2, proptest::collection::btree_map("[a-c]", "[x-z]{1,2}", 1..3)), 0..40),
-            conditions in proptest::collection::vec((0usize..4, "[a-d]", prop_oneof!["[x-z]{0,2}", Just("x.*|zz".to_owned()), Just(".*".to_owned())]), 0..4),
+            conditions in proptest::collection::vec((0usize..4, "[a-d]", prop_oneof!["[x-z]{0,2}", Just("x.*|zz".to_owned()), Just("x|zz|y".to_owned()), Just("x||zy".to_owned()), Just(".*".to_owned())]), 0..4),
         ) {
             let mut head = Head::default();
             for (number, (tenant, labels)) in sets.iter().enumerate() {
@@ -155,5 +171,35 @@ mod tests {
         }
         assert_eq!(steps, 10);
         assert_eq!(finder.finish().len(), 1111);
+    }
+
+    #[test]
+    fn listed_values_are_looked_up_and_not_walked_to() {
+        let mut head = Head::default();
+        let create = |head: &mut Head, number: u32| {
+            let value = number.to_string();
+            head.create(SeriesKey(number.into()), "t", &[("pod", value.as_str())]).unwrap();
+        };
+        (0..4000).for_each(|number| create(&mut head, number));
+        let list: Vec<String> = (2000..5000).map(|number| number.to_string()).collect();
+        for (op, lookups, found) in [(MatchOp::Regex, 3, 2000), (MatchOp::NotRegex, 3, 2000)] {
+            let matchers = vec![Matcher::new(op, "pod", list.join("|")).unwrap()];
+            let mut finder = Finder::new(&head, "t", matchers).unwrap();
+            let mut steps = 1;
+            while !finder.step(&head) {
+                steps += 1;
+            }
+            assert_eq!((steps, finder.finish().len()), (lookups, found), "{op:?}");
+        }
+        // A label that gets more values than the list has while they are walked is walked to its end.
+        let mut head = Head::default();
+        (0..2000).for_each(|number| create(&mut head, number));
+        let list: Vec<String> = (0..2500).map(|number| number.to_string()).collect();
+        let matchers = vec![Matcher::new(MatchOp::Regex, "pod", list.join("|")).unwrap()];
+        let mut finder = Finder::new(&head, "t", matchers).unwrap();
+        assert!(!finder.step(&head));
+        (2000..4000).for_each(|number| create(&mut head, number));
+        while !finder.step(&head) {}
+        assert_eq!(finder.finish().len(), 2000);
     }
 }
