@@ -63,8 +63,11 @@ impl LabelChoice {
         numbering
     }
 
+    /// The labels chosen, as pairs. Label sets are walked no further than to the last one that is named.
     fn chosen<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = (&'a str, &'a str)> {
-        labels.iter().filter(|(name, _)| self.names.iter().any(|other| other == name) == self.keep)
+        let most = if self.keep { self.names.len() } else { usize::MAX };
+        let is_named = |name: &str| self.names.iter().any(|other| other == name);
+        labels.iter().filter(move |(name, _)| is_named(name) == self.keep).take(most)
     }
 }
 
