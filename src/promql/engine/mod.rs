@@ -3,7 +3,7 @@
 //! Every expression is evaluated for all steps at once: a vector is a list of series, each with one column of values,
 //! one per step. An instant query is a query of one step. The files, in the order in which a query meets them:
 //! `plan` (tree to `node`s, which series for which times), `lazy` (selectors and range functions, with `samples`,
-//! `window`, `borders` and the functions themselves), `eval` (all other nodes, with `aggregate`, `binary`, `info` and
+//! `window`, `sweep`, `borders` and the functions themselves), `eval` (all other nodes, with `aggregate`, `binary`, `info` and
 //! their kin).
 //!
 //! Owns:     the workers, and a thread for each query that runs.
@@ -70,7 +70,9 @@ mod range_functions;
 mod rate;
 mod samples;
 mod select_series;
+mod sliding;
 mod steps;
+mod sweep;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -174,12 +176,12 @@ impl Engine {
         let answer = async {
             let _permit = self.running.acquire().await.map_err(|_| QueryError::Canceled)?;
             let started = Instant::now();
-            let (query, plan) = on_own_thread(move || prepare(query)).await?;
+            let (query, plan) = on_own_thread((), move |()| prepare(query)).await?;
             let fetched = fetch(source.as_ref(), &plan.requests, query.options.fetch_bytes_max).await?;
             if let Some(costs) = &query.options.costs {
                 costs.add_prepare(started.elapsed());
             }
-            on_own_thread(move || evaluate(&query, &plan, &fetched, &control, &workers)).await
+            on_own_thread(fetched, move |fetched| evaluate(&query, &plan, fetched, &control, &workers)).await
         };
         tokio::time::timeout(timeout, answer).await.unwrap_or(Err(QueryError::Timeout))
     }
@@ -225,13 +227,15 @@ fn take_in(
     Ok(())
 }
 
-/// Runs work on a new thread; a panic there is an error of this query only.
-async fn on_own_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
+/// Runs work on a new thread; a panic there is an error of this query only. The input is freed when the result is on its
+/// way: of a large query that takes milliseconds.
+async fn on_own_thread<I: Send + 'static, T: Send + 'static>(
+    input: I,
+    work: impl FnOnce(&I) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, QueryError> {
     let (answer, waiting) = oneshot::channel();
     let body = move || {
-        let result = catch_unwind(AssertUnwindSafe(work))
+        let result = catch_unwind(AssertUnwindSafe(|| work(&input)))
             .unwrap_or_else(|panic| Err(QueryError::Execution(panic_text(panic.as_ref()))));
         // Nobody may be waiting any more.
         let _ = answer.send(result);
@@ -294,9 +298,9 @@ fn evaluate(
         Node::Samples(ranged) => QueryValue::Matrix(samples(&evaluator, ranged, &query.steps)?),
         root => match evaluator.value(root, &query.steps)? {
             Value::Vector(series) if late_names => {
-                answer(query, Value::Vector(merge_same_labels(drop_names(series))?))
+                answer(query, Value::Vector(merge_same_labels(drop_names(series))?), workers)
             }
-            value => answer(query, value),
+            value => answer(query, value, workers),
         },
     };
     if let Some(costs) = evaluator.costs {
@@ -360,7 +364,7 @@ fn samples(
 }
 
 /// The form of the answer: one point for an instant query, a matrix for a range query.
-fn answer(query: &Query, value: Value) -> QueryValue {
+fn answer(query: &Query, value: Value, workers: &Workers) -> QueryValue {
     let (steps, timestamp_ms) = (&query.steps, query.steps.first_ms());
     match value {
         Value::Text(value) => QueryValue::String { timestamp_ms, value },
@@ -371,17 +375,14 @@ fn answer(query: &Query, value: Value) -> QueryValue {
         }
         Value::Scalar(values) => QueryValue::Scalar { timestamp_ms, value: values[0] },
         Value::Vector(series) if query.is_range => {
-            let mut matrix: Vec<MatrixSeries> = series
-                .into_iter()
-                .map(|one| {
-                    let points = one.column.present().map(|(step, value)| (steps.time_ms(step), value));
-                    let histograms = one.column.histograms();
-                    let histograms =
-                        histograms.map(|(step, one)| (steps.time_ms(step), one.clone())).collect();
-                    MatrixSeries { points: points.collect(), histograms, labels: one.labels }
-                })
-                .filter(|one| !one.points.is_empty() || !one.histograms.is_empty())
-                .collect();
+            let mut matrix = workers.turn(series, |one| {
+                let mut points = Vec::with_capacity(one.column.extent().len());
+                points.extend(one.column.present().map(|(step, value)| (steps.time_ms(step), value)));
+                let histograms = one.column.histograms();
+                let histograms = histograms.map(|(step, one)| (steps.time_ms(step), one.clone())).collect();
+                MatrixSeries { points, histograms, labels: one.labels }
+            });
+            matrix.retain(|one| !one.points.is_empty() || !one.histograms.is_empty());
             matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
             QueryValue::Matrix(matrix)
         }
