@@ -22,7 +22,7 @@ pub fn with_scalar(pick: &mut Pick, depth: usize, place: Place) -> Vector {
                 labels,
                 values: Values { adds_up: false, ..finite },
             },
-            _ => Vector { text: format!("({text} ^ 2)"), labels, values: inner.values.rounded() },
+            _ => Vector { text: format!("({text} ^ 2)"), labels, values: finite.rounded() },
         };
     }
     let scalar = scalar(pick);
@@ -74,7 +74,10 @@ fn operator(pick: &mut Pick, left: Values, right: Values) -> (&'static str, Valu
         choices.push(("/", result)); // The sign of a sum of zeros depends on the version.
     }
     if both.adds_up || both.same_bits {
-        choices.push(("+", Values { exact_sums: both.exact_sums, finite: both.finite, ..result }));
+        choices.push((
+            "+",
+            Values { exact_sums: both.exact_sums, finite: both.finite && both.adds_up, ..result },
+        ));
     }
     if both.same_bits {
         choices.extend([("-", signs), ("%", signs), ("==", left), ("!=", left), (">", left), ("<=", left)]);

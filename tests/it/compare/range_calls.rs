@@ -75,7 +75,9 @@ pub fn of_subquery(pick: &mut Pick, depth: usize, place: Place) -> Vector {
 
 fn call(pick: &mut Pick, window: &Window) -> Vector {
     let values = window.values;
-    let either_sign = Values { adds_up: false, ..values.rounded() };
+    // The difference of the largest numbers of both signs is infinite.
+    let finite = values.finite && values.adds_up;
+    let either_sign = Values { adds_up: false, finite, ..values.rounded() };
     let mut choices = vec![
         ("last_over_time($)", values),
         ("min_over_time($)", values),
@@ -100,7 +102,7 @@ fn call(pick: &mut Pick, window: &Window) -> Vector {
     }
     if values.same_bits {
         choices.extend([("changes($)", PLAIN), ("resets($)", PLAIN)]);
-        choices.push(("idelta($)", Values { adds_up: false, ..values }));
+        choices.push(("idelta($)", Values { adds_up: false, finite, ..values }));
         choices.push(("delta($)", either_sign));
     }
     if values.same_bits && values.finite && values.adds_up {

@@ -98,13 +98,18 @@ pub fn wrong(pick: &mut Pick) -> String {
 }
 
 /// A query of which one token is missing, there twice, or in the place of its neighbour. It may be right by chance.
-/// `offset` and its sign stay: 3.x calculates with durations.
+/// Nothing that 3.x can make more of: it calculates with durations, and takes a window with `@` in parentheses.
 pub fn mutated(pick: &mut Pick) -> String {
-    let text = format!("({})", vector(pick, 2, Place::Outside).text);
+    let text = loop {
+        let text = format!("({})", vector(pick, 2, Place::Outside).text);
+        if !text.contains("offset -") && !text.contains(" @ ") {
+            break text;
+        }
+    };
     let mut tokens = tokens(&text);
     let index = pick.below(tokens.len() - 1);
     match pick.below(3) {
-        _ if tokens[index] == "offset" || tokens[index] == "-" => tokens.insert(index, ")".to_owned()),
+        _ if tokens[index] == "offset" => tokens.insert(index, ")".to_owned()),
         0 => drop(tokens.remove(index)),
         1 => tokens.insert(index, tokens[index].clone()),
         _ => tokens.swap(index, index + 1),
