@@ -36,6 +36,7 @@ pub struct Matcher {
     /// The value or pattern as the user wrote it.
     pub value: String,
     pattern: Option<Arc<Pattern>>,
+    matches_empty: bool,
 }
 
 /// Why a pattern cannot be used.
@@ -103,7 +104,10 @@ impl Matcher {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => Some(Arc::new(Pattern::new(&value)?)),
         };
-        Ok(Matcher { name: name.into(), op, value, pattern })
+        let mut matcher = Matcher { name: name.into(), op, value, pattern, matches_empty: false };
+        // Asked for often, and a look at a large pattern takes its time.
+        matcher.matches_empty = matcher.matches("");
+        Ok(matcher)
     }
 
     /// Whether a value fulfils the condition; an absent label is passed as `""`.
@@ -119,7 +123,16 @@ impl Matcher {
 
     /// Whether series without the label fulfil the condition.
     pub fn matches_empty(&self) -> bool {
-        self.matches("")
+        self.matches_empty
+    }
+
+    /// Whether a comparison takes no longer than to read the value. Expressions can be made to take any time.
+    pub fn is_quick(&self) -> bool {
+        match self.pattern.as_deref() {
+            None => true,
+            Some(Pattern::Shape(shape)) => shape.is_quick(),
+            Some(Pattern::Compiled(_)) => false,
+        }
     }
 
     /// All values that the pattern matches, if it is a list of texts; in no particular order.
@@ -140,7 +153,7 @@ impl PartialEq for Matcher {
 /// What the user wrote; how it is compared follows from that.
 impl fmt::Debug for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Matcher { name, op, value, pattern: _ } = self;
+        let Matcher { name, op, value, .. } = self;
         f.debug_struct("Matcher").field("name", name).field("op", op).field("value", value).finish()
     }
 }
