@@ -3,7 +3,7 @@
 
 use annulus_shards::chunk::{
     Appended, ChunkError, Encoding, FloatHistogram, FloatHistogramAppender, Histogram, HistogramAppender,
-    HistogramError, Value, XorAppender, decode_values,
+    HistogramError, ResetHint, Value, XorAppender, decode_values,
 };
 use bytes::Bytes;
 
@@ -37,8 +37,21 @@ pub fn samples(chunks: &[ChunkRef], (min_ms, max_ms): (i64, i64)) -> Result<Vec<
     if !samples.is_sorted_by(|a, b| a.0 < b.0) {
         samples.sort_by_key(|(time_ms, _)| *time_ms); // Stable: the first chunk's sample stays first.
         samples.dedup_by_key(|(time_ms, _)| *time_ms);
+        samples.iter_mut().for_each(|(_, sample)| forget_reset(sample));
     }
     Ok(samples)
+}
+
+/// What a chunk says of a counter reset is about the sample before in the same chunk, which may not be the one before.
+fn forget_reset(sample: &mut Sample) {
+    let hint = match sample {
+        Sample::Float(_) => return,
+        Sample::Histogram(histogram) => &mut histogram.reset_hint,
+        Sample::FloatHistogram(histogram) => &mut histogram.reset_hint,
+    };
+    if *hint != ResetHint::Gauge {
+        *hint = ResetHint::Unknown;
+    }
 }
 
 /// The chunks of a series such that none overlaps another and every client knows their encoding. Those that are so
@@ -162,7 +175,7 @@ impl Open<'_> {
 
 #[cfg(test)]
 mod tests {
-    use annulus_shards::chunk::{Buckets, ResetHint, Span};
+    use annulus_shards::chunk::{Buckets, Span};
     use proptest::prelude::*;
 
     use super::*;
@@ -223,6 +236,17 @@ mod tests {
         assert_eq!(samples(&chunks, (2, 8)).unwrap(), expected);
         let broken = ChunkRef { bytes: Bytes::from_static(&[0, 9, 1]), ..chunks[0].clone() };
         assert!(matches!(samples(&[broken], ALL), Err(SourceError::Corrupt(_))));
+    }
+
+    #[test]
+    fn counter_resets_are_found_anew_where_chunks_overlap() {
+        for histogram in [histogram, float_histogram] {
+            let first = encode(&[(1, histogram(10)), (3, histogram(20))]).unwrap();
+            let chunks = [first, encode(&[(2, histogram(100))]).unwrap()].concat();
+            let found = samples(&chunks, ALL).unwrap();
+            assert_eq!(found, plain(found.clone()), "no hint is left of another order");
+            assert_eq!(readable_chunks(&chunks).unwrap().len(), 2, "a reset begins a chunk");
+        }
     }
 
     proptest! {

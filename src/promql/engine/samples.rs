@@ -66,6 +66,32 @@ impl Samples {
         keep_stale: bool,
         detail: Detail,
     ) -> Result<(), QueryError> {
+        let mut is_ordered = self.read_in_order_of_chunks(labels, chunks, bounds_ms, detail)?;
+        if !is_ordered && detail == Detail::CountAndSum && !self.histograms.is_empty() {
+            // What came before each of them is known only when they are sorted.
+            is_ordered = self.read_in_order_of_chunks(labels, chunks, bounds_ms, Detail::Whole)?;
+        }
+        if !is_ordered {
+            self.sort();
+            self.forget_resets();
+            if detail == Detail::CountAndSum {
+                self.drop_buckets();
+            }
+        }
+        if !keep_stale {
+            self.drop_stale();
+        }
+        Ok(())
+    }
+
+    /// Says whether that is their order of time as well.
+    fn read_in_order_of_chunks(
+        &mut self,
+        labels: &Labels,
+        chunks: &[ChunkRef],
+        bounds_ms: (i64, i64),
+        detail: Detail,
+    ) -> Result<bool, QueryError> {
         self.clear();
         let (min_ms, max_ms) = bounds_ms;
         let mut order = Order { is_kept: true, last_ms: i64::MIN };
@@ -101,13 +127,7 @@ impl Samples {
                 SourceError::Corrupt(format!("series {}: {error}", format_labels(labels.iter())))
             })?;
         }
-        if !order.is_kept {
-            self.sort();
-        }
-        if !keep_stale {
-            self.drop_stale();
-        }
-        Ok(())
+        Ok(order.is_kept)
     }
 
     /// Orders samples of overlapping chunks; the sorts are stable, so the first chunk wins at equal times. A float wins
@@ -120,6 +140,23 @@ impl Samples {
         self.histograms.sort_by_key(|(time_ms, _)| *time_ms);
         self.histograms.dedup_by_key(|(time_ms, _)| *time_ms);
         self.histograms.retain(|(time_ms, _)| self.times.binary_search(time_ms).is_err());
+    }
+
+    /// What chunks say of counter resets is about the sample before in the same chunk, which may not be the one before.
+    fn forget_resets(&mut self) {
+        for (_, histogram) in &mut self.histograms {
+            if !matches!(histogram.reset_hint, ResetHint::Gauge | ResetHint::Unknown) {
+                Arc::make_mut(histogram).reset_hint = ResetHint::Unknown;
+            }
+        }
+    }
+
+    fn drop_buckets(&mut self) {
+        let mut last = None;
+        for (_, histogram) in &mut self.histograms {
+            let whole = Arc::unwrap_or_clone(std::mem::take(histogram));
+            *histogram = Arc::new(count_and_sum(whole, &mut last));
+        }
     }
 
     fn drop_stale(&mut self) {
@@ -263,6 +300,21 @@ mod tests {
         let hints: Vec<_> = samples.histograms.iter().map(|(_, one)| one.reset_hint).collect();
         assert_eq!(hints, [ResetHint::Unknown, ResetHint::No, ResetHint::Yes, ResetHint::No]);
         assert!(samples.histograms.iter().all(|(_, one)| one.positive.values.is_empty() && one.count > 0.0));
+    }
+
+    #[test]
+    fn resets_are_found_where_chunks_overlap() {
+        let chunks = [
+            histogram_chunk(&[(10, histogram(0, 10.0)), (30, histogram(0, 20.0))]),
+            histogram_chunk(&[(20, histogram(0, 100.0))]),
+        ];
+        let hints = |detail| {
+            let samples = read_all(&chunks, (0, 100), true, detail);
+            samples.histograms.iter().map(|(time_ms, one)| (*time_ms, one.reset_hint)).collect::<Vec<_>>()
+        };
+        let (unknown, no, yes) = (ResetHint::Unknown, ResetHint::No, ResetHint::Yes);
+        assert_eq!(hints(Detail::Whole), [(10, unknown), (20, unknown), (30, unknown)]);
+        assert_eq!(hints(Detail::CountAndSum), [(10, unknown), (20, no), (30, yes)]);
     }
 
     #[test]
