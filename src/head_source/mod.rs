@@ -201,14 +201,18 @@ fn finish_series(
     let found = labels
         .into_iter()
         .zip(series)
-        .map(|(labels, one)| SeriesChunks { labels, chunks: one.chunks.into_iter().map(chunk_ref).collect() })
+        .map(|(labels, one)| {
+            let replica = external.replica(&one.labels, &one.tenant);
+            let chunks = one.chunks.into_iter().map(|chunk| chunk_ref(chunk, replica)).collect();
+            SeriesChunks { labels, chunks }
+        })
         .collect();
     Ok(sorted_and_joined(found))
 }
 
-fn chunk_ref(chunk: HeadChunk) -> ChunkRef {
+fn chunk_ref(chunk: HeadChunk, replica: u64) -> ChunkRef {
     let bytes = chunk.bytes.loaded().expect("the chunks were loaded before").clone();
-    ChunkRef { min_ms: chunk.min_ms, max_ms: chunk.max_ms, encoding: chunk.encoding, bytes }
+    ChunkRef { min_ms: chunk.min_ms, max_ms: chunk.max_ms, encoding: chunk.encoding, bytes, replica }
 }
 
 #[cfg(test)]

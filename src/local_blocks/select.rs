@@ -14,7 +14,7 @@ use super::scope::{Scope, frame_bytes};
 use super::set::LocalBlocks;
 use crate::block::{ChunkReader, LocalFile, Series, SeriesReader, SeriesRef};
 use crate::head_source::{ExternalLabels, sorted_and_joined};
-use crate::source::{SelectRequest, SeriesChunks, SourceError};
+use crate::source::{ChunkRef, SelectRequest, SeriesChunks, SourceError};
 
 /// Series that a thread reads at a time, and between two looks at whether anybody waits.
 const UNIT_SERIES: usize = 1_024;
@@ -94,9 +94,10 @@ fn select_unit(
         copies.push(*meta, encoding, chunk.bytes);
     }
     let mut copies = copies.finish().into_iter();
-    let with_chunks = labels.into_iter().zip(&series).map(|(labels, one)| SeriesChunks {
-        labels,
-        chunks: copies.by_ref().take(one.chunks.len()).collect(),
+    let with_chunks = labels.into_iter().zip(&series).map(|(labels, one)| {
+        let replica = external.replica(&one.labels, &block.tenant);
+        let chunks = copies.by_ref().take(one.chunks.len()).map(|chunk| ChunkRef { replica, ..chunk });
+        SeriesChunks { labels, chunks: chunks.collect() }
     });
     Ok(with_chunks.collect())
 }

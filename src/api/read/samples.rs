@@ -7,7 +7,8 @@ use annulus_shards::chunk::{
 };
 use bytes::Bytes;
 
-use crate::source::{ChunkRef, SourceError};
+use crate::replicas::merge_replicas;
+use crate::source::{ChunkRef, SourceError, split_replicas};
 
 /// Samples of a chunk that is made here, as in Prometheus.
 const CHUNK_SAMPLES_MAX: usize = 120;
@@ -23,8 +24,20 @@ pub enum Sample {
     FloatHistogram(Box<FloatHistogram>),
 }
 
-/// The samples of chunks within times, both inclusive, in order; of several at one time that of the first chunk.
-pub fn samples(chunks: &[ChunkRef], (min_ms, max_ms): (i64, i64)) -> Result<Vec<(i64, Sample)>, SourceError> {
+/// The samples of chunks within times, both inclusive, in order; of several at one time that of the first chunk. Of
+/// several replicas one is followed at a time.
+pub fn samples(chunks: &[ChunkRef], times: (i64, i64)) -> Result<Vec<(i64, Sample)>, SourceError> {
+    let Some(replicas) = split_replicas(chunks) else { return samples_of_one(chunks, times) };
+    let replicas: Result<_, _> = replicas.iter().map(|chunks| samples_of_one(chunks, times)).collect();
+    let mut samples = merge_replicas(replicas?, None);
+    samples.iter_mut().for_each(|(_, sample)| forget_reset(sample));
+    Ok(samples)
+}
+
+fn samples_of_one(
+    chunks: &[ChunkRef],
+    (min_ms, max_ms): (i64, i64),
+) -> Result<Vec<(i64, Sample)>, SourceError> {
     let mut samples: Vec<(i64, Sample)> = Vec::new();
     for chunk in chunks {
         let each = |time_ms, value: Value<'_>| {
@@ -57,6 +70,9 @@ fn forget_reset(sample: &mut Sample) {
 /// The chunks of a series such that none overlaps another and every client knows their encoding. Those that are so
 /// already are passed on as they are.
 pub fn readable_chunks(chunks: &[ChunkRef]) -> Result<Vec<ChunkRef>, SourceError> {
+    if split_replicas(chunks).is_some() {
+        return encode(&samples(chunks, (i64::MIN, i64::MAX))?);
+    }
     let mut readable = Vec::with_capacity(chunks.len());
     let mut rest = chunks;
     while let Some(first) = rest.first() {
@@ -169,7 +185,7 @@ impl Open<'_> {
 
     fn close(&mut self, encoding: Encoding, bytes: Box<[u8]>) {
         let (min_ms, max_ms, bytes) = (self.first_ms, self.last_ms, Bytes::from(bytes));
-        self.chunks.push(ChunkRef { min_ms, max_ms, encoding, bytes });
+        self.chunks.push(ChunkRef { min_ms, max_ms, encoding, bytes, replica: 0 });
     }
 }
 
