@@ -42,7 +42,8 @@ fn select_block(
     let Some(matchers) = block.own_matchers(&request.matchers) else { return Ok(Vec::new()) };
     let labels = block.labels(scope.view());
     let found = blocks.read(block, scope, |reader| {
-        let postings = reader.index().postings(&matchers)?;
+        let postings = reader.index().postings(&matchers, &|| scope.is_waited_for())?;
+        scope.check()?;
         // Readers know the symbols and read ahead: units that one thread reads in a row share them.
         let readers = || (reader.index().series_reader(), reader.chunk_reader());
         let units = postings.par_chunks(UNIT_SERIES);
