@@ -142,8 +142,12 @@ async fn label_names<P: Platform>(
     let mut pacer = shard.platform.pacer();
     let mut answer = Vec::new();
     let takes_all = request.matchers.is_empty();
+    let times = (request.min_ms, request.max_ms);
     let matchers = SearchOrder::of(request.matchers);
     for tenant in tenants(shard, request.tenants, reply).await? {
+        if takes_all && !overlaps(shard, &tenant, times) {
+            continue;
+        }
         if takes_all {
             let mut texts = shard.head.borrow().tenant_label_names(&tenant);
             texts.sort_unstable();
@@ -155,9 +159,7 @@ async fn label_names<P: Platform>(
         for unit in found.chunks(UNIT_SERIES) {
             {
                 let head = shard.head.borrow();
-                for series in
-                    unit.iter().filter(|series| head.overlaps(**series, request.min_ms, request.max_ms))
-                {
+                for series in unit.iter().filter(|series| head.overlaps(**series, times.0, times.1)) {
                     for name in head.label_names(*series) {
                         if !names.contains(name) {
                             names.insert(name.to_owned());
@@ -184,8 +186,12 @@ async fn label_values<P: Platform>(
 ) -> Result<(), ReadError> {
     let mut pacer = shard.platform.pacer();
     let takes_all = request.matchers.is_empty();
+    let times = (request.min_ms, request.max_ms);
     let matchers = SearchOrder::of(request.matchers);
     for tenant in tenants(shard, request.tenants, reply).await? {
+        if takes_all && !overlaps(shard, &tenant, times) {
+            continue;
+        }
         if takes_all {
             let mut sent = 0;
             let mut removals = shard.head.borrow().index_removals(&tenant);
@@ -216,9 +222,7 @@ async fn label_values<P: Platform>(
         for unit in found.chunks(UNIT_SERIES) {
             {
                 let head = shard.head.borrow();
-                for series in
-                    unit.iter().filter(|series| head.overlaps(**series, request.min_ms, request.max_ms))
-                {
+                for series in unit.iter().filter(|series| head.overlaps(**series, times.0, times.1)) {
                     any = true;
                     if let Some(value) =
                         head.label_value(*series, name).filter(|value| !values.contains(*value))
@@ -247,6 +251,10 @@ pub fn readable<P: Platform>(shard: &Shard<P>) -> Result<(), ReadError> {
         ShardState::Recovering => unavailable("it replays its write-ahead log"),
         ShardState::Failed => unavailable("it could not start"),
     }
+}
+
+fn overlaps<P: Platform>(shard: &Shard<P>, tenant: &str, (min_ms, max_ms): (i64, i64)) -> bool {
+    shard.head.borrow().tenant_overlaps(tenant, min_ms, max_ms)
 }
 
 /// The tenants asked for, in order of their names.
