@@ -12,10 +12,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use annulus_shards::Matcher;
 use annulus_shards::core::{
     HeadChunk, HeadSeries, ReadError, ReadRequest, ShardHandle, TenantTexts, load_chunks,
 };
-use annulus_shards::{Labels, Matcher};
 use futures::channel::oneshot;
 use rayon::prelude::*;
 
@@ -29,7 +29,10 @@ use crate::source::{
 
 /// Answers with more series than this are labelled and sorted on rayon's threads: below it, handing the work over
 /// costs more than the work.
-const INLINE_SERIES_MAX: usize = 2_000;
+const INLINE_SERIES_MAX: usize = 500;
+
+/// Series that a thread labels at a time, and whose chunks it reads.
+const UNIT_SERIES: usize = 256;
 
 /// A future of [`HeadReads`].
 pub type ReadFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReadError>> + Send + 'a>>;
@@ -188,31 +191,41 @@ fn finish_series(
     external: &ExternalLabels,
     mut series: Vec<HeadSeries>,
 ) -> Result<Vec<SeriesChunks>, SourceError> {
-    load_chunks(&mut series)?;
-    let labels: Vec<Labels> = if series.len() <= INLINE_SERIES_MAX {
-        let mut pairs = Vec::new();
-        series.iter().map(|one| external.apply(&one.labels, &one.tenant, &mut pairs)).collect()
-    } else {
-        series
-            .par_iter()
-            .map_init(Vec::new, |pairs, one| external.apply(&one.labels, &one.tenant, pairs))
-            .collect()
-    };
-    let found = labels
-        .into_iter()
-        .zip(series)
-        .map(|(labels, one)| {
-            let replica = external.replica(&one.labels, &one.tenant);
-            let chunks = one.chunks.into_iter().map(|chunk| chunk_ref(chunk, replica)).collect();
-            SeriesChunks { labels, chunks }
-        })
-        .collect();
+    if series.len() <= INLINE_SERIES_MAX {
+        let found = finish_unit(external, &mut series, &mut Vec::new())?;
+        return Ok(sorted_and_joined(found));
+    }
+    // The series of a unit come from one shard, most of them in the order in which it stores them: their chunks are
+    // neighbours in its files.
+    let units: Vec<Vec<SeriesChunks>> = series
+        .par_chunks_mut(UNIT_SERIES)
+        .map(|unit| finish_unit(external, unit, &mut Vec::new()))
+        .collect::<Result<_, SourceError>>()?;
+    let mut found = Vec::with_capacity(series.len());
+    found.extend(units.into_iter().flatten());
     Ok(sorted_and_joined(found))
 }
 
+/// The same for a part of the series, without the order.
+fn finish_unit<'a>(
+    external: &'a ExternalLabels,
+    series: &'a mut [HeadSeries],
+    pairs: &mut Vec<(&'a str, &'a str)>,
+) -> Result<Vec<SeriesChunks>, SourceError> {
+    load_chunks(series)?;
+    let finish = |one: &'a mut HeadSeries| {
+        let chunks = std::mem::take(&mut one.chunks);
+        let labels = external.apply(&one.labels, &one.tenant, pairs);
+        let replica = external.replica(&one.labels, &one.tenant);
+        SeriesChunks { labels, chunks: chunks.into_iter().map(|chunk| chunk_ref(chunk, replica)).collect() }
+    };
+    Ok(series.iter_mut().map(finish).collect())
+}
+
 fn chunk_ref(chunk: HeadChunk, replica: u64) -> ChunkRef {
-    let bytes = chunk.bytes.loaded().expect("the chunks were loaded before").clone();
-    ChunkRef { min_ms: chunk.min_ms, max_ms: chunk.max_ms, encoding: chunk.encoding, bytes, replica }
+    let HeadChunk { min_ms, max_ms, encoding, bytes } = chunk;
+    let bytes = bytes.into_loaded().expect("the chunks were loaded before");
+    ChunkRef { min_ms, max_ms, encoding, bytes, replica }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! [`HeadSource`] over shards that are a list of series.
 
-use annulus_shards::MatchOp;
+use annulus_shards::{Labels, MatchOp};
 
 use super::*;
 

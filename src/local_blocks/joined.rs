@@ -62,7 +62,11 @@ impl Joined {
         times: (i64, i64),
     ) -> Result<Vec<String>, SourceError> {
         let mut values = self.head.label_values(name.clone(), sets.clone(), times.0, times.1).await?;
-        values.extend(label_values(Arc::clone(&self.blocks), self.view.clone(), name, sets, times).await?);
+        let in_blocks = label_values(Arc::clone(&self.blocks), self.view.clone(), name, sets, times).await?;
+        if in_blocks.is_empty() {
+            return Ok(values);
+        }
+        values.extend(in_blocks);
         Ok(sorted_once(values))
     }
 }

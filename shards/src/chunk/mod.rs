@@ -21,6 +21,7 @@ mod varbit;
 mod window;
 mod xor;
 mod xor2;
+mod xor_columns;
 
 pub use any_histogram::AnyHistogram;
 pub use histogram::{Buckets, FloatHistogram, Histogram, NativeHistogram, ResetHint, Span};
@@ -30,6 +31,7 @@ pub use histogram_check::{HistogramError, Side};
 pub use histogram_decoder::{decode_float_histogram, decode_histogram};
 use histogram_track::{Float, Integer};
 pub use xor::{XorAppender, XorState, decode_xor};
+pub use xor_columns::decode_xor_columns;
 pub use xor2::decode_xor2;
 
 /// How the bytes of a chunk are encoded (Prometheus `tsdb/chunkenc`); the number is the byte on disk.
@@ -130,6 +132,27 @@ pub fn decode(encoding: Encoding, bytes: &[u8], each: impl FnMut(i64, f64)) -> R
         | Encoding::HistogramSt
         | Encoding::FloatHistogramSt => Err(ChunkError::NotFloats { encoding }),
     }
+}
+
+/// Appends the times and values of a chunk of floats to columns, in order of time and up to the first sample that is not
+/// before `until_ms`; some later ones may come as well.
+///
+/// # Errors
+/// When the bytes are not a chunk up to there; the samples before the damage were then appended.
+pub fn decode_columns(
+    encoding: Encoding,
+    bytes: &[u8],
+    until_ms: i64,
+    times: &mut Vec<i64>,
+    values: &mut Vec<f64>,
+) -> Result<(), ChunkError> {
+    if encoding == Encoding::Xor {
+        return decode_xor_columns(bytes, until_ms, times, values);
+    }
+    decode(encoding, bytes, |time_ms, value| {
+        times.push(time_ms);
+        values.push(value);
+    })
 }
 
 /// Calls `each` with the time and value of every sample of a chunk of any kind, in order of time.

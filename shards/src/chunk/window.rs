@@ -26,6 +26,18 @@ impl Default for Window {
 }
 
 impl Window {
+    /// The window between so many leading and trailing zeros.
+    pub fn of(leading: u32, trailing: u32) -> Window {
+        let mut window = Window::default();
+        window.set(leading, trailing);
+        window
+    }
+
+    /// The leading and trailing zeros; none, while no window was written: see [`Window::take_inside`].
+    pub fn zeros(self) -> (u32, u32) {
+        (self.leading().unwrap_or(0), u32::from(self.trailing))
+    }
+
     /// The leading zeros, unless no window was written.
     #[inline]
     fn leading(self) -> Option<u32> {

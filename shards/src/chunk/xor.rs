@@ -183,24 +183,34 @@ pub fn decode_xor(bytes: &[u8], mut each: impl FnMut(i64, f64)) -> Result<(), Ch
     Ok(())
 }
 
-struct Decoder<'a> {
-    reader: BitReader<'a>,
-    count: u16,
-    index: u16,
-    time_ms: i64,
-    delta_ms: u64,
-    bits: u64,
-    window: Window,
+/// The number of samples that a chunk announces, and the bits of the samples.
+pub(super) fn split_header(bytes: &[u8]) -> Result<(u16, &[u8]), ChunkError> {
+    let (header, bits) =
+        bytes.split_first_chunk::<HEADER_BYTES>().ok_or(ChunkError::Truncated { sample: 0, count: 0 })?;
+    Ok((u16::from_be_bytes(*header), bits))
+}
+
+/// Takes one sample after the other.
+pub(super) struct Decoder<'a> {
+    pub(super) reader: BitReader<'a>,
+    pub(super) count: u16,
+    /// Samples taken so far.
+    pub(super) index: u16,
+    /// The last one's time.
+    pub(super) time_ms: i64,
+    /// How much later it is than the one before.
+    pub(super) delta_ms: u64,
+    /// Its value.
+    pub(super) bits: u64,
+    pub(super) window: Window,
 }
 
 impl<'a> Decoder<'a> {
     fn new(bytes: &'a [u8]) -> Result<Decoder<'a>, ChunkError> {
-        let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(ChunkError::Truncated { sample: 0, count: 0 });
-        };
+        let (count, bits) = split_header(bytes)?;
         Ok(Decoder {
-            reader: BitReader::new(rest),
-            count: u16::from_be_bytes(*header),
+            reader: BitReader::new(bits),
+            count,
             index: 0,
             time_ms: 0,
             delta_ms: 0,
@@ -209,8 +219,9 @@ impl<'a> Decoder<'a> {
         })
     }
 
+    /// Takes the next one.
     #[inline]
-    fn next(&mut self) -> Result<(), ChunkError> {
+    pub(super) fn next(&mut self) -> Result<(), ChunkError> {
         self.step().map_err(|fault| fault.at(self.index, self.count))?;
         self.index += 1;
         Ok(())

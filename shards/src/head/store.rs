@@ -519,9 +519,13 @@ impl Head {
                 chunks: Vec::new(),
             });
         }
-        let mut chunks = Vec::new();
+        let closed = stored.closed();
+        let wanted = closed.partition_point(|chunk| chunk.max_ms() < min_ms)
+            ..closed.partition_point(|chunk| chunk.min_ms <= max_ms);
+        let closed = closed.get(wanted).unwrap_or_default();
+        let mut chunks = Vec::with_capacity(closed.len() + 1);
         let log = self.log.borrow();
-        self.read_closed(&log, stored.closed(), min_ms, max_ms, &mut chunks);
+        self.read_closed(&log, closed, min_ms, max_ms, &mut chunks);
         if let Some(open) = stored.open()
             && open.overlaps(min_ms, max_ms)
         {

@@ -54,8 +54,8 @@ pub trait AppendFile {
 
 /// The written part of a file, for threads that may wait for the disk.
 pub trait ReadAt: Send + Sync {
-    /// Reads exactly `len` bytes at `offset`. Blocks.
-    fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+    /// Fills the whole buffer with the bytes at `offset`. Blocks.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
     /// The length that the file has by now, in bytes.
     fn size_bytes(&self) -> io::Result<u64>;

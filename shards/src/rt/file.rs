@@ -257,10 +257,8 @@ impl SharedFile {
 }
 
 impl ReadAt for SharedFile {
-    fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        self.0.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
     }
 
     fn size_bytes(&self) -> io::Result<u64> {

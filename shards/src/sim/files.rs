@@ -229,10 +229,11 @@ impl Directory for SimDirectory {
 struct SimReader(Arc<Mutex<Vec<u8>>>);
 
 impl ReadAt for SimReader {
-    fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let bytes = self.0.lock().unwrap();
-        let range = offset as usize..offset as usize + len;
-        Ok(bytes.get(range).ok_or(io::ErrorKind::UnexpectedEof)?.to_vec())
+        let range = offset as usize..offset as usize + buffer.len();
+        buffer.copy_from_slice(bytes.get(range).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 
     fn size_bytes(&self) -> io::Result<u64> {

@@ -162,13 +162,11 @@ impl Samples {
                 continue;
             }
             let result = if chunk.encoding.holds_floats() {
-                chunk::decode(chunk.encoding, &chunk.bytes, |time_ms, value| {
-                    if time_ms < min_ms || time_ms > max_ms {
-                        return;
-                    }
-                    order.take(time_ms);
-                    self.push(time_ms, if value.is_nan() && !is_stale(value) { f64::NAN } else { value });
-                })
+                let begin = self.times.len();
+                let (times, values) = (&mut self.times, &mut self.values);
+                let result = chunk::decode_columns(chunk.encoding, &chunk.bytes, max_ms, times, values);
+                self.take_floats(begin, bounds_ms, &mut order);
+                result
             } else {
                 chunk::decode_values_until(chunk.encoding, &chunk.bytes, max_ms, |time_ms, value| {
                     if time_ms < min_ms || time_ms > max_ms {
@@ -189,6 +187,44 @@ impl Samples {
             })?;
         }
         Ok(order.is_kept)
+    }
+
+    /// Takes in the floats from `begin` on, as a chunk had them: of those within the bounds, every NaN but the stale
+    /// marker becomes the quiet one.
+    fn take_floats(&mut self, begin: usize, (min_ms, max_ms): (i64, i64), order: &mut Order) {
+        let times = &self.times[begin..];
+        if times.windows(2).fold(true, |rises, pair| rises & (pair[0] < pair[1])) {
+            let early = times.partition_point(|time_ms| *time_ms < min_ms);
+            let end = begin + times.partition_point(|time_ms| *time_ms <= max_ms);
+            self.times.truncate(end);
+            self.values.truncate(end);
+            self.times.drain(begin..begin + early);
+            self.values.drain(begin..begin + early);
+        } else {
+            // No encoder of ours writes such a chunk.
+            let mut kept = begin;
+            for index in begin..self.times.len() {
+                if (min_ms..=max_ms).contains(&self.times[index]) {
+                    self.times[kept] = self.times[index];
+                    self.values[kept] = self.values[index];
+                    kept += 1;
+                }
+            }
+            self.times.truncate(kept);
+            self.values.truncate(kept);
+            order.is_kept = false;
+        }
+        if let (Some(first_ms), Some(last_ms)) = (self.times.get(begin), self.times.last()) {
+            order.take(*first_ms);
+            order.last_ms = *last_ms;
+        }
+        let values = &mut self.values[begin..];
+        // Few series have any: a look at all values at once is quicker than one at each.
+        if values.iter().fold(false, |found, value| found | value.is_nan()) {
+            for value in values.iter_mut().filter(|value| value.is_nan() && !is_stale(**value)) {
+                *value = f64::NAN;
+            }
+        }
     }
 
     /// Orders samples of overlapping chunks; the sorts are stable, so the first chunk wins at equal times. A float wins
@@ -218,7 +254,7 @@ impl Samples {
     }
 
     fn drop_stale(&mut self) {
-        if !self.values.iter().any(|value| is_stale(*value)) {
+        if !self.values.iter().fold(false, |found, value| found | is_stale(*value)) {
             return;
         }
         let values = &self.values;
@@ -422,6 +458,21 @@ mod tests {
     fn the_first_of_two_overlapping_chunks_wins() {
         let chunks = [chunk(&[(0, 0.0), (20, 2.0), (40, 4.0)]), chunk(&[(10, 1.0), (20, -2.0)])];
         assert_eq!(read(&chunks, (0, 100), true), [(0, 0.0), (10, 1.0), (20, 2.0), (40, 4.0)]);
+    }
+
+    #[test]
+    fn samples_of_a_chunk_whose_times_fall_are_ordered() {
+        let falling =
+            ChunkRef { min_ms: 10, max_ms: 30, ..chunk(&[(30, 3.0), (10, 1.0), (20, 2.0), (60, 6.0)]) };
+        assert_eq!(read(&[falling], (10, 40), true), [(10, 1.0), (20, 2.0), (30, 3.0)]);
+    }
+
+    #[test]
+    fn every_nan_but_the_stale_marker_becomes_the_quiet_one() {
+        let (stale, odd) = (f64::from_bits(STALE_NAN_BITS), f64::from_bits(f64::NAN.to_bits() ^ 5));
+        let samples = read(&[chunk(&[(0, 1.0), (10, odd), (20, stale)])], (0, 100), true);
+        let bits: Vec<u64> = samples.iter().map(|(_, value)| value.to_bits()).collect();
+        assert_eq!(bits, [1f64.to_bits(), f64::NAN.to_bits(), STALE_NAN_BITS]);
     }
 
     #[test]
