@@ -14,6 +14,7 @@ pub mod host;
 pub mod local_blocks;
 pub mod logging;
 pub mod promql;
+pub mod replicas;
 pub mod rfc3339;
 pub mod roles;
 pub mod self_scrape;

@@ -34,6 +34,8 @@ pub struct ChunkRef {
     pub encoding: annulus_shards::chunk::Encoding,
     /// The chunk as Prometheus has it, without encoding byte and checksum.
     pub bytes: Bytes,
+    /// Which replica of its series it is of: a number that stands for the labels that are hidden.
+    pub replica: u64,
 }
 
 /// One series with the chunks that overlap the request, in order of time; chunks may reach outside it.
@@ -41,7 +43,8 @@ pub struct ChunkRef {
 pub struct SeriesChunks {
     /// All labels, external ones included.
     pub labels: Labels,
-    /// Ordered by `min_ms`. Where two overlap, the samples of the first one win at equal times.
+    /// Ordered by `min_ms`. Where two of one replica overlap, the samples of the first one win at equal times; those of
+    /// different replicas are never mixed.
     pub chunks: Vec<ChunkRef>,
 }
 
@@ -162,6 +165,17 @@ pub trait ExtraSource: Send + Sync {
 
     /// What is known of one family, or of all.
     fn metadata<'a>(&'a self, family: Option<&'a str>) -> SourceFuture<'a, Metadata>;
+}
+
+/// The chunks of each replica of a series; nothing if all are of one.
+pub fn split_replicas(chunks: &[ChunkRef]) -> Option<Vec<Vec<ChunkRef>>> {
+    let first = chunks.first()?;
+    if chunks.iter().all(|chunk| chunk.replica == first.replica) {
+        return None;
+    }
+    let mut sorted = chunks.to_vec();
+    sorted.sort_by_key(|chunk| chunk.replica); // Stable: those of a replica stay in order of time.
+    Some(sorted.chunk_by(|a, b| a.replica == b.replica).map(<[ChunkRef]>::to_vec).collect())
 }
 
 #[cfg(test)]

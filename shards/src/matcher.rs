@@ -36,6 +36,7 @@ pub struct Matcher {
     /// The value or pattern as the user wrote it.
     pub value: String,
     pattern: Option<Arc<Pattern>>,
+    matches_empty: bool,
 }
 
 /// Why a pattern cannot be used.
@@ -58,6 +59,16 @@ pub enum MatcherError {
     },
 }
 
+impl MatcherError {
+    /// There is no room for a pattern while other queries run; it may be there later.
+    pub const NO_ROOM: MatcherError = MatcherError::NoRoom { bytes_max: ALL_COMPILED_BYTES_MAX };
+
+    /// Whether the pattern may well be used later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, MatcherError::NoRoom { .. })
+    }
+}
+
 /// The longest pattern. A list of 100,000 names is shorter.
 const PATTERN_BYTES_MAX: usize = 8 << 20;
 
@@ -70,6 +81,9 @@ const STATES_BYTES_MAX: usize = 1 << 20;
 
 /// What all compiled patterns may take at once.
 const ALL_COMPILED_BYTES_MAX: usize = 512 << 20;
+
+/// What the compiled patterns of one query may take, so that none leaves the others without.
+pub const QUERY_COMPILED_BYTES_MAX: usize = ALL_COMPILED_BYTES_MAX / 4;
 
 /// What all compiled patterns may take at this moment.
 static ALL_COMPILED_BYTES: AtomicUsize = AtomicUsize::new(0);
@@ -85,7 +99,7 @@ struct Compiled {
     regex: Regex,
     /// What every match begins with; looked at first.
     prefix: Box<str>,
-    _room: Room,
+    room: Room,
 }
 
 /// A part of [`ALL_COMPILED_BYTES_MAX`], given back when it is dropped.
@@ -103,7 +117,10 @@ impl Matcher {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => Some(Arc::new(Pattern::new(&value)?)),
         };
-        Ok(Matcher { name: name.into(), op, value, pattern })
+        let mut matcher = Matcher { name: name.into(), op, value, pattern, matches_empty: false };
+        // Asked for often, and a look at a large pattern takes its time.
+        matcher.matches_empty = matcher.matches("");
+        Ok(matcher)
     }
 
     /// Whether a value fulfils the condition; an absent label is passed as `""`.
@@ -119,7 +136,24 @@ impl Matcher {
 
     /// Whether series without the label fulfil the condition.
     pub fn matches_empty(&self) -> bool {
-        self.matches("")
+        self.matches_empty
+    }
+
+    /// Whether a comparison takes no longer than to read the value. Expressions can be made to take any time.
+    pub fn is_quick(&self) -> bool {
+        match self.pattern.as_deref() {
+            None => true,
+            Some(Pattern::Shape(shape)) => shape.is_quick(),
+            Some(Pattern::Compiled(_)) => false,
+        }
+    }
+
+    /// Memory that is set aside for its pattern.
+    pub fn compiled_bytes(&self) -> usize {
+        match self.pattern.as_deref() {
+            Some(Pattern::Compiled(compiled)) => compiled.room.0,
+            Some(Pattern::Shape(_)) | None => 0,
+        }
     }
 
     /// All values that the pattern matches, if it is a list of texts; in no particular order.
@@ -140,7 +174,7 @@ impl PartialEq for Matcher {
 /// What the user wrote; how it is compared follows from that.
 impl fmt::Debug for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Matcher { name, op, value, pattern: _ } = self;
+        let Matcher { name, op, value, .. } = self;
         f.debug_struct("Matcher").field("name", name).field("op", op).field("value", value).finish()
     }
 }
@@ -166,7 +200,7 @@ impl Pattern {
             let built =
                 RegexBuilder::new(&anchored).size_limit(bytes).dfa_size_limit(STATES_BYTES_MAX).build();
             match built {
-                Ok(regex) => return Ok(Pattern::Compiled(Compiled { regex, prefix, _room: room })),
+                Ok(regex) => return Ok(Pattern::Compiled(Compiled { regex, prefix, room })),
                 Err(regex::Error::CompiledTooBig(_)) => {}
                 Err(_) => return Err(too_large()),
             }
@@ -247,6 +281,9 @@ mod tests {
         assert!(ALL_COMPILED_BYTES.load(Ordering::Relaxed) >= 1 << 20);
         assert!(matches!(Room::take(ALL_COMPILED_BYTES_MAX), Err(MatcherError::NoRoom { .. })));
         drop(room);
+        assert!(MatcherError::NO_ROOM.is_temporary() && !regex("(").unwrap_err().is_temporary());
+        let compiled_bytes = |pattern| regex(pattern).unwrap().compiled_bytes();
+        assert!(compiled_bytes("a[0-9]+b") >= 1 << 10 && compiled_bytes("a|b") == 0);
         // A thousand patterns of an honest query need a small part of it.
         let many: Vec<Matcher> =
             (0..1_000).map(|number| regex(&format!("a[0-9]+b{number}c*")).unwrap()).collect();

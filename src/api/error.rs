@@ -5,7 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use super::json;
-use crate::promql::value::QueryError;
+use crate::promql::parser::lacks_room;
+use crate::promql::value::{ParseError, QueryError};
 use crate::source::SourceError;
 
 /// Prometheus' kinds of error.
@@ -87,7 +88,8 @@ impl ApiError {
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> ApiError {
         let kind = match &error {
-            QueryError::Parse(_) | QueryError::Parameter { .. } => ErrorKind::BadData,
+            QueryError::Parse(error) => parse_kind(error),
+            QueryError::Parameter { .. } => ErrorKind::BadData,
             QueryError::Execution(_) | QueryError::TooManySamples => ErrorKind::Execution,
             QueryError::Timeout => ErrorKind::Timeout,
             QueryError::Canceled => ErrorKind::Canceled,
@@ -101,6 +103,11 @@ impl From<SourceError> for ApiError {
     fn from(error: SourceError) -> ApiError {
         ApiError::new(source_kind(&error), error.to_string())
     }
+}
+
+/// What an error of the parser is to a client.
+pub fn parse_kind(error: &ParseError) -> ErrorKind {
+    if lacks_room(error) { ErrorKind::Unavailable } else { ErrorKind::BadData }
 }
 
 fn source_kind(error: &SourceError) -> ErrorKind {
@@ -127,15 +134,18 @@ pub fn forbid_caching(response: &mut Response) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use annulus_shards::matcher::MatcherError;
+
     use crate::promql::ast::Span;
-    use crate::promql::value::ParseError;
 
     #[test]
     fn every_error_has_its_row() {
         let parse =
             ParseError { message: "unexpected \")\"".into(), line: 1, column: 3, span: Span::default() };
+        let no_room = ParseError { message: MatcherError::NO_ROOM.to_string(), ..parse.clone() };
         for (error, status, name) in [
             (QueryError::Parse(parse), 400, "bad_data"),
+            (QueryError::Parse(no_room), 503, "unavailable"),
             (QueryError::Parameter { name: "step", reason: "zero".into() }, 400, "bad_data"),
             (QueryError::Execution("many-to-many".into()), 422, "execution"),
             (QueryError::TooManySamples, 422, "execution"),

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::response::Response;
 use tokio::time::timeout_at;
 
-use super::error::{ApiError, ErrorKind};
+use super::error::{ApiError, ErrorKind, parse_kind};
 use super::params::Params;
 use super::query::aside;
 use super::{Api, json, number};
@@ -41,7 +41,7 @@ pub async fn query(State(api): State<Arc<Api>>, params: Params) -> Result<Respon
 async fn selectors(api: &Api, text: String) -> Result<Vec<Vec<Matcher>>, ApiError> {
     let evaluator = Arc::clone(&api.evaluator);
     let sets = aside(move || evaluator.selectors(&text)).await?;
-    let sets = sets.map_err(|error| ApiError::new(ErrorKind::BadData, error.to_string()))?;
+    let sets = sets.map_err(|error| ApiError::new(parse_kind(&error), error.to_string()))?;
     if sets.len() > SELECTORS_MAX {
         return Err(ApiError::parameter("query", format!("more than {SELECTORS_MAX} selectors")));
     }

@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use annulus_shards::matcher::QUERY_COMPILED_BYTES_MAX;
 use annulus_shards::{Labels, MatchOp, Matcher};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use tokio::time::timeout_at;
 
-use super::error::{ApiError, ErrorKind, forbid_caching};
+use super::error::{ApiError, ErrorKind, forbid_caching, parse_kind};
 use super::gate::Pass;
 use super::params::Params;
 use super::query::{TRUNCATED, aside};
@@ -127,12 +128,19 @@ impl Lookup {
             return Err(ApiError::parameter("match[]", format!("more than {SELECTORS_MAX} selectors")));
         }
         let (evaluator, deadline, timeout) = (Arc::clone(&api.evaluator), self.deadline, self.timeout);
-        let mut regex_count = 0;
+        let (mut regex_count, mut compiled_bytes) = (0, 0);
         let parse = move |text: String| {
             if Instant::now() >= deadline {
                 return Err(no_answer(timeout));
             }
-            let matchers = evaluator.selector(&text).map_err(|error| wrong(error.to_string()))?;
+            let matchers = evaluator.selector(&text).map_err(|error| match parse_kind(&error) {
+                ErrorKind::BadData => wrong(error.to_string()),
+                kind => ApiError::new(kind, error.to_string()),
+            })?;
+            compiled_bytes += matchers.iter().map(Matcher::compiled_bytes).sum::<usize>();
+            if compiled_bytes > QUERY_COMPILED_BYTES_MAX {
+                return Err(wrong("the regular expressions take too much memory together".to_owned()));
+            }
             let is_regex = |matcher: &&Matcher| matches!(matcher.op, MatchOp::Regex | MatchOp::NotRegex);
             regex_count += matchers.iter().filter(is_regex).count();
             if regex_count > REGEX_COUNT_MAX {

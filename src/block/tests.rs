@@ -54,7 +54,7 @@ fn use_block(folder: &Path) {
         let _ = block.index().label_values(name);
         for pattern in ["a.*", "a|b|pod-00003", ""] {
             for op in [MatchOp::Regex, MatchOp::NotRegex] {
-                let _ = block.index().postings(&[Matcher::new(op, name, pattern).unwrap()]);
+                let _ = block.index().postings(&[Matcher::new(op, name, pattern).unwrap()], &|| true);
             }
         }
     }
@@ -120,7 +120,7 @@ proptest! {
         let expected: Vec<_> = content.keys()
             .filter(|labels| matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or(""))))
             .collect();
-        let references = block.index().postings(&matchers).unwrap();
+        let references = block.index().postings(&matchers, &|| true).unwrap();
         let mut series = block.index().series_reader();
         let found: Vec<_> = references.iter().map(|reference| series.read(*reference).unwrap().labels).collect();
         prop_assert!(found.iter().eq(expected.iter().copied()), "{:?}: {:?}", matchers, found);
@@ -196,11 +196,18 @@ fn many_series_take_long_lists_and_many_runs() {
     assert!(thanos.files.len() > 10 && thanos.files.is_sorted_by(|a, b| a.path < b.path));
     assert!(thanos.index_stats.series_bytes_max >= 32 && thanos.index_stats.chunk_bytes_max < 40);
     let block = BlockReader::open(&folder).unwrap();
-    let count =
-        |op, value: &str| block.index().postings(&[Matcher::new(op, "pod", value).unwrap()]).unwrap().len();
+    let count = |op, value: &str| {
+        let matcher = Matcher::new(op, "pod", value).unwrap();
+        block.index().postings(&[matcher], &|| true).unwrap().len()
+    };
     assert_eq!(count(MatchOp::Equal, "pod-00777"), 1);
     assert_eq!(count(MatchOp::Regex, "pod-0077."), 10);
     assert_eq!(count(MatchOp::NotRegex, "pod-0.*"), 10_000);
+    let looks = std::cell::Cell::new(0);
+    let nobody_waits_after_ten = || looks.replace(looks.get() + 1) < 10;
+    let any = [Matcher::new(MatchOp::Regex, "pod", "pod-[0-9]+").unwrap()];
+    assert_eq!(block.index().postings(&any, &nobody_waits_after_ten).unwrap().len(), 10);
+    assert_eq!(looks.get(), 11, "no value is compared once nobody waits");
     let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 3, "no spool stays: {names:?}");
 }
@@ -334,7 +341,7 @@ fn verification_compares_the_postings_with_the_series() {
         let matchers = [Matcher::new(MatchOp::Equal, "job", value).unwrap()];
         block
             .index()
-            .postings(&matchers)
+            .postings(&matchers, &|| true)
             .unwrap()
             .iter()
             .flat_map(|series| series.0.to_be_bytes())

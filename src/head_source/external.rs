@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use ahash::RandomState;
 use annulus_shards::core::ReadRequest;
 use annulus_shards::{Labels, Matcher};
+
+/// Always the same: which of two replicas comes first must not depend on the process.
+const REPLICAS: RandomState = RandomState::with_seeds(1, 2, 3, 4);
 
 /// The labels that all series of a head or a block get, and those that are hidden from queries.
 #[derive(Debug, Clone)]
@@ -104,12 +108,28 @@ impl ExternalLabels {
         Labels::from_sorted(pairs.iter().copied())
     }
 
+    /// Which replica a series is of: a number that stands for all its hidden labels, the same in head and blocks.
+    pub fn replica(&self, own: &Labels, tenant: &str) -> u64 {
+        if self.replica_labels.is_empty() {
+            return 0;
+        }
+        let of_series = own.iter().filter(|(name, _)| self.is_replica(name) && !self.is_external(name));
+        let fixed = self.fixed.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let external = fixed.chain(self.tenant_label().map(|name| (name, tenant)));
+        let hidden = of_series.chain(external.filter(|(name, _)| self.is_replica(name)));
+        hidden.map(|pair| REPLICAS.hash_one(pair)).fold(0, u64::wrapping_add)
+    }
+
     fn is_tenant(&self, name: &str) -> bool {
         self.tenant_label() == Some(name)
     }
 
     fn is_hidden_or_external(&self, name: &str) -> bool {
-        self.is_tenant(name) || self.is_replica(name) || self.fixed.iter().any(|(fixed, _)| fixed == name)
+        self.is_replica(name) || self.is_external(name)
+    }
+
+    fn is_external(&self, name: &str) -> bool {
+        self.is_tenant(name) || self.fixed.iter().any(|(fixed, _)| fixed == name)
     }
 
     fn insert<'a>(&self, pairs: &mut Vec<(&'a str, &'a str)>, name: &'a str, value: &'a str) {

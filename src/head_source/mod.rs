@@ -216,15 +216,16 @@ fn finish_unit<'a>(
     let finish = |one: &'a mut HeadSeries| {
         let chunks = std::mem::take(&mut one.chunks);
         let labels = external.apply(&one.labels, &one.tenant, pairs);
-        SeriesChunks { labels, chunks: chunks.into_iter().map(chunk_ref).collect() }
+        let replica = external.replica(&one.labels, &one.tenant);
+        SeriesChunks { labels, chunks: chunks.into_iter().map(|chunk| chunk_ref(chunk, replica)).collect() }
     };
     Ok(series.iter_mut().map(finish).collect())
 }
 
-fn chunk_ref(chunk: HeadChunk) -> ChunkRef {
+fn chunk_ref(chunk: HeadChunk, replica: u64) -> ChunkRef {
     let HeadChunk { min_ms, max_ms, encoding, bytes } = chunk;
     let bytes = bytes.into_loaded().expect("the chunks were loaded before");
-    ChunkRef { min_ms, max_ms, encoding, bytes }
+    ChunkRef { min_ms, max_ms, encoding, bytes, replica }
 }
 
 #[cfg(test)]

@@ -115,6 +115,7 @@ mod tests {
             max_ms: 0,
             encoding: annulus_shards::chunk::Encoding::Xor,
             bytes: number.to_be_bytes().to_vec().into(),
+            replica: 0,
         };
         let series = |number: usize| SeriesChunks {
             labels: Labels::from_pairs([("n", (number % 7).to_string().as_str())]),

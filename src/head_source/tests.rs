@@ -106,6 +106,25 @@ fn label_sets_that_become_equal_are_one_series_in_order_of_time() {
 }
 
 #[test]
+fn replicas_stay_apart_in_head_and_blocks_alike() {
+    let head = vec![
+        series("a", &[("__name__", "up"), ("replica", "1")], &[0, 40]),
+        series("a", &[("__name__", "up"), ("replica", "2")], &[20]),
+    ];
+    let found = select(&source(head, &["receive_replica", "replica"]), vec![]);
+    let replicas: Vec<u64> = found[0].chunks.iter().map(|chunk| chunk.replica).collect();
+    assert!(replicas[0] != replicas[1] && replicas[0] == replicas[2], "{replicas:?}");
+    let names = ["receive_replica", "replica"].map(str::to_owned).to_vec();
+    let of_head =
+        ExternalLabels::new([("receive_replica".to_owned(), "r0".to_owned())], "tenant_id".to_owned(), names);
+    let pairs = [("tenant_id", "a"), ("receive_replica", "r0")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let own = Labels::from_pairs([("__name__", "up"), ("receive_replica", "liar"), ("replica", "1")]);
+    assert_eq!(of_head.replica(&own, "a"), of_head.of_block(pairs).replica(&own, "a"));
+    assert_eq!(of_head.replica(&own, "a"), replicas[0]);
+    assert_eq!(of_head.hiding(Arc::from([])).replica(&own, "a"), 0);
+}
+
+#[test]
 fn very_many_replicas_of_one_series_are_joined_in_order_of_time() {
     let count = 20_000;
     let head =

@@ -28,7 +28,7 @@ impl ChunkCopies {
         self.open.push((meta, encoding, self.piece.len()));
     }
 
-    /// All chunks, as they came.
+    /// All chunks, as they came; of which replica they are is for the caller to say.
     pub(super) fn finish(mut self) -> Vec<ChunkRef> {
         self.close_piece();
         self.done
@@ -40,7 +40,8 @@ impl ChunkCopies {
         let mut start = 0;
         for (meta, encoding, end) in self.open.drain(..) {
             let bytes = piece.slice(start..end);
-            self.done.push(ChunkRef { min_ms: meta.min_ms, max_ms: meta.max_ms, encoding, bytes });
+            let ChunkMeta { min_ms, max_ms, .. } = meta;
+            self.done.push(ChunkRef { min_ms, max_ms, encoding, bytes, replica: 0 });
             start = end;
         }
     }

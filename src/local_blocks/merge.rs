@@ -66,7 +66,8 @@ fn join_chunks(first: &mut Vec<ChunkRef>, second: Vec<ChunkRef>) -> u64 {
 }
 
 fn is_same(a: &ChunkRef, b: &ChunkRef) -> bool {
-    (a.min_ms, a.max_ms, a.encoding) == (b.min_ms, b.max_ms, b.encoding) && a.bytes == b.bytes
+    let key = |chunk: &ChunkRef| (chunk.min_ms, chunk.max_ms, chunk.encoding, chunk.replica);
+    key(a) == key(b) && a.bytes == b.bytes
 }
 
 #[cfg(test)]
@@ -89,6 +90,7 @@ mod tests {
             max_ms: min_ms + 10,
             encoding: Encoding::Xor,
             bytes: vec![*byte].into(),
+            replica: 0,
         };
         let series = |(number, chunks): (&u8, &Vec<(i64, u8)>)| SeriesChunks {
             labels: Labels::from_pairs([("n", number.to_string().as_str())]),

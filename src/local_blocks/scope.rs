@@ -48,9 +48,14 @@ impl Scope {
         self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Whether anybody waits.
+    pub(super) fn is_waited_for(&self) -> bool {
+        !self.stopped.load(Ordering::Relaxed)
+    }
+
     /// An error once nobody waits any more.
     pub(super) fn check(&self) -> Result<(), SourceError> {
-        if self.stopped.load(Ordering::Relaxed) {
+        if !self.is_waited_for() {
             return Err(SourceError::Unavailable("the read was canceled".to_owned()));
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::scope::{Scope, frame_bytes};
 use super::set::LocalBlocks;
 use crate::block::{ChunkReader, LocalFile, Series, SeriesReader, SeriesRef};
 use crate::head_source::{ExternalLabels, sorted_and_joined};
-use crate::source::{SelectRequest, SeriesChunks, SourceError};
+use crate::source::{ChunkRef, SelectRequest, SeriesChunks, SourceError};
 
 /// Series that a thread reads at a time, and between two looks at whether anybody waits.
 const UNIT_SERIES: usize = 1_024;
@@ -42,7 +42,8 @@ fn select_block(
     let Some(matchers) = block.own_matchers(&request.matchers) else { return Ok(Vec::new()) };
     let labels = block.labels(scope.view());
     let found = blocks.read(block, scope, |reader| {
-        let postings = reader.index().postings(&matchers)?;
+        let postings = reader.index().postings(&matchers, &|| scope.is_waited_for())?;
+        scope.check()?;
         // Readers know the symbols and read ahead: units that one thread reads in a row share them.
         let readers = || (reader.index().series_reader(), reader.chunk_reader());
         let units = postings.par_chunks(UNIT_SERIES);
@@ -94,9 +95,10 @@ fn select_unit(
         copies.push(*meta, encoding, chunk.bytes);
     }
     let mut copies = copies.finish().into_iter();
-    let with_chunks = labels.into_iter().zip(&series).map(|(labels, one)| SeriesChunks {
-        labels,
-        chunks: copies.by_ref().take(one.chunks.len()).collect(),
+    let with_chunks = labels.into_iter().zip(&series).map(|(labels, one)| {
+        let replica = external.replica(&one.labels, &block.tenant);
+        let chunks = copies.by_ref().take(one.chunks.len()).map(|chunk| ChunkRef { replica, ..chunk });
+        SeriesChunks { labels, chunks: chunks.collect() }
     });
     Ok(with_chunks.collect())
 }

@@ -54,7 +54,7 @@ pub(super) fn label_values(
             let mut values = Vec::new();
             for wanted in wanted(block, sets) {
                 match block.external_value(name) {
-                    Some(value) if has_series(reader, &wanted)? => values.push(value.to_owned()),
+                    Some(value) if has_series(reader, &wanted, scope)? => values.push(value.to_owned()),
                     Some(_) => {}
                     None => values.extend(values_of_set(reader, name, &wanted, scope)?),
                 }
@@ -88,11 +88,17 @@ fn wanted(block: &LocalBlock, sets: &[Vec<Matcher>]) -> Vec<Vec<Matcher>> {
     sets.iter().filter_map(|matchers| block.own_matchers(matchers)).collect()
 }
 
-fn has_series(reader: &Reader, matchers: &[Matcher]) -> Result<bool, ReadFailure> {
+fn postings(reader: &Reader, matchers: &[Matcher], scope: &Scope) -> Result<Vec<SeriesRef>, ReadFailure> {
+    let found = reader.index().postings(matchers, &|| scope.is_waited_for())?;
+    scope.check()?;
+    Ok(found)
+}
+
+fn has_series(reader: &Reader, matchers: &[Matcher], scope: &Scope) -> Result<bool, ReadFailure> {
     Ok(match matchers {
         // Every series has a label.
         [] => reader.index().label_names().next().is_some(),
-        matchers => !reader.index().postings(matchers)?.is_empty(),
+        matchers => !postings(reader, matchers, scope)?.is_empty(),
     })
 }
 
@@ -100,7 +106,7 @@ fn names_of_set(reader: &Reader, matchers: &[Matcher], scope: &Scope) -> Result<
     if matchers.is_empty() {
         return Ok(reader.index().label_names().map(str::to_owned).collect());
     }
-    let postings = reader.index().postings(matchers)?;
+    let postings = postings(reader, matchers, scope)?;
     let mut names: BTreeSet<String> = BTreeSet::new();
     each_label(reader, &postings, scope, |name, _| {
         if !names.contains(name) {
@@ -119,7 +125,7 @@ fn values_of_set(
     if matchers.is_empty() {
         return Ok(reader.index().label_values(wanted)?);
     }
-    let postings = reader.index().postings(matchers)?;
+    let postings = postings(reader, matchers, scope)?;
     if postings.len() > FEW_SERIES {
         return Ok(reader.index().label_values_of(wanted, &postings)?);
     }

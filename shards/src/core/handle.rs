@@ -226,7 +226,7 @@ impl ShardHandle {
     }
 
     /// Names of the labels of matching series, by tenant; a tenant without matching series is left out. Without
-    /// matchers the head's whole time range counts, as in Prometheus.
+    /// matchers all series of a tenant count whose samples reach into the range, as in Prometheus.
     pub async fn label_names(&self, request: ReadRequest) -> Result<Vec<TenantTexts>, ReadError> {
         self.ask(|reply| ReadJob::LabelNames { request: request.clone(), reply }).await.map(merge)
     }

@@ -10,7 +10,7 @@ use super::handle::{FamilyMetadata, HeadExemplars, HeadSeries, ReadError, ReadRe
 use super::shard::Shard;
 use super::state::ShardState;
 use crate::Matcher;
-use crate::head::Finder;
+use crate::head::{Finder, SearchOrder, Step};
 use crate::rt::{Pace, Platform};
 
 /// Series that are read between two looks at the clock: some 100 µs. In tests a read of few series takes many.
@@ -83,10 +83,10 @@ pub async fn run<P: Platform>(shard: Rc<Shard<P>>, job: ReadJob) {
             end(select(&shard, request, bytes_max, &reply).await, &reply).await;
         }
         ReadJob::LabelNames { request, reply } => {
-            end(label_names(&shard, &request, &reply).await, &reply).await;
+            end(label_names(&shard, request, &reply).await, &reply).await;
         }
         ReadJob::LabelValues { request, name, reply } => {
-            end(label_values(&shard, &request, &name, &reply).await, &reply).await;
+            end(label_values(&shard, request, &name, &reply).await, &reply).await;
         }
         ReadJob::Exemplars { requests, bytes_max, reply } => {
             end(extras::exemplars(&shard, &requests, bytes_max, &reply).await, &reply).await;
@@ -110,8 +110,9 @@ async fn select<P: Platform>(
 ) -> Result<(), ReadError> {
     let mut bytes = 0;
     let mut pacer = shard.platform.pacer();
-    for tenant in tenants(shard, &request)? {
-        let found = find(shard, &tenant, &request.matchers, &mut pacer, reply).await;
+    let matchers = SearchOrder::of(request.matchers);
+    for tenant in tenants(shard, request.tenants, reply).await? {
+        let found = find(shard, &tenant, &matchers, &mut pacer, reply).await?;
         for unit in found.chunks(UNIT_SERIES) {
             let page: Vec<HeadSeries> = {
                 let head = shard.head.borrow();
@@ -135,26 +136,30 @@ async fn select<P: Platform>(
 
 async fn label_names<P: Platform>(
     shard: &Shard<P>,
-    request: &ReadRequest,
+    request: ReadRequest,
     reply: &Reply<TenantTexts>,
 ) -> Result<(), ReadError> {
     let mut pacer = shard.platform.pacer();
     let mut answer = Vec::new();
-    for tenant in tenants(shard, request)? {
-        if request.matchers.is_empty() {
+    let takes_all = request.matchers.is_empty();
+    let times = (request.min_ms, request.max_ms);
+    let matchers = SearchOrder::of(request.matchers);
+    for tenant in tenants(shard, request.tenants, reply).await? {
+        if takes_all && !overlaps(shard, &tenant, times) {
+            continue;
+        }
+        if takes_all {
             let mut texts = shard.head.borrow().tenant_label_names(&tenant);
             texts.sort_unstable();
             answer.push(TenantTexts { tenant, texts });
             continue;
         }
         let mut names: BTreeSet<String> = BTreeSet::new();
-        let found = find(shard, &tenant, &request.matchers, &mut pacer, reply).await;
+        let found = find(shard, &tenant, &matchers, &mut pacer, reply).await?;
         for unit in found.chunks(UNIT_SERIES) {
             {
                 let head = shard.head.borrow();
-                for series in
-                    unit.iter().filter(|series| head.overlaps(**series, request.min_ms, request.max_ms))
-                {
+                for series in unit.iter().filter(|series| head.overlaps(**series, times.0, times.1)) {
                     for name in head.label_names(*series) {
                         if !names.contains(name) {
                             names.insert(name.to_owned());
@@ -175,13 +180,19 @@ async fn label_names<P: Platform>(
 
 async fn label_values<P: Platform>(
     shard: &Shard<P>,
-    request: &ReadRequest,
+    request: ReadRequest,
     name: &str,
     reply: &Reply<TenantTexts>,
 ) -> Result<(), ReadError> {
     let mut pacer = shard.platform.pacer();
-    for tenant in tenants(shard, request)? {
-        if request.matchers.is_empty() {
+    let takes_all = request.matchers.is_empty();
+    let times = (request.min_ms, request.max_ms);
+    let matchers = SearchOrder::of(request.matchers);
+    for tenant in tenants(shard, request.tenants, reply).await? {
+        if takes_all && !overlaps(shard, &tenant, times) {
+            continue;
+        }
+        if takes_all {
             let mut sent = 0;
             let mut removals = shard.head.borrow().index_removals(&tenant);
             loop {
@@ -207,13 +218,11 @@ async fn label_values<P: Platform>(
         }
         let mut values: BTreeSet<String> = BTreeSet::new();
         let mut any = false;
-        let found = find(shard, &tenant, &request.matchers, &mut pacer, reply).await;
+        let found = find(shard, &tenant, &matchers, &mut pacer, reply).await?;
         for unit in found.chunks(UNIT_SERIES) {
             {
                 let head = shard.head.borrow();
-                for series in
-                    unit.iter().filter(|series| head.overlaps(**series, request.min_ms, request.max_ms))
-                {
+                for series in unit.iter().filter(|series| head.overlaps(**series, times.0, times.1)) {
                     any = true;
                     if let Some(value) =
                         head.label_value(*series, name).filter(|value| !values.contains(*value))
@@ -244,31 +253,67 @@ pub fn readable<P: Platform>(shard: &Shard<P>) -> Result<(), ReadError> {
     }
 }
 
+fn overlaps<P: Platform>(shard: &Shard<P>, tenant: &str, (min_ms, max_ms): (i64, i64)) -> bool {
+    shard.head.borrow().tenant_overlaps(tenant, min_ms, max_ms)
+}
+
 /// The tenants asked for, in order of their names.
-fn tenants<P: Platform>(shard: &Shard<P>, request: &ReadRequest) -> Result<Vec<Arc<str>>, ReadError> {
+async fn tenants<P: Platform, T: Send + 'static>(
+    shard: &Shard<P>,
+    wanted: Vec<Matcher>,
+    reply: &Reply<T>,
+) -> Result<Vec<Arc<str>>, ReadError> {
     readable(shard)?;
-    let is_wanted = |tenant: &str| request.tenants.iter().all(|matcher| matcher.matches(tenant));
+    let (quick, costly): (Vec<Matcher>, Vec<Matcher>) = wanted.into_iter().partition(Matcher::is_quick);
+    let is_wanted = |tenant: &str| quick.iter().all(|matcher| matcher.matches(tenant));
     let mut tenants = shard.head.borrow().tenants_with_series(is_wanted);
+    if !costly.is_empty() && !tenants.is_empty() {
+        let keep = move |tenant: &Arc<str>| costly.iter().all(|matcher| matcher.matches(tenant));
+        tenants = aside(shard, reply, move |is_waited_for| {
+            tenants.retain(|tenant| is_waited_for() && keep(tenant));
+            tenants
+        })
+        .await?;
+    }
     tenants.sort_unstable();
     Ok(tenants)
 }
 
-async fn find<P: Platform, T>(
+async fn find<P: Platform, T: Send + 'static>(
     shard: &Shard<P>,
     tenant: &str,
-    matchers: &[Matcher],
+    matchers: &SearchOrder,
     pacer: &mut P::Pace,
     reply: &Reply<T>,
-) -> Vec<u32> {
+) -> Result<Vec<u32>, ReadError> {
     // Also when nothing is found: there may be thousands of tenants.
     pacer.pace().await;
-    let finder = Finder::new(&shard.head.borrow(), tenant, matchers.to_vec());
-    let Some(mut finder) = finder else { return Vec::new() };
-    while !finder.step(&shard.head.borrow()) {
+    let finder = Finder::new(&shard.head.borrow(), tenant, matchers);
+    let Some(mut finder) = finder else { return Ok(Vec::new()) };
+    loop {
+        let step = finder.step(&shard.head.borrow());
         if reply.is_disconnected() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        pacer.pace().await;
+        match step {
+            Step::Done => return Ok(finder.finish()),
+            Step::More => pacer.pace().await,
+            Step::Ask(question) => {
+                let answer = aside(shard, reply, move |is_waited_for| question.answer(is_waited_for)).await?;
+                finder.take(answer);
+                pacer.restart();
+            }
+        }
     }
-    finder.finish()
+}
+
+/// Runs patterns on values outside of the shard; the work is told whether the asker still waits.
+async fn aside<P: Platform, T: Send + 'static, R: Send + 'static>(
+    shard: &Shard<P>,
+    reply: &Reply<T>,
+    work: impl FnOnce(&dyn Fn() -> bool) -> R + Send + 'static,
+) -> Result<R, ReadError> {
+    let asker = reply.clone();
+    let done = shard.platform.aside(move || work(&|| !asker.is_disconnected())).await;
+    done.map_err(|_| ReadError::Unavailable { shard: shard.index, reason: "its patterns could not be run" })
 }

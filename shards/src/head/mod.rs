@@ -32,7 +32,7 @@ mod symbols;
 
 pub use error::{AppendError, HeadFull, ImageError};
 pub use extras::{ExtraLimits, HeadExtras};
-pub use finder::Finder;
+pub use finder::{Finder, SearchOrder, Step};
 pub use image::{ImageLoader, ImageWriter};
 pub use key::SeriesKey;
 pub use rules::{Rules, TimeWindows, window_of};

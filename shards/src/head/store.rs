@@ -594,6 +594,13 @@ impl Head {
         (texts, pairs.len())
     }
 
+    /// Whether a tenant's samples in memory reach into a range of time, as far as its first and last one say.
+    pub fn tenant_overlaps(&self, tenant: &str, min_ms: i64, max_ms: i64) -> bool {
+        let tenant = self.symbols.find(tenant).and_then(|tenant| self.index.tenants.get(&tenant));
+        let bounds = tenant.and_then(|tenant| tenant.oldest_ms.zip(tenant.newest_ms));
+        bounds.is_some_and(|(oldest_ms, newest_ms)| oldest_ms <= max_ms && newest_ms >= min_ms)
+    }
+
     /// Rises whenever positions in lists of a tenant's values become invalid.
     pub fn index_removals(&self, tenant: &str) -> u64 {
         let tenant = self.symbols.find(tenant).and_then(|tenant| self.index.tenants.get(&tenant));

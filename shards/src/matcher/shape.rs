@@ -53,6 +53,18 @@ impl Shape {
             Shape::Gaps(pieces) => matches_gaps(pieces, text),
         }
     }
+
+    /// Whether no text has to be searched for: it stands at one of the ends.
+    pub(super) fn is_quick(&self) -> bool {
+        match self {
+            Shape::Set(_) => true,
+            Shape::Gaps(pieces) => {
+                let is_inside = |at: usize| at > 0 && at + 1 < pieces.len();
+                let is_text = |piece: &Piece| matches!(piece, Piece::Text(_));
+                pieces.len() <= 3 && !pieces.iter().enumerate().any(|(at, one)| is_text(one) && is_inside(at))
+            }
+        }
+    }
 }
 
 /// The text that every match begins with.
@@ -268,6 +280,16 @@ mod tests {
             assert!(matches!(shape(pattern), Some(Shape::Gaps(_))), "{pattern}");
         }
         assert!(shape("a.?b").is_none() && shape("a[^b]*").is_none() && shape("(?-s)a.*").is_none());
+    }
+
+    #[test]
+    fn a_shape_is_quick_when_its_texts_stand_at_the_ends() {
+        for pattern in ["a|b", "api.*", ".*api", ".*", "a.+b"] {
+            assert!(shape(pattern).unwrap().is_quick(), "{pattern}");
+        }
+        for pattern in [".*api.*", ".*a.*b", &".*.+".repeat(1_000)] {
+            assert!(!shape(pattern).unwrap().is_quick(), "{pattern}");
+        }
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 //! Everything else in this crate is ordinary Rust behind the types here, so that the simulation drives the
 //! same code and a second backend stays one folder.
 
+mod aside;
 mod disk;
 mod executor;
 mod file;

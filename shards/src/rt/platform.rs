@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 
+use super::aside::aside;
 use super::disk::{DirectFile, Directory};
 use super::executor::{Pacer, blocking, unix_now_ms};
 use super::file::{RingFile, ShardDirectory};
@@ -24,6 +25,12 @@ pub trait Platform: 'static {
 
     /// Runs work that may wait for the disk where it holds up nobody. A panic in it is an error.
     fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = io::Result<T>>;
+
+    /// Computes what may take any time where it holds up nobody. A panic in it is an error.
+    fn aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = io::Result<T>>;
@@ -57,6 +64,10 @@ impl Platform for Native {
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         blocking(work).await
+    }
+
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        aside(work).await
     }
 }
 

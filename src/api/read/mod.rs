@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
+use annulus_shards::matcher::QUERY_COMPILED_BYTES_MAX;
 use annulus_shards::{MatchOp, Matcher};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -163,6 +164,7 @@ fn decode(body: &[u8]) -> Result<(Vec<Read>, Form), ApiError> {
         return Err(wrong(text));
     }
     let form = form(&request.accepted_response_types)?;
+    let mut compiled_bytes = 0;
     let queries = request.queries.into_iter().map(|query| {
         let matchers = query.matchers.into_iter().map(|matcher| {
             let op = match matcher.op {
@@ -172,7 +174,15 @@ fn decode(body: &[u8]) -> Result<(Vec<Read>, Form), ApiError> {
                 3 => MatchOp::NotRegex,
                 other => return Err(wrong(format!("there is no matcher of type {other}"))),
             };
-            Matcher::new(op, matcher.name, matcher.value).map_err(|error| wrong(error.to_string()))
+            let matcher = Matcher::new(op, matcher.name, matcher.value).map_err(|error| {
+                let kind = if error.is_temporary() { ErrorKind::Unavailable } else { ErrorKind::BadData };
+                ApiError::new(kind, error.to_string())
+            })?;
+            compiled_bytes += matcher.compiled_bytes();
+            if compiled_bytes > QUERY_COMPILED_BYTES_MAX {
+                return Err(wrong("the regular expressions take too much memory together".to_owned()));
+            }
+            Ok(matcher)
         });
         let matchers = matchers.collect::<Result<Vec<_>, _>>()?;
         let time = |time_ms: i64| time_ms.clamp(-TIME_MS_MAX, TIME_MS_MAX);

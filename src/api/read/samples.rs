@@ -3,11 +3,12 @@
 
 use annulus_shards::chunk::{
     Appended, ChunkError, Encoding, FloatHistogram, FloatHistogramAppender, Histogram, HistogramAppender,
-    HistogramError, Value, XorAppender, decode_values,
+    HistogramError, ResetHint, Value, XorAppender, decode_values,
 };
 use bytes::Bytes;
 
-use crate::source::{ChunkRef, SourceError};
+use crate::replicas::merge_replicas;
+use crate::source::{ChunkRef, SourceError, split_replicas};
 
 /// Samples of a chunk that is made here, as in Prometheus.
 const CHUNK_SAMPLES_MAX: usize = 120;
@@ -23,8 +24,20 @@ pub enum Sample {
     FloatHistogram(Box<FloatHistogram>),
 }
 
-/// The samples of chunks within times, both inclusive, in order; of several at one time that of the first chunk.
-pub fn samples(chunks: &[ChunkRef], (min_ms, max_ms): (i64, i64)) -> Result<Vec<(i64, Sample)>, SourceError> {
+/// The samples of chunks within times, both inclusive, in order; of several at one time that of the first chunk. Of
+/// several replicas one is followed at a time.
+pub fn samples(chunks: &[ChunkRef], times: (i64, i64)) -> Result<Vec<(i64, Sample)>, SourceError> {
+    let Some(replicas) = split_replicas(chunks) else { return samples_of_one(chunks, times) };
+    let replicas: Result<_, _> = replicas.iter().map(|chunks| samples_of_one(chunks, times)).collect();
+    let mut samples = merge_replicas(replicas?, None);
+    samples.iter_mut().for_each(|(_, sample)| forget_reset(sample));
+    Ok(samples)
+}
+
+fn samples_of_one(
+    chunks: &[ChunkRef],
+    (min_ms, max_ms): (i64, i64),
+) -> Result<Vec<(i64, Sample)>, SourceError> {
     let mut samples: Vec<(i64, Sample)> = Vec::new();
     for chunk in chunks {
         let each = |time_ms, value: Value<'_>| {
@@ -37,13 +50,29 @@ pub fn samples(chunks: &[ChunkRef], (min_ms, max_ms): (i64, i64)) -> Result<Vec<
     if !samples.is_sorted_by(|a, b| a.0 < b.0) {
         samples.sort_by_key(|(time_ms, _)| *time_ms); // Stable: the first chunk's sample stays first.
         samples.dedup_by_key(|(time_ms, _)| *time_ms);
+        samples.iter_mut().for_each(|(_, sample)| forget_reset(sample));
     }
     Ok(samples)
+}
+
+/// What a chunk says of a counter reset is about the sample before in the same chunk, which may not be the one before.
+fn forget_reset(sample: &mut Sample) {
+    let hint = match sample {
+        Sample::Float(_) => return,
+        Sample::Histogram(histogram) => &mut histogram.reset_hint,
+        Sample::FloatHistogram(histogram) => &mut histogram.reset_hint,
+    };
+    if *hint != ResetHint::Gauge {
+        *hint = ResetHint::Unknown;
+    }
 }
 
 /// The chunks of a series such that none overlaps another and every client knows their encoding. Those that are so
 /// already are passed on as they are.
 pub fn readable_chunks(chunks: &[ChunkRef]) -> Result<Vec<ChunkRef>, SourceError> {
+    if split_replicas(chunks).is_some() {
+        return encode(&samples(chunks, (i64::MIN, i64::MAX))?);
+    }
     let mut readable = Vec::with_capacity(chunks.len());
     let mut rest = chunks;
     while let Some(first) = rest.first() {
@@ -156,13 +185,13 @@ impl Open<'_> {
 
     fn close(&mut self, encoding: Encoding, bytes: Box<[u8]>) {
         let (min_ms, max_ms, bytes) = (self.first_ms, self.last_ms, Bytes::from(bytes));
-        self.chunks.push(ChunkRef { min_ms, max_ms, encoding, bytes });
+        self.chunks.push(ChunkRef { min_ms, max_ms, encoding, bytes, replica: 0 });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use annulus_shards::chunk::{Buckets, ResetHint, Span};
+    use annulus_shards::chunk::{Buckets, Span};
     use proptest::prelude::*;
 
     use super::*;
@@ -223,6 +252,17 @@ mod tests {
         assert_eq!(samples(&chunks, (2, 8)).unwrap(), expected);
         let broken = ChunkRef { bytes: Bytes::from_static(&[0, 9, 1]), ..chunks[0].clone() };
         assert!(matches!(samples(&[broken], ALL), Err(SourceError::Corrupt(_))));
+    }
+
+    #[test]
+    fn counter_resets_are_found_anew_where_chunks_overlap() {
+        for histogram in [histogram, float_histogram] {
+            let first = encode(&[(1, histogram(10)), (3, histogram(20))]).unwrap();
+            let chunks = [first, encode(&[(2, histogram(100))]).unwrap()].concat();
+            let found = samples(&chunks, ALL).unwrap();
+            assert_eq!(found, plain(found.clone()), "no hint is left of another order");
+            assert_eq!(readable_chunks(&chunks).unwrap().len(), 2, "a reset begins a chunk");
+        }
     }
 
     proptest! {

@@ -24,7 +24,7 @@ fn series(name: &str, chunks: &[&[(i64, f64)]]) -> SeriesChunks {
         let mut appender = XorAppender::default();
         samples.iter().for_each(|(time_ms, value)| appender.append(*time_ms, *value));
         let (min_ms, max_ms) = (samples[0].0, samples[samples.len() - 1].0);
-        ChunkRef { min_ms, max_ms, encoding: Encoding::Xor, bytes: appender.seal().into() }
+        ChunkRef { min_ms, max_ms, encoding: Encoding::Xor, bytes: appender.seal().into(), replica: 0 }
     };
     let labels = Labels::from_pairs([("__name__", name), ("job", "a")]);
     SeriesChunks { labels, chunks: chunks.iter().map(chunk).collect() }
@@ -112,6 +112,7 @@ async fn chunks_are_frames_with_a_checksum_and_a_size() {
         max_ms: chunk.max_ms,
         encoding: Encoding::from_byte(u8::try_from(chunk.encoding).unwrap()).unwrap(),
         bytes: chunk.bytes.clone(),
+        replica: 0,
     });
     let back = super::samples(&back.collect::<Vec<_>>(), (i64::MIN, i64::MAX)).unwrap();
     assert_eq!(

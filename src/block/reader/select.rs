@@ -20,8 +20,13 @@ struct Condition<'m> {
 }
 
 impl<F: RangeRead> IndexReader<F> {
-    /// The series that fulfil all matchers, in the order of their labels.
-    pub fn postings(&self, matchers: &[Matcher]) -> Result<Vec<SeriesRef>, BlockError> {
+    /// The series that fulfil all matchers, in the order of their labels. A pattern over many values may take any time:
+    /// once `goes_on` says no, the rest is left out, and what was found is of no use.
+    pub fn postings(
+        &self,
+        matchers: &[Matcher],
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<SeriesRef>, BlockError> {
         let mut conditions: Vec<_> = matchers
             .iter()
             // The most frequent pattern in dashboards, and it says nothing.
@@ -37,14 +42,14 @@ impl<F: RangeRead> IndexReader<F> {
         // What narrows most comes first, and what only takes away comes last.
         conditions.sort_by(|a, b| (a.rejects, &a.values).cmp(&(b.rejects, &b.values)));
         let mut found = match conditions.first() {
-            Some(first) if !first.rejects => self.series_of(&conditions.remove(0))?,
+            Some(first) if !first.rejects => self.series_of(&conditions.remove(0), goes_on)?,
             _ => self.all_series()?,
         };
         for condition in conditions {
             if found.is_empty() {
                 break;
             }
-            let series = self.series_of(&condition)?;
+            let series = self.series_of(&condition, goes_on)?;
             if condition.rejects {
                 subtract(&mut found, &series);
             } else {
@@ -57,7 +62,7 @@ impl<F: RangeRead> IndexReader<F> {
     /// All series, in the order of their labels.
     pub fn all_series(&self) -> Result<Vec<SeriesRef>, BlockError> {
         let mut series = Vec::new();
-        self.lists_of("", &Values::Some(vec![""]), |_| true, &mut series)?;
+        self.lists_of("", &Values::Some(vec![""]), |_| Some(true), &mut series)?;
         Ok(series)
     }
 
@@ -105,20 +110,24 @@ impl<F: RangeRead> IndexReader<F> {
         Ok(())
     }
 
-    fn series_of(&self, condition: &Condition<'_>) -> Result<Vec<SeriesRef>, BlockError> {
-        let matters = |value: &str| condition.matcher.matches(value) != condition.rejects;
+    fn series_of(
+        &self,
+        condition: &Condition<'_>,
+        goes_on: &dyn Fn() -> bool,
+    ) -> Result<Vec<SeriesRef>, BlockError> {
+        let matters = |value: &str| goes_on().then(|| condition.matcher.matches(value) != condition.rejects);
         let mut series = Vec::new();
         self.lists_of(&condition.matcher.name, &condition.values, matters, &mut series)?;
         unite(&mut series);
         Ok(series)
     }
 
-    /// Appends the lists of those values of a label for which `matters` holds.
+    /// Appends the lists of those values of a label for which `matters` holds, until it says nothing.
     fn lists_of(
         &self,
         name: &str,
         values: &Values<'_>,
-        matters: impl Fn(&str) -> bool,
+        matters: impl Fn(&str) -> Option<bool>,
         into: &mut Vec<SeriesRef>,
     ) -> Result<(), BlockError> {
         let ranges = match values {
@@ -139,8 +148,10 @@ impl<F: RangeRead> IndexReader<F> {
             let bytes = self.file.read(range.start, range.end - range.start)?;
             for entry in OffsetEntries::new(&bytes, range.start) {
                 let entry = entry.map_err(|error| error.in_file(&self.file.name))?;
-                if matters(entry.value) {
-                    self.read_list(&mut ahead, entry.offset, into)?;
+                match matters(entry.value) {
+                    Some(true) => self.read_list(&mut ahead, entry.offset, into)?,
+                    Some(false) => {}
+                    None => return Ok(()),
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::eval::{Arguments, Evaluator};
 use super::histogram_borders::smooth_either;
 use super::histogram_notes::{HistogramNote, Notes};
 use super::node::{Node, RangeCall, RangeCheck, Ranged, Selector};
-use super::samples::{Detail, Samples};
+use super::samples::{Samples, Wanted};
 use super::steps::Steps;
 use super::sweep::SweepBuffers;
 use super::window::{Window, latest_times, latest_values, over_windows, over_windows_of_both};
@@ -151,8 +151,8 @@ impl Lazy<'_> {
 
 /// The samples behind a range function.
 pub(super) enum Input<'a> {
-    /// Chunks of the store, the times wanted, and what of histograms.
-    Chunks(&'a [SeriesChunks], (i64, i64), Detail),
+    /// Chunks of the store, and what of them is wanted.
+    Chunks(&'a [SeriesChunks], Wanted),
     /// The values of a subquery.
     Columns(Vec<Series>, Steps),
 }
@@ -183,8 +183,8 @@ impl Input<'_> {
     /// The samples of a series, without stale markers.
     pub(super) fn read(&self, index: usize, samples: &mut Samples) -> Result<(), QueryError> {
         match self {
-            Input::Chunks(series, bounds_ms, detail) => {
-                samples.read(&series[index].labels, &series[index].chunks, *bounds_ms, false, *detail)
+            Input::Chunks(series, wanted) => {
+                samples.read(&series[index].labels, &series[index].chunks, wanted)
             }
             Input::Columns(series, steps) => {
                 samples.clear();
@@ -267,6 +267,8 @@ impl Evaluator<'_> {
         let bounds_ms = selector.reach.bounds_ms(steps);
         // A stale marker ends a series, but is nothing to draw a line to.
         let keep_stale = selector.borders != Borders::Smoothed;
+        let Selector { detail, is_counter, .. } = *selector;
+        let wanted = Wanted { bounds_ms, keep_stale, detail, is_counter };
         let labels =
             |one: &SeriesChunks| if renames { self.renamed(&one.labels) } else { one.labels.clone() };
         let labels = self.workers.map(series.len(), |index| labels(&series[index]));
@@ -276,7 +278,7 @@ impl Evaluator<'_> {
             labels,
             compute: Box::new(move |index, Room { samples, .. }| {
                 let SeriesChunks { labels, chunks } = &series[index];
-                samples.read(labels, chunks, bounds_ms, keep_stale, selector.detail)?;
+                samples.read(labels, chunks, &wanted)?;
                 self.budget.allow(held_before, samples.points() as u64)?;
                 let column = find(samples, labels)?;
                 self.tally_latest(samples, &column, steps);
@@ -290,8 +292,10 @@ impl Evaluator<'_> {
     pub(super) fn input<'a>(&'a self, ranged: &'a Ranged, steps: &Steps) -> Result<Input<'a>, QueryError> {
         match ranged {
             Ranged::Selector(selector) => {
+                let Selector { detail, is_counter, .. } = *selector;
                 let bounds_ms = selector.reach.bounds_ms(steps);
-                Ok(Input::Chunks(&self.fetched[selector.request], bounds_ms, selector.detail))
+                let wanted = Wanted { bounds_ms, keep_stale: false, detail, is_counter };
+                Ok(Input::Chunks(&self.fetched[selector.request], wanted))
             }
             Ranged::Subquery { node, steps: Some(steps), .. } => {
                 Ok(Input::Columns(self.vector(node, steps)?, *steps))

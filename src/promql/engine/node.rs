@@ -77,6 +77,8 @@ pub(super) struct Selector {
     pub(super) borders: Borders,
     /// What of its histograms.
     pub(super) detail: Detail,
+    /// What is done with it makes sense of counters alone.
+    pub(super) is_counter: bool,
     /// Where it stands.
     pub(super) span: Span,
 }

@@ -165,7 +165,8 @@ impl Planner<'_> {
         let request = self.request(&selector.matchers, reach.bounds_ms(steps))?;
         let Needs { buckets, stats } = self.needs;
         let detail = if stats && !buckets { Detail::CountAndSum } else { Detail::Whole };
-        Ok(Selector { request, reach, borders: selector.borders, detail, span: selector.span })
+        let (borders, span) = (selector.borders, selector.span);
+        Ok(Selector { request, reach, borders, detail, is_counter: false, span })
     }
 
     /// The place of a request: an earlier one of equal matchers and overlapping time serves both.
@@ -325,12 +326,16 @@ impl Planner<'_> {
             _ => Borders::Inside,
         };
         let function = bordered_function(call.name, borders)?.ok_or_else(|| missing_argument(call))?;
+        let mut ranged = self.ranged(range, steps)?;
+        if let Ranged::Selector(selector) = &mut ranged {
+            selector.is_counter = matches!(call.name, "rate" | "increase" | "irate" | "resets");
+        }
         let scalars = call.args.iter().filter(|arg| !is_range(arg));
         let node = RangeCall {
             function,
             sweep: if borders == Borders::Inside { Sweep::named(call.name) } else { None },
             of_histograms: bordered_histogram_function(call.name, borders),
-            ranged: self.ranged(range, steps)?,
+            ranged,
             args: scalars.map(|arg| self.node(arg, steps)).collect::<Result<_, _>>()?,
             span: range.span(),
             keeps_name: matches!(call.name, "last_over_time" | "first_over_time" | "absent_over_time"),
@@ -412,7 +417,7 @@ impl Planner<'_> {
         let wanted: Vec<Matcher> = names.iter().chain(&data).cloned().collect();
         let request = self.request(&wanted, reach.bounds_ms(steps))?;
         let (borders, detail, span) = (Borders::Inside, Detail::Whole, base.span());
-        let selector = Selector { request, reach, borders, detail, span };
+        let selector = Selector { request, reach, borders, detail, is_counter: false, span };
         let node = self.node(base, steps)?;
         Ok(Node::Info(Box::new(InfoCall { node, selector, names, data })))
     }

@@ -8,8 +8,9 @@ use annulus_shards::{Labels, is_stale};
 use super::column::{ABSENT, histogram_points};
 use super::label_functions::format_labels;
 use crate::promql::histogram::{FloatHistogram, detect_reset};
-use crate::promql::value::{QueryError, SharedHistogram};
-use crate::source::{ChunkRef, SourceError};
+use crate::promql::value::{QueryError, SampleValue, SharedHistogram};
+use crate::replicas::{FloatOf, merge_replicas};
+use crate::source::{ChunkRef, SourceError, split_replicas};
 
 /// What of a native histogram is wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +20,19 @@ pub(super) enum Detail {
     Whole,
     /// Count and sum. Where a series has a counter reset has to be found while there are buckets to compare.
     CountAndSum,
+}
+
+/// What of a series is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// First and last time, both inclusive.
+    pub(super) bounds_ms: (i64, i64),
+    /// Stale markers, too.
+    pub(super) keep_stale: bool,
+    /// What of its histograms.
+    pub(super) detail: Detail,
+    /// Its floats must not fall where one replica is left for another.
+    pub(super) is_counter: bool,
 }
 
 /// Samples in order of time, each time once among floats and histograms. A buffer: threads reuse it from series to
@@ -54,7 +68,7 @@ impl Samples {
         self.values.push(value);
     }
 
-    /// Reads the samples of `[min_ms, max_ms]` from chunks, without stale markers unless they are wanted.
+    /// Reads what is wanted from chunks.
     ///
     /// # Errors
     /// When a chunk is corrupt; the error names the series.
@@ -62,10 +76,83 @@ impl Samples {
         &mut self,
         labels: &Labels,
         chunks: &[ChunkRef],
-        bounds_ms: (i64, i64),
-        keep_stale: bool,
-        detail: Detail,
+        wanted: &Wanted,
     ) -> Result<(), QueryError> {
+        match split_replicas(chunks) {
+            None => self.read_one_replica(labels, chunks, wanted)?,
+            Some(replicas) => self.read_replicas(labels, &replicas, wanted)?,
+        }
+        if !wanted.keep_stale {
+            self.drop_stale();
+        }
+        Ok(())
+    }
+
+    fn read_one_replica(
+        &mut self,
+        labels: &Labels,
+        chunks: &[ChunkRef],
+        &Wanted { bounds_ms, detail, .. }: &Wanted,
+    ) -> Result<(), QueryError> {
+        let mut is_ordered = self.read_in_order_of_chunks(labels, chunks, bounds_ms, detail)?;
+        if !is_ordered && detail == Detail::CountAndSum && !self.histograms.is_empty() {
+            // What came before each of them is known only when they are sorted.
+            is_ordered = self.read_in_order_of_chunks(labels, chunks, bounds_ms, Detail::Whole)?;
+        }
+        if !is_ordered {
+            self.sort();
+            self.find_resets_anew(detail);
+        }
+        Ok(())
+    }
+
+    fn read_replicas(
+        &mut self,
+        labels: &Labels,
+        replicas: &[Vec<ChunkRef>],
+        wanted: &Wanted,
+    ) -> Result<(), QueryError> {
+        let whole = Wanted { detail: Detail::Whole, ..*wanted };
+        let mut of_each = Vec::with_capacity(replicas.len());
+        for chunks in replicas {
+            self.read_one_replica(labels, chunks, &whole)?;
+            of_each.push(self.take_in_order());
+        }
+        let float: FloatOf<SampleValue> = |sample| match sample {
+            SampleValue::Float(value) => Some(value),
+            SampleValue::Histogram(_) => None,
+        };
+        self.clear();
+        for (time_ms, sample) in merge_replicas(of_each, wanted.is_counter.then_some(float)) {
+            match sample {
+                SampleValue::Float(value) => self.push(time_ms, value),
+                SampleValue::Histogram(histogram) => self.histograms.push((time_ms, histogram)),
+            }
+        }
+        self.find_resets_anew(wanted.detail);
+        Ok(())
+    }
+
+    /// Takes out floats and histograms as one list.
+    fn take_in_order(&mut self) -> Vec<(i64, SampleValue)> {
+        let floats = self.times.drain(..).zip(self.values.drain(..));
+        let mut all: Vec<_> = floats.map(|(time_ms, value)| (time_ms, SampleValue::Float(value))).collect();
+        if !self.histograms.is_empty() {
+            let histograms = self.histograms.drain(..);
+            all.extend(histograms.map(|(time_ms, one)| (time_ms, SampleValue::Histogram(one))));
+            all.sort_by_key(|(time_ms, _)| *time_ms);
+        }
+        all
+    }
+
+    /// Says whether that is their order of time as well.
+    fn read_in_order_of_chunks(
+        &mut self,
+        labels: &Labels,
+        chunks: &[ChunkRef],
+        bounds_ms: (i64, i64),
+        detail: Detail,
+    ) -> Result<bool, QueryError> {
         self.clear();
         let (min_ms, max_ms) = bounds_ms;
         let mut order = Order { is_kept: true, last_ms: i64::MIN };
@@ -99,13 +186,7 @@ impl Samples {
                 SourceError::Corrupt(format!("series {}: {error}", format_labels(labels.iter())))
             })?;
         }
-        if !order.is_kept {
-            self.sort();
-        }
-        if !keep_stale {
-            self.drop_stale();
-        }
-        Ok(())
+        Ok(order.is_kept)
     }
 
     /// Takes in the floats from `begin` on, as a chunk had them: of those within the bounds, every NaN but the stale
@@ -156,6 +237,20 @@ impl Samples {
         self.histograms.sort_by_key(|(time_ms, _)| *time_ms);
         self.histograms.dedup_by_key(|(time_ms, _)| *time_ms);
         self.histograms.retain(|(time_ms, _)| self.times.binary_search(time_ms).is_err());
+    }
+
+    /// What chunks say of counter resets is about the sample before in the same chunk, which may not be the one before.
+    fn find_resets_anew(&mut self, detail: Detail) {
+        let mut last = None;
+        for (_, histogram) in &mut self.histograms {
+            if !matches!(histogram.reset_hint, ResetHint::Gauge | ResetHint::Unknown) {
+                Arc::make_mut(histogram).reset_hint = ResetHint::Unknown;
+            }
+            if detail == Detail::CountAndSum {
+                let whole = Arc::unwrap_or_clone(std::mem::take(histogram));
+                *histogram = Arc::new(count_and_sum(whole, &mut last));
+            }
+        }
     }
 
     fn drop_stale(&mut self) {
@@ -223,6 +318,7 @@ mod tests {
             max_ms: samples[samples.len() - 1].0,
             encoding: Encoding::Xor,
             bytes: appender.to_bytes().into(),
+            replica: 0,
         }
     }
 
@@ -232,7 +328,8 @@ mod tests {
             assert!(!matches!(appender.append(*time_ms, histogram), Ok(Appended::Cut(_)) | Err(_)));
         }
         let (min_ms, max_ms) = (samples[0].0, samples[samples.len() - 1].0);
-        ChunkRef { min_ms, max_ms, encoding: Encoding::FloatHistogram, bytes: appender.seal().into() }
+        let bytes = appender.seal().into();
+        ChunkRef { min_ms, max_ms, encoding: Encoding::FloatHistogram, bytes, replica: 0 }
     }
 
     /// A histogram with one bucket in use.
@@ -243,7 +340,8 @@ mod tests {
 
     fn read_all(chunks: &[ChunkRef], range: (i64, i64), keep_stale: bool, detail: Detail) -> Samples {
         let mut samples = Samples::default();
-        samples.read(&Labels::empty(), chunks, range, keep_stale, detail).unwrap();
+        let wanted = Wanted { bounds_ms: range, keep_stale, detail, is_counter: false };
+        samples.read(&Labels::empty(), chunks, &wanted).unwrap();
         samples
     }
 
@@ -302,6 +400,61 @@ mod tests {
     }
 
     #[test]
+    fn resets_are_found_where_chunks_overlap() {
+        let chunks = [
+            histogram_chunk(&[(10, histogram(0, 10.0)), (30, histogram(0, 20.0))]),
+            histogram_chunk(&[(20, histogram(0, 100.0))]),
+        ];
+        let hints = |detail| {
+            let samples = read_all(&chunks, (0, 100), true, detail);
+            samples.histograms.iter().map(|(time_ms, one)| (*time_ms, one.reset_hint)).collect::<Vec<_>>()
+        };
+        let (unknown, no, yes) = (ResetHint::Unknown, ResetHint::No, ResetHint::Yes);
+        assert_eq!(hints(Detail::Whole), [(10, unknown), (20, unknown), (30, unknown)]);
+        assert_eq!(hints(Detail::CountAndSum), [(10, unknown), (20, no), (30, yes)]);
+    }
+
+    fn of_replica(replica: u64, chunk: ChunkRef) -> ChunkRef {
+        ChunkRef { replica, ..chunk }
+    }
+
+    #[test]
+    fn replicas_are_not_mixed() {
+        let every = |from_ms: i64, value: f64| -> Vec<(i64, f64)> {
+            (0..20).map(|at| (from_ms + at * 15_000, value)).collect()
+        };
+        let (a, b) = (every(0, 1.0), every(3_000, 2.0));
+        let of = |replica, samples: &[(i64, f64)]| of_replica(replica, chunk(samples));
+        let chunks = [of(1, &a[..10]), of(2, &b[..10]), of(1, &a[10..]), of(2, &b[10..])];
+        assert_eq!(read(&chunks, (0, 300_000), true), a);
+    }
+
+    #[test]
+    fn a_counter_does_not_fall_where_the_replica_changes() {
+        let (a, b) = (chunk(&[(0, 100.0), (10_000, 101.0)]), chunk(&[(44_000, 7.0), (54_000, 8.0)]));
+        let chunks = [of_replica(1, a), of_replica(2, b)];
+        let read = |is_counter| {
+            let wanted =
+                Wanted { bounds_ms: (0, 99_000), keep_stale: false, detail: Detail::Whole, is_counter };
+            let mut samples = Samples::default();
+            samples.read(&Labels::empty(), &chunks, &wanted).unwrap();
+            samples.values
+        };
+        assert_eq!(read(true), [100.0, 101.0, 101.0, 102.0]);
+        assert_eq!(read(false), [100.0, 101.0, 7.0, 8.0]);
+    }
+
+    #[test]
+    fn resets_of_histograms_are_found_across_replicas() {
+        let a = histogram_chunk(&[(0, histogram(0, 100.0)), (10_000, histogram(0, 101.0))]);
+        let b = histogram_chunk(&[(34_000, histogram(0, 7.0)), (44_000, histogram(0, 8.0))]);
+        let chunks = [of_replica(1, a), of_replica(2, b)];
+        let samples = read_all(&chunks, (0, 100_000), true, Detail::CountAndSum);
+        let hints: Vec<_> = samples.histograms.iter().map(|(_, one)| one.reset_hint).collect();
+        assert_eq!(hints, [ResetHint::Unknown, ResetHint::No, ResetHint::Yes, ResetHint::No]);
+    }
+
+    #[test]
     fn the_first_of_two_overlapping_chunks_wins() {
         let chunks = [chunk(&[(0, 0.0), (20, 2.0), (40, 4.0)]), chunk(&[(10, 1.0), (20, -2.0)])];
         assert_eq!(read(&chunks, (0, 100), true), [(0, 0.0), (10, 1.0), (20, 2.0), (40, 4.0)]);
@@ -335,7 +488,9 @@ mod tests {
         let mut bad = chunk(&[(0, 0.0), (10, 1.0)]);
         bad.bytes.truncate(8);
         let labels = Labels::from_pairs([("__name__", "broken")]);
-        let error = Samples::default().read(&labels, &[bad], (0, 100), true, Detail::Whole).unwrap_err();
+        let wanted =
+            Wanted { bounds_ms: (0, 100), keep_stale: true, detail: Detail::Whole, is_counter: false };
+        let error = Samples::default().read(&labels, &[bad], &wanted).unwrap_err();
         assert!(error.to_string().contains("broken"), "{error}");
     }
 }

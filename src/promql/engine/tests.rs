@@ -32,7 +32,8 @@ impl Memory {
                 appender.append(*time_ms, *value);
             }
             let (min_ms, max_ms) = (samples[0].0, samples[samples.len() - 1].0);
-            ChunkRef { min_ms, max_ms, encoding: Encoding::Xor, bytes: appender.to_bytes().into() }
+            let bytes = appender.to_bytes().into();
+            ChunkRef { min_ms, max_ms, encoding: Encoding::Xor, bytes, replica: 0 }
         };
         let chunks = samples.chunks(7).map(chunk).collect();
         self.series.push(SeriesChunks { labels: Labels::from_pairs(labels.iter().copied()), chunks });

@@ -18,6 +18,8 @@ pub(super) struct Parser<'a> {
     depth: u16,
     /// Patterns compiled so far.
     pub(super) regex_count: usize,
+    /// What they take.
+    pub(super) regex_bytes: usize,
     /// Operators of the duration that is read.
     pub(super) duration_operators: u16,
 }
@@ -85,7 +87,16 @@ struct Modifiers {
 impl<'a> Parser<'a> {
     pub fn new(query: &'a str) -> Parser<'a> {
         let lexer::Lexed { tokens, error } = lexer::lex(query);
-        Parser { query, tokens, next: 0, lex_error: error, depth: 0, regex_count: 0, duration_operators: 0 }
+        Parser {
+            query,
+            tokens,
+            next: 0,
+            lex_error: error,
+            depth: 0,
+            regex_count: 0,
+            regex_bytes: 0,
+            duration_operators: 0,
+        }
     }
 
     /// The whole text as one expression.

@@ -24,6 +24,8 @@ mod selector;
 mod syntax_tests;
 mod token;
 
+use annulus_shards::matcher::MatcherError;
+
 pub use self::features::Features;
 use super::ast::{Expr, Span};
 use super::value::ParseError;
@@ -117,9 +119,24 @@ pub(crate) fn is_empty_selector(error: &ParseError) -> bool {
     error.message == check::EMPTY_SELECTOR
 }
 
+/// Whether an error says that patterns of other queries leave no room: nothing is wrong with the text.
+pub(crate) fn lacks_room(error: &ParseError) -> bool {
+    error.message == MatcherError::NO_ROOM.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_query_cannot_take_the_room_of_all_patterns() {
+        let query = r#"a{b=~"x[0-9]+y"}"#;
+        let mut parser = grammar::Parser::new(query);
+        parser.regex_bytes = annulus_shards::matcher::QUERY_COMPILED_BYTES_MAX - 1;
+        let error = parser.parse_query().unwrap_err().locate(query);
+        assert!(error.message.starts_with("the regular expressions of the query take more"), "{error}");
+        assert!(!lacks_room(&error));
+    }
 
     #[test]
     fn errors_of_an_operator_are_found_where_it_stands() {

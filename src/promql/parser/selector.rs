@@ -1,6 +1,7 @@
 //! Selectors and what is attached to expressions: ranges, subqueries, `offset`, `@`, `anchored`, `smoothed`.
 
 use annulus_shards::labels::METRIC_NAME;
+use annulus_shards::matcher::QUERY_COMPILED_BYTES_MAX;
 use annulus_shards::{MatchOp, Matcher};
 
 use super::super::ast::{AtModifier, Borders, DurationExpr, Expr, Span, Subquery, VectorSelector};
@@ -98,7 +99,14 @@ impl Parser<'_> {
                 return Err(Failure::new(span, message));
             }
         }
-        Matcher::new(op, name, value).map_err(|error| Failure::new(span, error.to_string()))
+        let matcher = Matcher::new(op, name, value).map_err(|error| Failure::new(span, error.to_string()))?;
+        self.regex_bytes += matcher.compiled_bytes();
+        if self.regex_bytes > QUERY_COMPILED_BYTES_MAX {
+            let limit = format!("{QUERY_COMPILED_BYTES_MAX} bytes");
+            let message = format!("the regular expressions of the query take more than {limit} together");
+            return Err(Failure::new(span, message));
+        }
+        Ok(matcher)
     }
 
     /// All that may follow a primary expression, as often as it does.

@@ -127,7 +127,7 @@ fn seal(samples: &mut Vec<(i64, f64)>) -> Option<ChunkRef> {
     for (timestamp_ms, value) in samples.drain(..) {
         appender.append(timestamp_ms, value);
     }
-    Some(ChunkRef { min_ms, max_ms, encoding: Encoding::Xor, bytes: appender.to_bytes().into() })
+    Some(ChunkRef { min_ms, max_ms, encoding: Encoding::Xor, bytes: appender.to_bytes().into(), replica: 0 })
 }
 
 /// A chunk of histograms that grows.
@@ -161,7 +161,7 @@ impl OpenChunk {
 }
 
 fn histogram_chunk(min_ms: i64, max_ms: i64, bytes: Box<[u8]>) -> ChunkRef {
-    ChunkRef { min_ms, max_ms, encoding: Encoding::FloatHistogram, bytes: bytes.into() }
+    ChunkRef { min_ms, max_ms, encoding: Encoding::FloatHistogram, bytes: bytes.into(), replica: 0 }
 }
 
 #[cfg(test)]

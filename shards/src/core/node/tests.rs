@@ -184,8 +184,26 @@ fn answers_follow_the_table() {
     let request =
         ReadRequest { tenants: vec![tenant], matchers: vec![], min_ms: 0, max_ms: 10, skip_chunks: true };
     assert_eq!(block_on(node.handle().select(request.clone(), 1 << 20)).unwrap().len(), 1);
-    let values = block_on(node.handle().label_values(request, "instance".into())).unwrap();
-    assert_eq!(values[0].texts, ["host-1"]);
+    let values =
+        |request: &ReadRequest| block_on(node.handle().label_values(request.clone(), "instance".into()));
+    assert_eq!(values(&request).unwrap()[0].texts, ["host-1"]);
+    let later = ReadRequest { min_ms: 6, ..request.clone() };
+    assert!(
+        values(&later).unwrap().is_empty()
+            && values(&ReadRequest { max_ms: 4, ..later.clone() }).unwrap().is_empty()
+    );
+    assert!(block_on(node.handle().label_names(later)).unwrap().is_empty());
+    // Costly patterns, on the names of tenants and on values of labels.
+    let regex = |name: &str, pattern: &str| Matcher::new(MatchOp::Regex, name, pattern).unwrap();
+    let matching = |tenant: &str, instance: &str| {
+        let (tenants, matchers) = (vec![regex("t", tenant)], vec![regex("instance", instance)]);
+        block_on(node.handle().select(ReadRequest { tenants, matchers, ..request.clone() }, 1 << 20))
+            .unwrap()
+            .len()
+    };
+    assert_eq!(matching("(team|other)-[ab]", "h.st-[0-9]"), 1);
+    assert_eq!(matching("(team|other)-[ab]", "h.st-[a-z]"), 0);
+    assert_eq!(matching("(team|other)-[cd]", "h.st-[0-9]"), 0);
     node.stop(Duration::from_secs(5)).unwrap();
 }
 

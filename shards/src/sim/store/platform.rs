@@ -41,6 +41,13 @@ impl Platform for Simulated {
         delay(&self.random).await;
         Ok(work())
     }
+
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        for _ in 0..self.random.below(10) {
+            delay(&self.random).await;
+        }
+        Ok(work())
+    }
 }
 
 /// Ends a turn at every other opportunity, and now and then for long, as a reader does that takes its pages slowly.
