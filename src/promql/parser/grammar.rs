@@ -16,8 +16,10 @@ pub(super) struct Parser<'a> {
     lex_error: Option<String>,
     /// How many levels of the grammar are open; the stack grows with it.
     depth: u16,
-    /// Patterns compiled so far.
+    /// Patterns so far.
     pub(super) regex_count: usize,
+    /// Whether it is still worth to compile one.
+    pub(super) is_awaited: &'a dyn Fn() -> bool,
     /// Operators of the duration that is read.
     pub(super) duration_operators: u16,
 }
@@ -83,9 +85,18 @@ struct Modifiers {
 }
 
 impl<'a> Parser<'a> {
-    pub fn new(query: &'a str) -> Parser<'a> {
+    pub fn new(query: &'a str, is_awaited: &'a dyn Fn() -> bool) -> Parser<'a> {
         let lexer::Lexed { tokens, error } = lexer::lex(query);
-        Parser { query, tokens, next: 0, lex_error: error, depth: 0, regex_count: 0, duration_operators: 0 }
+        Parser {
+            query,
+            tokens,
+            next: 0,
+            lex_error: error,
+            depth: 0,
+            regex_count: 0,
+            is_awaited,
+            duration_operators: 0,
+        }
     }
 
     /// The whole text as one expression.
