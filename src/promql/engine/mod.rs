@@ -63,6 +63,7 @@ mod math_functions;
 mod node;
 mod number_format;
 mod plan;
+mod presence;
 #[cfg(test)]
 mod properties;
 mod quantile;
