@@ -18,4 +18,5 @@ pub mod rfc3339;
 pub mod roles;
 pub mod self_scrape;
 pub mod shipper;
+pub mod shortest;
 pub mod source;

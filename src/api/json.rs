@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
-use super::number;
+use super::number::{self, Line};
 use super::pieces::{self, Pieces};
 use super::stats::QueryStats;
 use crate::promql::histogram::{Bucket, FloatHistogram, all_buckets};
@@ -144,11 +144,13 @@ fn write_value(out: &mut impl Write, value: &QueryValue) -> io::Result<()> {
 }
 
 fn write_point(out: &mut impl Write, ms: i64, value: f64) -> io::Result<()> {
-    out.write_all(b"[")?;
-    number::write_sample_time(out, ms)?;
-    out.write_all(b",\"")?;
-    number::write_sample_value(out, value)?;
-    out.write_all(b"\"]")
+    let mut line = Line::new();
+    line.push(b"[");
+    line.push_sample_time(ms);
+    line.push(b",\"");
+    line.push_sample_value(value);
+    line.push(b"\"]");
+    out.write_all(line.as_bytes())
 }
 
 fn write_histogram_point(out: &mut impl Write, ms: i64, histogram: &FloatHistogram) -> io::Result<()> {

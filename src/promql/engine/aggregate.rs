@@ -10,7 +10,7 @@ use annulus_shards::{Labels, is_stale};
 
 use super::column::{ABSENT, Column, Series};
 use super::eval::Evaluator;
-use super::grouping::{LabelChoice, Ordinals};
+use super::grouping::LabelChoice;
 use super::histogram_group::{Fold, HistogramCell};
 use super::histogram_notes::{HistogramNote, Notes};
 use super::lazy::Lazy;
@@ -22,8 +22,17 @@ use crate::promql::ast::AggregateOp;
 use crate::promql::kahan::{Average, KahanSum};
 use crate::promql::value::QueryError;
 
+/// Steps of a group that are worked at together.
+const RUN_STEPS: usize = 128;
+
+/// Fewer points than this are not worth waking other threads for.
+const PARALLEL_POINTS_MIN: usize = 1 << 13;
+
+/// So many series are taken in at once, if they are all there.
+const READY_BATCH: usize = 4096;
+
 /// The state of one group at one step.
-trait Cell: Default + Clone {
+trait Cell: Default + Clone + Send {
     /// Takes a value in.
     fn add(&mut self, value: f64);
     /// The result, if there was a value.
@@ -58,11 +67,52 @@ struct Group<C> {
     cells: Vec<C>,
     /// The histograms by their steps; there are few aggregations that have any.
     histograms: BTreeMap<usize, HistogramCell>,
+    /// Which of the members at hand are to be taken in.
+    waiting: Vec<usize>,
+}
+
+/// A series that is to be taken in.
+struct Member<'a> {
+    index: usize,
+    drop_name: bool,
+    column: &'a Column,
+}
+
+/// Some steps of a group, which nobody else changes meanwhile.
+struct Run<'a, C> {
+    first: usize,
+    cells: &'a mut [C],
+    waiting: &'a [usize],
+}
+
+impl<C: Cell> Run<'_, C> {
+    fn add(&mut self, members: &[Member<'_>]) {
+        let steps = self.first..self.first + self.cells.len();
+        for position in self.waiting {
+            for (step, value) in members[*position].column.present_in(steps.clone()) {
+                self.cells[step - self.first].add(value);
+            }
+        }
+    }
 }
 
 impl<C: Cell> Group<C> {
     fn new(labels: Labels, drop_name: bool) -> Group<C> {
-        Group { labels, drop_name, first: 0, cells: Vec::new(), histograms: BTreeMap::new() }
+        Group {
+            labels,
+            drop_name,
+            first: 0,
+            cells: Vec::new(),
+            histograms: BTreeMap::new(),
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Its steps, in runs that can be worked at in parallel.
+    fn runs(&mut self) -> impl Iterator<Item = Run<'_, C>> {
+        let (first, waiting) = (self.first, self.waiting.as_slice());
+        let runs = self.cells.chunks_mut(RUN_STEPS).enumerate();
+        runs.map(move |(index, cells)| Run { first: first + index * RUN_STEPS, cells, waiting })
     }
 
     /// Makes room at the steps given, and says for how many more.
@@ -213,36 +263,53 @@ impl Evaluator<'_> {
             Input::Lazy(lazy) => lazy.labels().iter().collect(),
             Input::Ready(series) => series.iter().map(|one| &one.labels).collect(),
         };
-        let keys = choice.of_all(&labels, self.workers);
-        let mut ordinals = Ordinals::default();
+        let numbering = choice.number(&labels, self.workers);
+        let mut places: Vec<Option<usize>> = vec![None; numbering.count];
         let mut groups: Vec<Group<C>> = Vec::new();
-        let mut add = |index: usize, drop_name: bool, column: &Column| {
+        let mut add = |members: &[Member<'_>]| {
             self.control.check()?;
-            let key: &Labels = &keys[index];
-            let number = ordinals.of(key);
-            if number == groups.len() {
-                groups.push(Group::new(key.clone(), drop_name));
+            let mut points = 0;
+            for (position, member) in members.iter().enumerate() {
+                // Groups come in the order in which they get their first value.
+                let place = *places[numbering.numbers[member.index]].get_or_insert_with(|| {
+                    groups.push(Group::new(choice.of(labels[member.index]), member.drop_name));
+                    groups.len() - 1
+                });
+                let group = &mut groups[place];
+                points += group.cover(member.column.extent());
+                if C::KEEPS_VALUES {
+                    points += member.column.present().count();
+                }
+                group.drop_name |= member.drop_name;
+                group.waiting.push(position);
             }
-            let group = &mut groups[number];
-            self.budget.add(group.cover(column.extent()) as u64)?;
-            if C::KEEPS_VALUES {
-                self.budget.add(column.present().count() as u64)?;
+            self.budget.add(points as u64)?;
+            if members.iter().any(|member| member.column.has_histograms())
+                || groups.iter().any(|group| !group.histograms.is_empty())
+            {
+                groups.iter_mut().for_each(|group| group.waiting.clear());
+                let group_of = |member: &Member<'_>| {
+                    Some((places[numbering.numbers[member.index]]?, labels[member.index]))
+                };
+                return self.add_in_order(call, members, group_of, &mut groups);
             }
-            group.drop_name |= drop_name;
-            let mut notes = Notes::default();
-            self.budget.add(group.add(column, &mut notes) as u64)?;
-            if !notes.is_empty() {
-                self.tell(&notes, labels[index].metric_name().unwrap_or_default(), call.node_span);
-            }
+            self.add_floats(members, &mut groups);
             Ok(())
         };
         match &input {
-            Input::Lazy(lazy) => {
-                lazy.for_each(self, steps, |index, column| add(index, lazy.drops_name(index), &column))?;
-            }
+            Input::Lazy(lazy) => lazy.for_each_batch(self, steps, |batch| {
+                let member = |(index, column)| Member { index, drop_name: lazy.drops_name(index), column };
+                add(&batch.iter().map(|(index, column)| member((*index, column))).collect::<Vec<_>>())
+            })?,
             Input::Ready(series) => {
-                for (index, one) in series.iter().enumerate() {
-                    add(index, one.drop_name, &one.column)?;
+                for (batch, series) in series.chunks(READY_BATCH).enumerate() {
+                    let indexes = batch * READY_BATCH..;
+                    let members = indexes.zip(series).map(|(index, one)| Member {
+                        index,
+                        drop_name: one.drop_name,
+                        column: &one.column,
+                    });
+                    add(&members.collect::<Vec<_>>())?;
                 }
             }
         }
@@ -251,6 +318,38 @@ impl Evaluator<'_> {
         let results = results.filter(|one| !one.column.is_absent()).collect();
         self.tell(&notes, "", call.node_span);
         Ok(results)
+    }
+
+    /// Takes in floats: each group's in the order of its series, groups and runs of steps in parallel.
+    fn add_floats<C: Cell>(&self, members: &[Member<'_>], groups: &mut [Group<C>]) {
+        let points: usize = members.iter().map(|member| member.column.extent().len()).sum();
+        let runs = groups.iter_mut().filter(|group| !group.waiting.is_empty()).flat_map(Group::runs);
+        let add = |run: &mut Run<'_, C>| run.add(members);
+        if points < PARALLEL_POINTS_MIN {
+            runs.for_each(|mut run| add(&mut run));
+        } else {
+            self.workers.share(&mut runs.collect::<Vec<_>>(), add);
+        }
+        groups.iter_mut().for_each(|group| group.waiting.clear());
+    }
+
+    /// Takes in values of any kind, series by series, and tells what there is to say of each.
+    fn add_in_order<'l, C: Cell>(
+        &self,
+        call: &AggregateCall,
+        members: &[Member<'_>],
+        group_of: impl Fn(&Member<'_>) -> Option<(usize, &'l Labels)>,
+        groups: &mut [Group<C>],
+    ) -> Result<(), QueryError> {
+        for member in members {
+            let Some((place, labels)) = group_of(member) else { continue };
+            let mut notes = Notes::default();
+            self.budget.add(groups[place].add(member.column, &mut notes) as u64)?;
+            if !notes.is_empty() {
+                self.tell(&notes, labels.metric_name().unwrap_or_default(), call.node_span);
+            }
+        }
+        Ok(())
     }
 }
 

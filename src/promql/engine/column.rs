@@ -138,6 +138,15 @@ impl Column {
         values.filter(|(_, value)| !is_stale(*value)).map(|(index, value)| (self.first + index, value))
     }
 
+    /// The same for some of the steps.
+    #[inline]
+    pub(super) fn present_in(&self, steps: Range<usize>) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let start = steps.start.clamp(self.first, self.first + self.values.len());
+        let end = steps.end.clamp(start, self.first + self.values.len());
+        let values = self.values[start - self.first..end - self.first].iter().copied().enumerate();
+        values.filter(|(_, value)| !is_stale(*value)).map(move |(index, value)| (start + index, value))
+    }
+
     /// Replaces each float by what the function makes of it; nothing removes the value. Histograms are removed.
     #[inline]
     pub(super) fn map(&mut self, function: impl FnMut(usize, f64) -> Option<f64>) {
@@ -292,6 +301,11 @@ pub(super) fn same_labelset() -> QueryError {
     QueryError::Execution("vector cannot contain metrics with the same labelset".to_owned())
 }
 
+/// The metric's name, type and unit among the labels.
+pub(super) fn metadata(labels: &Labels) -> impl Iterator<Item = (&str, &str)> {
+    labels.iter().filter(|(name, _)| METADATA_LABELS.contains(name))
+}
+
 /// The labels without the metric's name, type and unit.
 pub(super) fn without_metadata(labels: &Labels) -> Labels {
     if !labels.iter().any(|(name, _)| METADATA_LABELS.contains(&name)) {
@@ -371,6 +385,14 @@ mod tests {
         let mut room = Column::absent_within(&column);
         room.set(3, 7.0);
         assert_eq!(room.present().collect::<Vec<_>>(), [(3, 7.0)]);
+    }
+
+    #[test]
+    fn some_of_the_steps_may_lie_anywhere() {
+        let column = Column::from_values(vec![ABSENT, ABSENT, 2.0, ABSENT, 4.0]);
+        let steps = |steps: Range<usize>| column.present_in(steps).map(|(step, _)| step).collect::<Vec<_>>();
+        assert_eq!((steps(0..9), steps(0..3), steps(3..5)), (vec![2, 4], vec![2], vec![4]));
+        assert!(steps(0..2).is_empty() && steps(7..9).is_empty() && steps(3..4).is_empty());
     }
 
     #[test]

@@ -10,21 +10,24 @@ use annulus_shards::Labels;
 use annulus_shards::chunk::ResetHint;
 
 use super::borders::smooth;
-use super::column::{Column, Series, has_same_labels, histogram_points, merge_same_labels, same_labelset};
+use super::column::{
+    Column, Series, has_same_labels, histogram_points, merge_same_labels, metadata, same_labelset,
+};
 use super::eval::{Arguments, Evaluator};
 use super::histogram_borders::smooth_either;
 use super::histogram_notes::{HistogramNote, Notes};
 use super::node::{Node, RangeCall, RangeCheck, Ranged, Selector};
 use super::samples::{Detail, Samples};
 use super::steps::Steps;
+use super::sweep::SweepBuffers;
 use super::window::{Window, latest_times, latest_values, over_windows, over_windows_of_both};
 use crate::promql::ast::{Borders, Span};
 use crate::promql::histogram::FloatHistogram;
 use crate::promql::value::{QueryError, SampleValue, SharedHistogram};
 use crate::source::SeriesChunks;
 
-/// About how many points are computed at once.
-const BATCH_POINTS: usize = 1 << 20;
+/// About how many points are computed at once: few enough to lie in the processor's cache when they are used.
+const BATCH_POINTS: usize = 1 << 18;
 
 /// Fewest and most series that are computed at once.
 const BATCH_SERIES: Range<usize> = 64..4096;
@@ -32,8 +35,15 @@ const BATCH_SERIES: Range<usize> = 64..4096;
 /// Name endings of counters.
 const COUNTER_SUFFIXES: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
 
-type Compute<'a> = Box<dyn Fn(usize, &mut Samples) -> Result<Column, QueryError> + Sync + 'a>;
+type Compute<'a> = Box<dyn Fn(usize, &mut Room) -> Result<Column, QueryError> + Sync + 'a>;
 type Observe<'a> = Box<dyn Fn(usize, &Column) + 'a>;
+
+/// What a thread uses again from series to series.
+#[derive(Default)]
+struct Room {
+    samples: Samples,
+    sweep: SweepBuffers,
+}
 
 /// Series of which only the labels are known yet.
 pub(super) struct Lazy<'a> {
@@ -73,15 +83,16 @@ impl Lazy<'_> {
         self.repeats != Repeats::None
     }
 
-    /// Computes all series in parallel and passes those with a value on, in order.
-    pub(super) fn for_each(
+    /// Computes all series in parallel and passes those with a value on, some at a time, in order.
+    pub(super) fn for_each_batch(
         &self,
         evaluator: &Evaluator<'_>,
         steps: &Steps,
-        mut each: impl FnMut(usize, Column) -> Result<(), QueryError>,
+        mut each: impl FnMut(Vec<(usize, Column)>) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let usual = (BATCH_POINTS / steps.count().max(1)).clamp(BATCH_SERIES.start, BATCH_SERIES.end);
         let compute = &self.compute;
+        let rooms = evaluator.workers.buffers();
         // Histograms are of any size, so the first series show how many of them may be computed at once.
         let (mut start, mut batch) = (0, BATCH_SERIES.start);
         while start < self.labels.len() {
@@ -89,9 +100,9 @@ impl Lazy<'_> {
             let held = evaluator.budget.held();
             let of_histograms = AtomicU64::new(0);
             let columns: Vec<Result<Option<Column>, QueryError>> =
-                evaluator.workers.map_with(start..end, Samples::default, |samples, index| {
+                evaluator.workers.map_with(start..end, &rooms, |room, index| {
                     evaluator.control.check()?;
-                    let column = compute(index, samples)?;
+                    let column = compute(index, room)?;
                     if column.has_histograms() {
                         let points = column.len() as u64;
                         let all = of_histograms.fetch_add(points, Ordering::Relaxed).saturating_add(points);
@@ -101,13 +112,15 @@ impl Lazy<'_> {
                 });
             let of_each = usize::try_from(of_histograms.into_inner()).unwrap_or(usize::MAX) / (end - start);
             batch = BATCH_POINTS.checked_div(of_each).map_or(usual, |batch| batch.clamp(1, usual));
+            let mut present = Vec::with_capacity(columns.len());
             for (index, column) in (start..end).zip(columns) {
                 let Some(column) = column? else { continue };
                 if let Some(observe) = &self.observe {
                     observe(index, &column);
                 }
-                each(index, column)?;
+                present.push((index, column));
             }
+            each(present)?;
             start = end;
         }
         Ok(())
@@ -119,10 +132,12 @@ impl Lazy<'_> {
     /// When two of them have the same labels.
     pub(super) fn collect(self, evaluator: &Evaluator<'_>, steps: &Steps) -> Result<Vec<Series>, QueryError> {
         let mut series = Vec::new();
-        self.for_each(evaluator, steps, |index, column| {
-            evaluator.budget.add(column.len() as u64)?;
-            let (labels, drop_name) = (self.labels[index].clone(), self.drop_name[index]);
-            series.push(Series { labels, drop_name, column });
+        self.for_each_batch(evaluator, steps, |batch| {
+            evaluator.budget.add(batch.iter().map(|(_, column)| column.len() as u64).sum())?;
+            series.extend(batch.into_iter().map(|(index, column)| {
+                let (labels, drop_name) = (self.labels[index].clone(), self.drop_name[index]);
+                Series { labels, drop_name, column }
+            }));
             Ok(())
         })?;
         match self.repeats {
@@ -157,6 +172,12 @@ impl Input<'_> {
             Input::Chunks(series, ..) => (&series[index].labels, false),
             Input::Columns(series, _) => (&series[index].labels, series[index].drop_name),
         }
+    }
+
+    /// Whether all series have the same name, type and unit, so that they differ even without those.
+    fn is_one_metric(&self) -> bool {
+        let metadata = |index| metadata(self.labels(index).0);
+        (1..self.len()).all(|index| metadata(index).eq(metadata(0)))
     }
 
     /// The samples of a series, without stale markers.
@@ -253,7 +274,7 @@ impl Evaluator<'_> {
             repeats: if renames && has_same_labels(labels.iter()) { Repeats::Join } else { Repeats::None },
             drop_name: vec![renames; labels.len()],
             labels,
-            compute: Box::new(move |index, samples| {
+            compute: Box::new(move |index, Room { samples, .. }| {
                 let SeriesChunks { labels, chunks } = &series[index];
                 samples.read(labels, chunks, bounds_ms, keep_stale, selector.detail)?;
                 self.budget.allow(held_before, samples.points() as u64)?;
@@ -296,20 +317,23 @@ impl Evaluator<'_> {
         let args = Arguments::new(&args, steps.count());
         let reach = call.ranged.reach();
         Ok(Lazy {
-            repeats: if !self.late_names && has_same_labels(labels.iter()) {
+            repeats: if !self.late_names && !input.is_one_metric() && has_same_labels(labels.iter()) {
                 Repeats::Refuse
             } else {
                 Repeats::None
             },
             labels,
             drop_name,
-            compute: Box::new(move |index, samples| {
+            compute: Box::new(move |index, Room { samples, sweep }| {
                 input.read(index, samples)?;
                 self.budget.allow(held_before, samples.points() as u64)?;
                 self.tally_windows(samples, steps, reach);
                 if !samples.histograms.is_empty() {
                     let name = input.labels(index).0.metric_name().unwrap_or_default();
                     return self.over_histograms(call, name, samples, steps, &args);
+                }
+                if let Some(function) = call.sweep {
+                    return function.over(samples, steps, reach, self.control, sweep);
                 }
                 over_windows(samples, steps, reach, self.control, |step, window| {
                     (call.function)(window, args.at(step))

@@ -371,14 +371,10 @@ pub(super) fn signatures(
     right: &[Series],
     workers: &Workers,
 ) -> (Vec<usize>, Vec<usize>, usize) {
-    let choice = signature_choice(matching);
-    let mut ordinals = Ordinals::default();
-    let mut numbers = |side: &[Series]| -> Vec<usize> {
-        let labels: Vec<&Labels> = side.iter().map(|one| &one.labels).collect();
-        choice.of_all(&labels, workers).iter().map(|signature| ordinals.of(signature)).collect()
-    };
-    let (left, right) = (numbers(left), numbers(right));
-    (left, right, ordinals.len())
+    let labels: Vec<&Labels> = left.iter().chain(right).map(|one| &one.labels).collect();
+    let mut left_numbers = signature_choice(matching).number(&labels, workers);
+    let right_numbers = left_numbers.numbers.split_off(left.len());
+    (left_numbers.numbers, right_numbers, left_numbers.count)
 }
 
 fn match_groups(matching: &Matching, many: &[Series], one: &[Series], workers: &Workers) -> Vec<MatchGroup> {

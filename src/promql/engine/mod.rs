@@ -71,7 +71,9 @@ mod range_functions;
 mod rate;
 mod samples;
 mod select_series;
+mod sliding;
 mod steps;
+mod sweep;
 mod tally;
 #[cfg(test)]
 mod tests;
@@ -178,7 +180,7 @@ impl Engine {
             let permit = permit.map_err(|_| QueryError::Canceled)?;
             let started = Instant::now();
             let for_plan = Arc::clone(&control);
-            let (query, plan, permit) = on_own_thread(move || {
+            let (query, plan, permit) = on_own_thread((), move |()| {
                 let (query, plan) = prepare(query, &for_plan)?;
                 Ok((query, plan, permit))
             })
@@ -187,11 +189,9 @@ impl Engine {
             if let Some(costs) = &query.options.costs {
                 costs.add_prepare(started.elapsed());
             }
-            on_own_thread(move || {
-                let _permit = permit;
-                evaluate(&query, &plan, &fetched, &control, &workers)
-            })
-            .await
+            let held = (fetched, permit);
+            on_own_thread(held, move |(fetched, _)| evaluate(&query, &plan, fetched, &control, &workers))
+                .await
         };
         tokio::time::timeout(timeout, answer).await.unwrap_or(Err(QueryError::Timeout))
     }
@@ -237,13 +237,15 @@ fn take_in(
     Ok(())
 }
 
-/// Runs work on a new thread; a panic there is an error of this query only.
-async fn on_own_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, QueryError> + Send + 'static,
+/// Runs work on a new thread; a panic there is an error of this query only. The input is freed when the result is on its
+/// way: of a large query that takes milliseconds.
+async fn on_own_thread<I: Send + 'static, T: Send + 'static>(
+    input: I,
+    work: impl FnOnce(&I) -> Result<T, QueryError> + Send + 'static,
 ) -> Result<T, QueryError> {
     let (answer, waiting) = oneshot::channel();
     let body = move || {
-        let result = catch_unwind(AssertUnwindSafe(work))
+        let result = catch_unwind(AssertUnwindSafe(|| work(&input)))
             .unwrap_or_else(|panic| Err(QueryError::Execution(panic_text(panic.as_ref()))));
         // Nobody may be waiting any more.
         let _ = answer.send(result);
@@ -309,9 +311,9 @@ fn evaluate(
         Node::Samples(ranged) => QueryValue::Matrix(samples(&evaluator, ranged, &query.steps)?),
         root => match evaluator.value(root, &query.steps)? {
             Value::Vector(series) if late_names => {
-                answer(query, Value::Vector(merge_same_labels(drop_names(series))?))
+                answer(query, Value::Vector(merge_same_labels(drop_names(series))?), workers)
             }
-            value => answer(query, value),
+            value => answer(query, value, workers),
         },
     };
     if let Some(costs) = evaluator.costs {
@@ -375,7 +377,7 @@ fn samples(
 }
 
 /// The form of the answer: one point for an instant query, a matrix for a range query.
-fn answer(query: &Query, value: Value) -> QueryValue {
+fn answer(query: &Query, value: Value, workers: &Workers) -> QueryValue {
     let (steps, timestamp_ms) = (&query.steps, query.steps.first_ms());
     match value {
         Value::Text(value) => QueryValue::String { timestamp_ms, value },
@@ -386,17 +388,14 @@ fn answer(query: &Query, value: Value) -> QueryValue {
         }
         Value::Scalar(values) => QueryValue::Scalar { timestamp_ms, value: values[0] },
         Value::Vector(series) if query.is_range => {
-            let mut matrix: Vec<MatrixSeries> = series
-                .into_iter()
-                .map(|one| {
-                    let points = one.column.present().map(|(step, value)| (steps.time_ms(step), value));
-                    let histograms = one.column.histograms();
-                    let histograms =
-                        histograms.map(|(step, one)| (steps.time_ms(step), one.clone())).collect();
-                    MatrixSeries { points: points.collect(), histograms, labels: one.labels }
-                })
-                .filter(|one| !one.points.is_empty() || !one.histograms.is_empty())
-                .collect();
+            let mut matrix = workers.turn(series, |one| {
+                let mut points = Vec::with_capacity(one.column.extent().len());
+                points.extend(one.column.present().map(|(step, value)| (steps.time_ms(step), value)));
+                let histograms = one.column.histograms();
+                let histograms = histograms.map(|(step, one)| (steps.time_ms(step), one.clone())).collect();
+                MatrixSeries { points, histograms, labels: one.labels }
+            });
+            matrix.retain(|one| !one.points.is_empty() || !one.histograms.is_empty());
             matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
             QueryValue::Matrix(matrix)
         }

@@ -10,6 +10,7 @@ use super::math_functions::MathFunction;
 use super::range_functions::RangeFunction;
 use super::samples::Detail;
 use super::steps::Steps;
+use super::sweep::Sweep;
 use super::window::Reach;
 use crate::promql::ast::{AggregateOp, BinaryOp, Borders, Matching, Span};
 use crate::promql::histogram::FloatHistogram;
@@ -117,6 +118,8 @@ impl Ranged {
 pub(super) struct RangeCall {
     /// What it does with a window.
     pub(super) function: RangeFunction,
+    /// The same for all steps of a series at once, where there is such a form of it.
+    pub(super) sweep: Option<Sweep>,
     /// The same where there are histograms in the window; if absent, they are passed over.
     pub(super) of_histograms: Option<HistogramRangeFunction>,
     /// Where the windows come from.

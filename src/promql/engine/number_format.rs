@@ -1,11 +1,13 @@
 //! Numbers as Go prints them, for texts and labels that have to equal those of Prometheus.
 
+use crate::shortest;
+
 /// The shortest digits that read back as the same number, without an exponent (Go's `%f` with precision -1).
 pub(super) fn format_plain(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() };
     }
-    format!("{value}")
+    if value.is_nan() { "NaN".to_owned() } else { shortest::plain(value) }
 }
 
 /// Go's `%g`: the shortest digits, or so many significant ones; an exponent when it is below -4 or too large.
@@ -13,16 +15,18 @@ pub(super) fn format_general(value: f64, precision: Option<usize>) -> String {
     if !value.is_finite() || value == 0.0 {
         return format_plain(value);
     }
-    let scientific = match precision {
-        Some(digits) => format!("{value:.*e}", digits.max(1) - 1),
-        None => format!("{value:e}"),
-    };
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
-    let digits = match digits.trim_end_matches('0') {
-        "" => "0",
-        trimmed => trimmed,
+    let (digits, exponent) = match precision {
+        Some(digits) => {
+            let scientific = format!("{value:.*e}", digits.max(1) - 1);
+            let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+            let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+            let digits = match digits.trim_end_matches('0') {
+                "" => "0".to_owned(),
+                trimmed => trimmed.to_owned(),
+            };
+            (digits, exponent.parse().unwrap_or(0))
+        }
+        None => shortest::digits(value),
     };
     let sign = if value < 0.0 { "-" } else { "" };
     let large = match precision {

@@ -19,6 +19,7 @@ use super::node::{
 use super::range_functions::range_function;
 use super::samples::Detail;
 use super::steps::Steps;
+use super::sweep::Sweep;
 use super::window::Reach;
 use crate::promql::ast::{
     Aggregate, AggregateOp, AtModifier, Binary, Borders, Call, Cardinality, DurationExpr, Expr, Fill,
@@ -338,6 +339,7 @@ impl Planner<'_> {
         let scalars = call.args.iter().filter(|arg| !is_range(arg));
         let node = RangeCall {
             function,
+            sweep: if borders == Borders::Inside { Sweep::named(call.name) } else { None },
             of_histograms: bordered_histogram_function(call.name, borders),
             ranged: self.ranged(range, steps)?,
             args: scalars.map(|arg| self.node(arg, steps)).collect::<Result<_, _>>()?,

@@ -16,7 +16,7 @@ use crate::promql::script::MemorySource;
 use crate::promql::value::SampleValue;
 
 /// Queries of every kind whose value at a step depends on nothing but that step.
-const QUERIES: [&str; 54] = [
+const QUERIES: [&str; 61] = [
     "m",
     "m offset 25s",
     "m offset -15s",
@@ -31,6 +31,13 @@ const QUERIES: [&str; 54] = [
     "quantile_over_time(0.4, m[45s])",
     "last_over_time(m[20s])",
     "absent_over_time(m[15s])",
+    "min_over_time(m[45s])",
+    "max_over_time(m[1m] offset 5s)",
+    "ts_of_min_over_time(m[1m])",
+    "ts_of_max_over_time(m[30s])",
+    "changes(m[1m])",
+    "resets(m[45s] @ 120)",
+    "sum by (b, b) (increase(m[1m]))",
     "max_over_time(sum by (a) (m)[1m:20s])",
     "sum_over_time(rate(m[30s])[40s:10s] offset 5s)",
     "avg_over_time(m[1m:15s] @ 90)",

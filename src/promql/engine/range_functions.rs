@@ -39,12 +39,14 @@ pub(super) fn range_function(name: &str) -> Option<RangeFunction> {
         },
         "double_exponential_smoothing" => |window, args| smooth(window.values, args[0], args[1]),
         "changes" => |window, _| Some(count_pairs(window.values, is_change)),
-        "resets" => |window, _| Some(count_pairs(window.values, |before, after| after < before)),
+        "resets" => |window, _| Some(count_pairs(window.values, rate::is_reset)),
         _ => return None,
     })
 }
 
-fn seconds(time_ms: i64) -> f64 {
+/// A time as functions return it.
+#[inline]
+pub(super) fn seconds(time_ms: i64) -> f64 {
     time_ms as f64 / 1000.0
 }
 
@@ -68,11 +70,17 @@ fn sum(window: &Window<'_>, _: &[f64]) -> Option<f64> {
 fn extreme(window: &Window<'_>, beats: impl Fn(f64, f64) -> bool) -> (i64, f64) {
     let mut best = (window.times[0], window.values[0]);
     for (time_ms, value) in window.times.iter().zip(window.values) {
-        if beats(*value, best.1) || best.1.is_nan() {
+        if is_better(*value, best.1, &beats) {
             best = (*time_ms, *value);
         }
     }
     best
+}
+
+/// Whether a value takes the place of the best one before it.
+#[inline]
+pub(super) fn is_better(value: f64, best: f64, beats: impl Fn(f64, f64) -> bool) -> bool {
+    beats(value, best) || best.is_nan()
 }
 
 /// Welford's variance with compensated sums.
@@ -141,7 +149,9 @@ fn smooth(values: &[f64], smoothing_factor: f64, trend_factor: f64) -> Option<f6
     Some(smoothed)
 }
 
-fn is_change(before: f64, after: f64) -> bool {
+/// Whether two samples in a row differ; NaN is like NaN.
+#[inline]
+pub(super) fn is_change(before: f64, after: f64) -> bool {
     after != before && !(after.is_nan() && before.is_nan())
 }
 

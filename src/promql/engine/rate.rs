@@ -25,7 +25,7 @@ pub(super) fn delta(window: &Window<'_>, _: &[f64]) -> Option<f64> {
 pub(super) fn irate(window: &Window<'_>, _: &[f64]) -> Option<f64> {
     let (before, last, seconds) = last_two(window)?;
     // After a reset the counter has grown from zero.
-    let change = if last < before { last } else { last - before };
+    let change = if is_reset(before, last) { last } else { last - before };
     Some(change / seconds)
 }
 
@@ -43,7 +43,12 @@ fn last_two(window: &Window<'_>) -> Option<(f64, f64, f64)> {
 
 /// The window's length as Prometheus computes it: whole seconds and the fraction are added as floats.
 pub(super) fn window_seconds(window: &Window<'_>) -> f64 {
-    let range_ms = window.end_ms.wrapping_sub(window.start_ms);
+    range_seconds(window.end_ms.wrapping_sub(window.start_ms))
+}
+
+/// The same of a length in milliseconds.
+#[inline]
+pub(super) fn range_seconds(range_ms: i64) -> f64 {
     (range_ms / 1000) as f64 + (range_ms % 1000 * 1_000_000) as f64 / 1e9
 }
 
@@ -57,42 +62,104 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<(f64, f64)> {
     let mut change = values[last] - values[0];
     if is_counter {
         // What a counter had before a reset is part of its increase.
-        change = values.windows(2).filter(|pair| pair[1] < pair[0]).fold(change, |sum, pair| sum + pair[0]);
+        change = values
+            .windows(2)
+            .filter(|pair| is_reset(pair[0], pair[1]))
+            .fold(change, |sum, pair| sum + pair[0]);
     }
     let counted = is_counter.then_some((values[0], change));
     Some((change, stretch(window, (times[0], times[last]), last, counted)))
+}
+
+/// Whether a counter began anew between two samples.
+#[inline]
+pub(super) fn is_reset(before: f64, after: f64) -> bool {
+    after < before
 }
 
 /// The factor that stretches a change between the first and the last sample to the window. Of a counter, what it had
 /// counted at the first sample and how much since.
 pub(super) fn stretch(
     window: &Window<'_>,
-    (first_ms, last_ms): (i64, i64),
+    samples_ms: (i64, i64),
     intervals: usize,
     counted: Option<(f64, f64)>,
 ) -> f64 {
-    let seconds = |from_ms: i64, to_ms: i64| to_ms.wrapping_sub(from_ms) as f64 / 1000.0;
-    let mut to_start = seconds(window.start_ms, first_ms);
-    let mut to_end = seconds(last_ms, window.end_ms);
-    let sampled = seconds(first_ms, last_ms);
-    let average = sampled / intervals as f64;
-    let threshold = average * NEAR_INTERVALS;
-    if to_start >= threshold {
-        to_start = average / 2.0;
-    }
-    if let Some((first, change)) = counted
-        && change > 0.0
-        && first >= 0.0
-    {
-        // A counter is never negative: do not extrapolate beyond the time at which it was zero.
-        let to_zero = sampled * (first / change);
-        if to_zero < to_start {
-            to_start = to_zero;
+    let margins = Spacing::of((window.start_ms, window.end_ms), samples_ms, intervals).margins();
+    counted.map_or(margins.factor, |(first, change)| margins.factor_of_counter(first, change))
+}
+
+/// Where the samples of a window lie. Series that are scraped regularly have the same at step after step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spacing {
+    before_ms: i64,
+    sampled_ms: i64,
+    after_ms: i64,
+    intervals: usize,
+}
+
+impl Spacing {
+    /// From the ends of the window, the times of its first and last sample, and the number of intervals between them.
+    #[inline]
+    pub(super) fn of(
+        (start_ms, end_ms): (i64, i64),
+        (first_ms, last_ms): (i64, i64),
+        intervals: usize,
+    ) -> Spacing {
+        Spacing {
+            before_ms: first_ms.wrapping_sub(start_ms),
+            sampled_ms: last_ms.wrapping_sub(first_ms),
+            after_ms: end_ms.wrapping_sub(last_ms),
+            intervals,
         }
     }
-    if to_end >= threshold {
-        to_end = average / 2.0;
+
+    /// How far the series is taken to reach.
+    pub(super) fn margins(self) -> Margins {
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        let sampled = seconds(self.sampled_ms);
+        let (mut to_start, mut to_end) = (seconds(self.before_ms), seconds(self.after_ms));
+        let average = sampled / self.intervals as f64;
+        let threshold = average * NEAR_INTERVALS;
+        if to_start >= threshold {
+            to_start = average / 2.0;
+        }
+        if to_end >= threshold {
+            to_end = average / 2.0;
+        }
+        Margins { sampled, to_start, to_end, factor: factor(sampled, to_start, to_end) }
     }
+}
+
+/// How far beyond its samples a series is taken to reach within a window, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Margins {
+    sampled: f64,
+    to_start: f64,
+    to_end: f64,
+    /// What stretches the change of a gauge to the window.
+    pub(super) factor: f64,
+}
+
+impl Margins {
+    /// The same for a counter, of which is known what it had counted at the first sample and how much since.
+    #[inline]
+    pub(super) fn factor_of_counter(&self, first: f64, change: f64) -> f64 {
+        // A counter that had no less at the first sample than it gained since was zero before the samples' length.
+        let is_old = first >= change && self.sampled >= self.to_start;
+        if change > 0.0 && first >= 0.0 && !is_old {
+            // A counter is never negative: do not extrapolate beyond the time at which it was zero.
+            let to_zero = self.sampled * (first / change);
+            if to_zero < self.to_start {
+                return factor(self.sampled, to_zero, self.to_end);
+            }
+        }
+        self.factor
+    }
+}
+
+#[inline]
+fn factor(sampled: f64, to_start: f64, to_end: f64) -> f64 {
     if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled }
 }
 

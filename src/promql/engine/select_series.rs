@@ -2,13 +2,14 @@
 //! series of each value.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use annulus_shards::{Labels, LabelsBuilder};
 
 use super::aggregate::{extent, label_choice};
 use super::column::{Column, Series};
 use super::eval::{Evaluator, compare_values};
-use super::grouping::{LabelChoice, Ordinals};
+use super::grouping::{LabelChoice, Numbering, Ordinals};
 use super::histogram_notes::HistogramNote;
 use super::histogram_text::format_histogram;
 use super::label_hash::label_hash;
@@ -17,6 +18,9 @@ use super::number_format::{format_general, format_plain};
 use super::steps::Steps;
 use crate::promql::ast::AggregateOp;
 use crate::promql::value::QueryError;
+
+/// Steps that are looked at together: their values fill a line of the processor's cache.
+const RUN_STEPS: usize = 8;
 
 /// The values of a group at one step that were picked so far, each with its series.
 type Picked = Vec<(f64, usize)>;
@@ -38,28 +42,37 @@ impl Picking<'_> {
         matches!(self.op, AggregateOp::TopK | AggregateOp::BottomK)
     }
 
-    /// The series that pass at a step, group by group and in the operator's order.
-    fn at(&self, step: usize, param: f64) -> impl Iterator<Item = (f64, usize)> + use<> {
-        let k = usize::try_from((param as i64).max(0)).unwrap_or(usize::MAX).min(self.series.len());
-        let mut picked = vec![Picked::new(); self.group_count];
+    /// The series that pass at each of some steps, group by group and in the operator's order.
+    ///
+    /// Steps that follow each other are looked at together, because their values lie together in memory.
+    fn at(&self, steps: Range<usize>, params: &[f64]) -> Vec<Picked> {
+        let ks = steps.clone().map(|step| {
+            usize::try_from((params[step] as i64).max(0)).unwrap_or(usize::MAX).min(self.series.len())
+        });
+        let ks: Vec<usize> = ks.collect();
+        let mut picked = vec![Picked::new(); steps.len() * self.group_count];
         for (index, one) in self.series.iter().enumerate() {
-            let value = match one.column.get(step) {
-                Some(value) => value,
-                // Of those that are not compared, histograms are as good as any.
-                None if !self.compares() && one.column.histogram(step).is_some() => f64::NAN,
-                None => continue,
-            };
-            let picked = &mut picked[self.groups[index]];
-            let passes = match self.op {
-                AggregateOp::LimitRatio => in_ratio(param, self.hashes[index]),
-                AggregateOp::LimitK => picked.len() < k,
-                op => {
-                    pick_best(picked, (value, index), k, op == AggregateOp::TopK);
-                    false
+            let group = self.groups[index];
+            let places = (0..).map(|place| place * self.group_count + group);
+            for ((step, k), place) in steps.clone().zip(&ks).zip(places) {
+                let value = match one.column.get(step) {
+                    Some(value) => value,
+                    // Of those that are not compared, histograms are as good as any.
+                    None if !self.compares() && one.column.histogram(step).is_some() => f64::NAN,
+                    None => continue,
+                };
+                let picked = &mut picked[place];
+                let passes = match self.op {
+                    AggregateOp::LimitRatio => in_ratio(params[step], self.hashes[index]),
+                    AggregateOp::LimitK => picked.len() < *k,
+                    op => {
+                        pick_best(picked, (value, index), *k, op == AggregateOp::TopK);
+                        false
+                    }
+                };
+                if passes {
+                    picked.push((value, index));
                 }
-            };
-            if passes {
-                picked.push((value, index));
             }
         }
         if self.compares() {
@@ -67,7 +80,7 @@ impl Picking<'_> {
                 picked.sort_by(|a, b| compare_values(a.0, b.0, self.op == AggregateOp::TopK));
             }
         }
-        picked.into_iter().flatten()
+        picked.chunks(self.group_count.max(1)).map(<[Picked]>::concat).collect()
     }
 }
 
@@ -91,27 +104,43 @@ impl Evaluator<'_> {
                 self.annotate(|annotations| annotations.histograms(note, "", call.span));
             }
         }
-        let mut columns: Vec<Column> = series.iter().map(|one| Column::absent_within(&one.column)).collect();
-        self.budget.add(columns.iter().map(|column| column.len() as u64).sum())?;
-        let mut order: Vec<usize> = (0..series.len()).collect();
-        for (step, param) in params.iter().enumerate() {
+        let runs: Vec<Range<usize>> = (0..steps.count())
+            .step_by(RUN_STEPS)
+            .map(|start| start..(start + RUN_STEPS).min(steps.count()))
+            .collect();
+        let picked = self.workers.turn(runs, |run| {
             self.control.check()?;
-            if steps.is_single() {
-                order.clear();
-            }
-            for (_, index) in picking.at(step, *param) {
-                if let Some(value) = series[index].column.value(step) {
-                    columns[index].set_value(step, value);
-                }
+            let picked = picking.at(run, &params);
+            self.budget.add(picked.iter().map(|picked| picked.len() as u64).sum())?;
+            Ok::<_, QueryError>(picked)
+        });
+        let mut columns: Vec<Option<Column>> = vec![None; series.len()];
+        let mut order: Vec<usize> = (0..series.len()).collect();
+        let mut step = 0;
+        for run in picked {
+            self.control.check()?;
+            for picked in run? {
                 if steps.is_single() {
-                    order.push(index);
+                    order = picked.iter().map(|(_, index)| *index).collect();
                 }
+                for (_, index) in picked {
+                    let column = match &mut columns[index] {
+                        Some(column) => column,
+                        none => {
+                            self.budget.add(series[index].column.len() as u64)?;
+                            none.insert(Column::absent_within(&series[index].column))
+                        }
+                    };
+                    if let Some(value) = series[index].column.value(step) {
+                        column.set_value(step, value);
+                    }
+                }
+                step += 1;
             }
         }
         let mut picked = Vec::new();
         for index in order {
-            let column = std::mem::replace(&mut columns[index], Column::absent(0));
-            if !column.is_absent() {
+            if let Some(column) = columns[index].take().filter(|column| !column.is_absent()) {
                 let Series { labels, drop_name, .. } = &series[index];
                 picked.push(Series { labels: labels.clone(), drop_name: *drop_name, column });
             }
@@ -121,14 +150,13 @@ impl Evaluator<'_> {
 
     fn picking<'a>(&self, call: &AggregateCall, series: &'a [Series]) -> Picking<'a> {
         let labels: Vec<&Labels> = series.iter().map(|one| &one.labels).collect();
-        let mut ordinals = Ordinals::default();
-        let keys = label_choice(call).of_all(&labels, self.workers);
-        let groups = keys.iter().map(|key| ordinals.of(key)).collect();
+        let Numbering { numbers: groups, count: group_count } =
+            label_choice(call).number(&labels, self.workers);
         let hashes = match call.op {
             AggregateOp::LimitRatio => self.workers.map(labels.len(), |index| label_hash(labels[index])),
             _ => Vec::new(),
         };
-        Picking { op: call.op, series, groups, group_count: ordinals.len(), hashes }
+        Picking { op: call.op, series, groups, group_count, hashes }
     }
 
     /// Whether any parameter lets a series pass.

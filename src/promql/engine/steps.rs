@@ -36,16 +36,19 @@ impl Steps {
     }
 
     /// How many times.
+    #[inline]
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
     /// Whether there is one time only, as in an instant query.
+    #[inline]
     pub(super) fn is_single(&self) -> bool {
         self.count == 1
     }
 
     /// The time of one step.
+    #[inline]
     pub(super) fn time_ms(&self, index: usize) -> i64 {
         let offset_ms = self.step_ms.saturating_mul(i64::try_from(index).unwrap_or(i64::MAX));
         self.start_ms.saturating_add(offset_ms)
@@ -67,6 +70,7 @@ impl Steps {
     }
 
     /// All times in order.
+    #[inline]
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = i64> + use<> {
         let steps = *self;
         (0..steps.count).map(move |index| steps.time_ms(index))

@@ -437,9 +437,9 @@ fn the_deepest_queries_have_an_answer_or_an_error() {
 
 #[test]
 fn a_panic_is_an_error_of_its_query() {
-    let result = block_on(on_own_thread(|| -> Result<(), QueryError> { panic!("planted") }));
+    let result = block_on(on_own_thread((), |()| -> Result<(), QueryError> { panic!("planted") }));
     assert_eq!(result.unwrap_err().to_string(), "internal error: planted");
-    assert!(block_on(on_own_thread(|| Ok(()))).is_ok());
+    assert!(block_on(on_own_thread((), |()| Ok(()))).is_ok());
 }
 
 #[test]

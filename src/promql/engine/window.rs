@@ -28,23 +28,38 @@ pub(super) struct Reach {
 
 impl Reach {
     /// The last time that belongs to a step.
+    #[inline]
     pub(super) fn end_ms(&self, step_ms: i64) -> i64 {
         self.at_ms.unwrap_or(step_ms).saturating_sub(self.offset_ms)
     }
 
     /// The open end of a step's range.
+    #[inline]
     pub(super) fn start_ms(&self, step_ms: i64) -> i64 {
         self.end_ms(step_ms).saturating_sub(self.range_ms)
     }
 
     /// The time after which samples are read for a step.
+    #[inline]
     pub(super) fn read_start_ms(&self, step_ms: i64) -> i64 {
         self.start_ms(step_ms).saturating_sub(self.beyond_ms.0)
     }
 
     /// The last time that is read for a step.
+    #[inline]
     pub(super) fn read_end_ms(&self, step_ms: i64) -> i64 {
         self.end_ms(step_ms).saturating_add(self.beyond_ms.1)
+    }
+
+    /// The end of the first step's range, if those of the other steps follow it at the steps' distance and no time comes
+    /// near the ends of what can be written: then plain sums do.
+    fn plain_first_end_ms(&self, steps: &Steps) -> Option<i64> {
+        let count = i64::try_from(steps.count()).ok()?;
+        let last_ms = steps.first_ms().checked_add(steps.step_ms().checked_mul(count)?)?;
+        let first_end_ms = steps.first_ms().checked_sub(self.offset_ms)?;
+        let ends_fit = last_ms.checked_sub(self.offset_ms).is_some();
+        let starts_fit = first_end_ms.checked_sub(self.range_ms).is_some();
+        (self.at_ms.is_none() && ends_fit && starts_fit).then_some(first_end_ms)
     }
 
     /// The first and the last time that any of the steps needs, both inclusive.
@@ -172,24 +187,47 @@ pub(super) fn over_windows(
     function: impl Fn(usize, &Window<'_>) -> Option<f64>,
 ) -> Result<Column, QueryError> {
     let mut floats = Ends::default();
-    let mut pace = Pace { control, unchecked: 0 };
-    let values: Result<Vec<f64>, QueryError> = steps
-        .iter()
-        .enumerate()
-        .map(|(index, step_ms)| {
-            let (start_ms, end_ms) = (reach.read_start_ms(step_ms), reach.read_end_ms(step_ms));
-            let inside = floats.advance(samples.times.len(), start_ms, end_ms, |index| samples.times[index]);
-            if inside.is_empty() {
-                return Ok(ABSENT);
+    let mut pace = Pace::new(control);
+    let mut results = Vec::with_capacity(steps.count());
+    for (index, step_ms) in steps.iter().enumerate() {
+        let (start_ms, end_ms) = (reach.read_start_ms(step_ms), reach.read_end_ms(step_ms));
+        let inside = floats.advance(samples.times.len(), start_ms, end_ms, |index| samples.times[index]);
+        if inside.is_empty() {
+            results.push(ABSENT);
+            continue;
+        }
+        pace.take(inside.len())?;
+        let (times, values) = (&samples.times[inside.clone()], &samples.values[inside]);
+        let (start_ms, end_ms) = (reach.start_ms(step_ms), reach.end_ms(step_ms));
+        let window = Window { times, values, histograms: &[], start_ms, end_ms, step_ms };
+        results.push(function(index, &window).unwrap_or(ABSENT));
+    }
+    Ok(Column::from_values(results))
+}
+
+/// For each step, which samples lie in its range, and the two ends of it; nothing that lies beyond is read.
+pub(super) fn ranges<'a>(
+    times: &'a [i64],
+    steps: &Steps,
+    reach: Reach,
+) -> impl ExactSizeIterator<Item = (Range<usize>, (i64, i64))> + use<'a> {
+    let mut floats = Ends::default();
+    let steps = *steps;
+    let plain = reach.plain_first_end_ms(&steps);
+    (0..steps.count()).map(move |index| {
+        let (start_ms, end_ms) = match plain {
+            Some(first_ms) => {
+                let end_ms = first_ms + index as i64 * steps.step_ms();
+                (end_ms - reach.range_ms, end_ms)
             }
-            pace.take(inside.len())?;
-            let (times, values) = (&samples.times[inside.clone()], &samples.values[inside]);
-            let (start_ms, end_ms) = (reach.start_ms(step_ms), reach.end_ms(step_ms));
-            let window = Window { times, values, histograms: &[], start_ms, end_ms, step_ms };
-            Ok(function(index, &window).unwrap_or(ABSENT))
-        })
-        .collect();
-    values.map(Column::from_values)
+            None => {
+                let step_ms = steps.time_ms(index);
+                (reach.start_ms(step_ms), reach.end_ms(step_ms))
+            }
+        };
+        let inside = floats.advance(times.len(), start_ms, end_ms, |index| times[index]);
+        (inside, (start_ms, end_ms))
+    })
 }
 
 /// The same for series that have histograms: the windows hold both kinds, and results may be of both.
@@ -204,7 +242,7 @@ pub(super) fn over_windows_of_both(
     mut function: impl FnMut(usize, &Window<'_>) -> Result<Option<SampleValue>, QueryError>,
 ) -> Result<Column, QueryError> {
     let (mut floats, mut histograms) = (Ends::default(), Ends::default());
-    let mut pace = Pace { control, unchecked: 0 };
+    let mut pace = Pace::new(control);
     let mut results = Vec::new();
     let mut values = vec![ABSENT; steps.count()];
     for (index, step_ms) in steps.iter().enumerate() {
@@ -259,14 +297,23 @@ impl Ends {
 const HISTOGRAM_PACE: usize = 64;
 
 /// Asks the query's control now and then.
-struct Pace<'a> {
+pub(super) struct Pace<'a> {
     control: &'a Control,
     unchecked: usize,
 }
 
-impl Pace<'_> {
+impl<'a> Pace<'a> {
+    /// A pace at which that control is asked.
+    pub(super) fn new(control: &'a Control) -> Pace<'a> {
+        Pace { control, unchecked: 0 }
+    }
+
+    /// Goes on by so many samples.
+    ///
+    /// # Errors
+    /// When the query should stop.
     #[inline]
-    fn take(&mut self, samples: usize) -> Result<(), QueryError> {
+    pub(super) fn take(&mut self, samples: usize) -> Result<(), QueryError> {
         self.unchecked += samples;
         if self.unchecked > UNCHECKED_SAMPLES_MAX {
             self.control.check()?;
@@ -318,6 +365,26 @@ mod tests {
         let pinned = Reach { offset_ms: 5, at_ms: Some(15), ..reach(100) };
         let column = latest_values(&samples, &Steps::span(0, 100, 50).unwrap(), pinned);
         assert_eq!(all(&column, 3), [Some(2.0); 3]);
+    }
+
+    #[test]
+    fn ranges_at_the_ends_of_time_are_those_of_any_other_time() {
+        let steps = |first_ms: i64, step_ms: i64| {
+            Steps::span(first_ms, first_ms.saturating_add(step_ms.saturating_mul(3)), step_ms)
+        };
+        for (first_ms, step_ms, offset_ms, range_ms) in [
+            (0, 10, 5, 20),
+            (i64::MAX - 15, 10, 0, 20),
+            (i64::MIN, 10, 5, 20),
+            (i64::MIN + 10, 10, 0, 20),
+            (0, i64::MAX / 2, -10, 20),
+            (i64::MAX - 50, 10, -45, i64::MAX),
+        ] {
+            let (steps, reach) = (steps(first_ms, step_ms).unwrap(), Reach { offset_ms, ..reach(range_ms) });
+            let found = ranges(&[], &steps, reach).map(|(_, ends_ms)| ends_ms);
+            let wanted = steps.iter().map(|step_ms| (reach.start_ms(step_ms), reach.end_ms(step_ms)));
+            assert_eq!(found.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::lexer::is_float_word;
 use super::literal::{quote, quote_bytes};
 use super::token::Keyword;
 use crate::duration::format_duration;
+use crate::shortest;
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -125,7 +126,7 @@ fn write_number(f: &mut impl fmt::Write, value: f64) -> fmt::Result {
     } else if value.is_infinite() {
         f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" })
     } else {
-        write!(f, "{value}")
+        f.write_str(&shortest::plain(value))
     }
 }
 
