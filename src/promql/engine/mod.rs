@@ -3,7 +3,7 @@
 //! Every expression is evaluated for all steps at once: a vector is a list of series, each with one column of values,
 //! one per step. An instant query is a query of one step. The files, in the order in which a query meets them:
 //! `plan` (tree to `node`s, which series for which times), `lazy` (selectors and range functions, with `samples`,
-//! `window`, `borders` and the functions themselves), `eval` (all other nodes, with `aggregate`, `binary`, `info` and
+//! `window`, `sweep`, `borders` and the functions themselves), `eval` (all other nodes, with `aggregate`, `binary`, `info` and
 //! their kin).
 //!
 //! Owns:     the workers, and a thread for each query that runs.
