@@ -1,8 +1,10 @@
 //! Label matchers of a selector, with Prometheus' rules: regular expressions are Go's, fully anchored, `.` matches a
 //! newline, and a label that is absent has the empty value.
 
+mod capture;
 mod go_syntax;
 mod shape;
+mod template;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,8 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use regex::{Regex, RegexBuilder};
 
+pub use capture::CapturePattern;
 pub use go_syntax::{GoSyntaxError, translate};
 use shape::Shape;
+pub use template::Template;
 
 /// The four operators of a label matcher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +79,10 @@ const PATTERN_BYTES_MAX: usize = 8 << 20;
 /// A pattern is compiled into the smallest of these in which it has room, so that the sum over all patterns can be
 /// bounded by what they may take. `(.{100}){10}` of wide classes must cost an error, not the memory.
 const COMPILED_BYTES: [usize; 4] = [16 << 10, 256 << 10, 2 << 20, 10 << 20];
+
+/// Matching with groups keeps the bounds of each group for each part of the pattern, so that what it takes is a product:
+/// this is the most that it may be. Patterns of ten groups may still be larger than people write them.
+const WITH_GROUPS_BYTES_MAX: usize = 64 << 20;
 
 /// What a thread that matches may keep of the states that it met.
 const STATES_BYTES_MAX: usize = 1 << 20;
@@ -194,18 +202,8 @@ impl Pattern {
         }
         let prefix = shape::prefix(&parsed).unwrap_or_default().into();
         drop(parsed);
-        let anchored = format!("^(?s:{translated})$");
-        for bytes in COMPILED_BYTES {
-            let room = Room::take(bytes)?;
-            let built =
-                RegexBuilder::new(&anchored).size_limit(bytes).dfa_size_limit(STATES_BYTES_MAX).build();
-            match built {
-                Ok(regex) => return Ok(Pattern::Compiled(Compiled { regex, prefix, room })),
-                Err(regex::Error::CompiledTooBig(_)) => {}
-                Err(_) => return Err(too_large()),
-            }
-        }
-        Err(too_large())
+        let (regex, room) = compile(&translated, 0).map_err(|error| error.about(text))?;
+        Ok(Pattern::Compiled(Compiled { regex, prefix, room }))
     }
 
     fn matches(&self, value: &str) -> bool {
@@ -218,13 +216,48 @@ impl Pattern {
     }
 }
 
+/// Why a translation does not become a regular expression.
+enum CompileError {
+    TooLarge,
+    NoRoom,
+}
+
+impl CompileError {
+    fn about(self, pattern: &str) -> MatcherError {
+        match self {
+            CompileError::TooLarge => MatcherError::TooLarge { pattern: pattern.to_owned() },
+            CompileError::NoRoom => MatcherError::NoRoom { bytes_max: ALL_COMPILED_BYTES_MAX },
+        }
+    }
+}
+
+/// Compiles a translation, fully anchored, and sets memory aside for it: what it takes by itself, once for the match and
+/// once for each group.
+fn compile(translated: &str, group_count: usize) -> Result<(Regex, Room), CompileError> {
+    let anchored = format!("^(?s:{translated})$");
+    for bytes in COMPILED_BYTES {
+        let with_groups = bytes.saturating_mul(1 + group_count);
+        if with_groups > WITH_GROUPS_BYTES_MAX {
+            break;
+        }
+        let room = Room::take(with_groups).ok_or(CompileError::NoRoom)?;
+        let built = RegexBuilder::new(&anchored).size_limit(bytes).dfa_size_limit(STATES_BYTES_MAX).build();
+        match built {
+            Ok(regex) => return Ok((regex, room)),
+            Err(regex::Error::CompiledTooBig(_)) => {}
+            Err(_) => return Err(CompileError::TooLarge),
+        }
+    }
+    Err(CompileError::TooLarge)
+}
+
 impl Room {
-    fn take(bytes: usize) -> Result<Room, MatcherError> {
+    fn take(bytes: usize) -> Option<Room> {
         let taken = ALL_COMPILED_BYTES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
             held.checked_add(bytes).filter(|sum| *sum <= ALL_COMPILED_BYTES_MAX)
         });
         // The value before does not matter.
-        taken.map(|_| Room(bytes)).map_err(|_| MatcherError::NoRoom { bytes_max: ALL_COMPILED_BYTES_MAX })
+        taken.ok().map(|_| Room(bytes))
     }
 }
 
@@ -279,7 +312,7 @@ mod tests {
     fn memory_is_set_aside_for_what_is_compiled_and_given_back() {
         let room = Room::take(1 << 20).unwrap();
         assert!(ALL_COMPILED_BYTES.load(Ordering::Relaxed) >= 1 << 20);
-        assert!(matches!(Room::take(ALL_COMPILED_BYTES_MAX), Err(MatcherError::NoRoom { .. })));
+        assert!(Room::take(ALL_COMPILED_BYTES_MAX).is_none());
         drop(room);
         assert!(MatcherError::NO_ROOM.is_temporary() && !regex("(").unwrap_err().is_temporary());
         let compiled_bytes = |pattern| regex(pattern).unwrap().compiled_bytes();

@@ -11,6 +11,7 @@ use axum::response::Response;
 use tokio::time::timeout_at;
 
 use super::error::{ApiError, ErrorKind, parse_kind};
+use super::gate::Pass;
 use super::params::Params;
 use super::query::aside;
 use super::{Api, json, number};
@@ -24,8 +25,8 @@ pub async fn query(State(api): State<Arc<Api>>, params: Params) -> Result<Respon
     let (min_ms, max_ms) = params.times_ms()?;
     let timeout = params.timeout(api.config.options.timeout)?;
     let deadline = Instant::now() + timeout;
-    let _pass = api.gate.enter(deadline, &api.metrics).await?;
-    let sets = selectors(&api, params.query().to_owned()).await?;
+    let pass = api.gate.enter(deadline).await?;
+    let sets = selectors(&api, params.query().to_owned(), pass.clone()).await?;
     let found = match &api.extras {
         Some(extras) if !sets.is_empty() => {
             let found = timeout_at(deadline.into(), extras.exemplars(sets, min_ms, max_ms)).await;
@@ -38,9 +39,13 @@ pub async fn query(State(api): State<Arc<Api>>, params: Params) -> Result<Respon
 }
 
 /// The selectors of a query. Patterns take their time to compile, so that no thread which others wait for may do it.
-async fn selectors(api: &Api, text: String) -> Result<Vec<Vec<Matcher>>, ApiError> {
+async fn selectors(api: &Api, text: String, pass: Pass) -> Result<Vec<Vec<Matcher>>, ApiError> {
     let evaluator = Arc::clone(&api.evaluator);
-    let sets = aside(move || evaluator.selectors(&text)).await?;
+    let sets = aside(move || {
+        let _pass = pass;
+        evaluator.selectors(&text)
+    });
+    let sets = sets.await?;
     let sets = sets.map_err(|error| ApiError::new(parse_kind(&error), error.to_string()))?;
     if sets.len() > SELECTORS_MAX {
         return Err(ApiError::parameter("query", format!("more than {SELECTORS_MAX} selectors")));

@@ -18,9 +18,10 @@ use crate::promql::value::QueryError;
 /// The query on lines that people can read.
 pub async fn format(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let timeout = params.timeout(api.config.options.timeout)?;
-    let _pass = api.gate.enter(Instant::now() + timeout, &api.metrics).await?;
+    let pass = api.gate.enter(Instant::now() + timeout).await?;
     let state = Arc::clone(&api);
     aside(move || {
+        let _pass = pass;
         let text = pretty(&parsed(&state, &params)?);
         Ok(json::success(&[], &[], |out| json::write_text(out, &text)))
     })
@@ -30,9 +31,10 @@ pub async fn format(State(api): State<Arc<Api>>, params: Params) -> Result<Respo
 /// The query as a tree.
 pub async fn parse(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let timeout = params.timeout(api.config.options.timeout)?;
-    let _pass = api.gate.enter(Instant::now() + timeout, &api.metrics).await?;
+    let pass = api.gate.enter(Instant::now() + timeout).await?;
     let state = Arc::clone(&api);
     aside(move || {
+        let _pass = pass;
         let expr = parsed(&state, &params)?;
         Ok(json::success(&[], &[], |out| write_tree(out, &expr)))
     })

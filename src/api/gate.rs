@@ -1,10 +1,11 @@
 //! How many queries run at once, and how many may wait for their turn.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use prometheus::IntGauge;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use super::error::{ApiError, ErrorKind};
@@ -15,14 +16,19 @@ const WAITING_MAX: usize = 1_000;
 
 /// Lets in at most so many queries at once.
 pub struct Gate {
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
 
-/// One query that runs; dropped when it ends.
-pub struct Pass<'a> {
-    _permit: SemaphorePermit<'a>,
-    in_flight: IntGauge,
+/// One request that is worked on. Whoever works on it holds a clone, so that work which nobody waits for any more still
+/// takes its place.
+#[derive(Clone)]
+pub struct Pass(#[expect(dead_code, reason = "it is held, not looked at")] Arc<Inside>);
+
+struct Inside {
+    _permit: OwnedSemaphorePermit,
+    /// Where it is counted, if it is a query.
+    in_flight: Option<IntGauge>,
 }
 
 impl Gate {
@@ -30,39 +36,56 @@ impl Gate {
     pub fn new(concurrent_max: usize, metrics: &ApiMetrics) -> Gate {
         metrics.gate_max.set(concurrent_max as i64);
         metrics.engine_queries_max.set(concurrent_max as i64);
-        Gate { slots: Semaphore::new(concurrent_max), waiting: AtomicUsize::new(0) }
+        Gate { slots: Arc::new(Semaphore::new(concurrent_max)), waiting: AtomicUsize::new(0) }
     }
 
-    /// Waits for a turn until `deadline`.
-    pub async fn enter(&self, deadline: Instant, metrics: &ApiMetrics) -> Result<Pass<'_>, ApiError> {
+    /// Waits for a turn until `deadline`; for queries, which are the only ones that Thanos' metrics count.
+    pub async fn enter_query(&self, deadline: Instant, metrics: &ApiMetrics) -> Result<Pass, ApiError> {
         let started = Instant::now();
-        let permit = match self.slots.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => self.wait(deadline).await?,
-        };
+        let permit = self.permit(deadline).await?;
         metrics.gate_seconds.observe(started.elapsed().as_secs_f64());
         metrics.gate_passed.inc();
         metrics.gate_in_flight.inc();
-        Ok(Pass { _permit: permit, in_flight: metrics.gate_in_flight.clone() })
+        Ok(Pass::new(permit, Some(metrics.gate_in_flight.clone())))
     }
 
-    async fn wait(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, ApiError> {
+    /// The same for all other requests.
+    pub async fn enter(&self, deadline: Instant) -> Result<Pass, ApiError> {
+        Ok(Pass::new(self.permit(deadline).await?, None))
+    }
+
+    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, ApiError> {
+        match Arc::clone(&self.slots).try_acquire_owned() {
+            Ok(permit) => Ok(permit),
+            Err(_) => self.wait(deadline).await,
+        }
+    }
+
+    async fn wait(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, ApiError> {
         let _place = Place::take(&self.waiting).ok_or_else(|| {
             ApiError::new(
                 ErrorKind::Unavailable,
                 format!("{WAITING_MAX} queries wait for their turn, as many as are allowed"),
             )
         })?;
-        match timeout_at(deadline.into(), self.slots.acquire()).await {
+        match timeout_at(deadline.into(), Arc::clone(&self.slots).acquire_owned()).await {
             Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
             Err(_) => Err(ApiError::new(ErrorKind::Timeout, "query timed out in query queue")),
         }
     }
 }
 
-impl Drop for Pass<'_> {
+impl Pass {
+    fn new(permit: OwnedSemaphorePermit, in_flight: Option<IntGauge>) -> Pass {
+        Pass(Arc::new(Inside { _permit: permit, in_flight }))
+    }
+}
+
+impl Drop for Inside {
     fn drop(&mut self) {
-        self.in_flight.dec();
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.dec();
+        }
     }
 }
 
@@ -97,15 +120,22 @@ mod tests {
         let metrics = ApiMetrics::register(&registry, Metrics::register(&registry));
         let gate = Gate::new(1, &metrics);
         let soon = || Instant::now() + Duration::from_millis(20);
-        let pass = gate.enter(soon(), &metrics).await.unwrap();
+        let pass = gate.enter_query(soon(), &metrics).await.unwrap();
         assert_eq!((metrics.gate_max.get(), metrics.gate_in_flight.get()), (1, 1));
-        let error = gate.enter(soon(), &metrics).await.err().unwrap();
+        let error = gate.enter_query(soon(), &metrics).await.err().unwrap();
         assert_eq!((error.kind, error.text.as_str()), (ErrorKind::Timeout, "query timed out in query queue"));
+        let works_on = pass.clone();
         drop(pass);
+        assert!(gate.enter(soon()).await.is_err(), "its place is taken until the work is done");
+        drop(works_on);
         assert_eq!(metrics.gate_in_flight.get(), 0);
-        assert!(gate.enter(soon(), &metrics).await.is_ok());
+        let other = gate.enter(soon()).await.unwrap();
+        assert_eq!((metrics.gate_in_flight.get(), metrics.gate_passed.get()), (0, 1), "it is no query");
+        assert!(gate.enter_query(soon(), &metrics).await.is_err());
+        drop(other);
+        assert!(gate.enter_query(soon(), &metrics).await.is_ok());
         gate.waiting.store(WAITING_MAX, Ordering::Relaxed);
-        let _running = gate.enter(soon(), &metrics).await.unwrap();
-        assert_eq!(gate.enter(soon(), &metrics).await.err().unwrap().kind, ErrorKind::Unavailable);
+        let _running = gate.enter_query(soon(), &metrics).await.unwrap();
+        assert_eq!(gate.enter_query(soon(), &metrics).await.err().unwrap().kind, ErrorKind::Unavailable);
     }
 }

@@ -245,20 +245,34 @@ fn write_pairs<'a, W: Write>(
     out.write_all(b"}")
 }
 
-/// A text, escaped for HTML too.
+/// A text, escaped for HTML too, and without the two characters that end a line in scripts but not in JSON.
 pub fn write_text(out: &mut impl Write, text: &str) -> io::Result<()> {
+    out.write_all(b"\"")?;
+    let mut rest = text;
+    while let Some(at) = rest.find(['\u{2028}', '\u{2029}']) {
+        let (before, after) = rest.split_at(at);
+        write_html_escaped(out, before)?;
+        out.write_all(if after.starts_with('\u{2028}') { b"\\u2028" } else { b"\\u2029" })?;
+        rest = &after['\u{2028}'.len_utf8()..];
+    }
+    write_html_escaped(out, rest)?;
+    out.write_all(b"\"")
+}
+
+fn write_html_escaped(out: &mut impl Write, text: &str) -> io::Result<()> {
     write_escaped(out, text, |byte| byte < 0x20 || matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&'))
 }
 
 fn write_label_text(out: &mut impl Write, text: &str) -> io::Result<()> {
-    write_escaped(out, text, |byte| byte < 0x20 || matches!(byte, b'"' | b'\\'))
+    out.write_all(b"\"")?;
+    write_escaped(out, text, |byte| byte < 0x20 || matches!(byte, b'"' | b'\\'))?;
+    out.write_all(b"\"")
 }
 
-/// Only ASCII is ever escaped, so bytes can be looked at one by one.
+/// Only ASCII is escaped here, so bytes can be looked at one by one.
 fn write_escaped(out: &mut impl Write, text: &str, escaped: impl Fn(u8) -> bool) -> io::Result<()> {
     let bytes = text.as_bytes();
     let mut plain_from = 0;
-    out.write_all(b"\"")?;
     for (index, &byte) in bytes.iter().enumerate() {
         if !escaped(byte) {
             continue;
@@ -273,8 +287,7 @@ fn write_escaped(out: &mut impl Write, text: &str, escaped: impl Fn(u8) -> bool)
             _ => write!(out, "\\u{byte:04x}")?,
         }
     }
-    out.write_all(&bytes[plain_from..])?;
-    out.write_all(b"\"")
+    out.write_all(&bytes[plain_from..])
 }
 
 #[cfg(test)]
@@ -390,6 +403,16 @@ mod tests {
             text(response),
             r#"{"status":"error","errorType":"bad_data","error":"no \"x\" \u0026 y"}"#
         );
+    }
+
+    #[test]
+    fn ends_of_lines_in_scripts_are_escaped_in_texts_and_not_in_labels() {
+        let value = "a\u{2028}<\u{2029}é";
+        let response = error(StatusCode::BAD_REQUEST, "bad_data", value);
+        assert!(text(response).ends_with(r#""error":"a\u2028\u003c\u2029é"}"#));
+        let mut out = Vec::new();
+        write_labels(&mut out, &Labels::from_pairs([("a", value)])).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), format!(r#"{{"a":"{value}"}}"#));
     }
 
     #[tokio::test]

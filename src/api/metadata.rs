@@ -32,8 +32,8 @@ const INLINE_BYTES_MAX: usize = 128 << 10;
 /// The names of all labels.
 pub async fn label_names(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let lookup = Lookup::new(&api, &params)?;
-    let _pass = lookup.enter(&api).await?;
-    let sets = lookup.matcher_sets(&api, &params, false).await?;
+    let pass = lookup.enter(&api).await?;
+    let sets = lookup.matcher_sets(&api, &pass, &params, false).await?;
     let source = &lookup.seen.source;
     let names = lookup.in_time(source.label_names(sets, lookup.min_ms, lookup.max_ms)).await?;
     lookup.respond(&api, names, String::len, |out, name| json::write_text(out, name))
@@ -51,8 +51,8 @@ pub async fn label_values(
         return Err(ApiError::new(ErrorKind::BadData, format!("invalid label name: {name:?}")));
     }
     let lookup = Lookup::new(&api, &params)?;
-    let _pass = lookup.enter(&api).await?;
-    let sets = lookup.matcher_sets(&api, &params, false).await?;
+    let pass = lookup.enter(&api).await?;
+    let sets = lookup.matcher_sets(&api, &pass, &params, false).await?;
     let source = &lookup.seen.source;
     let values = lookup.in_time(source.label_values(name, sets, lookup.min_ms, lookup.max_ms)).await?;
     lookup.respond(&api, values, String::len, |out, value| json::write_text(out, value))
@@ -61,8 +61,8 @@ pub async fn label_values(
 /// The label sets of series.
 pub async fn series(State(api): State<Arc<Api>>, params: Params) -> Result<Response, ApiError> {
     let lookup = Lookup::new(&api, &params)?;
-    let _pass = lookup.enter(&api).await?;
-    let sets = lookup.matcher_sets(&api, &params, true).await?;
+    let pass = lookup.enter(&api).await?;
+    let sets = lookup.matcher_sets(&api, &pass, &params, true).await?;
     if sets.is_empty() {
         return Err(ApiError::new(ErrorKind::BadData, "no match[] parameter provided"));
     }
@@ -100,8 +100,8 @@ impl Lookup {
         Ok(Lookup { timeout, deadline, min_ms, max_ms, limit, seen })
     }
 
-    async fn enter<'a>(&self, api: &'a Api) -> Result<Pass<'a>, ApiError> {
-        api.gate.enter(self.deadline, &api.metrics).await
+    async fn enter(&self, api: &Api) -> Result<Pass, ApiError> {
+        api.gate.enter(self.deadline).await
     }
 
     /// The selectors of `match[]`, each once; each must hold a matcher that a series without the label does not
@@ -111,6 +111,7 @@ impl Lookup {
     async fn matcher_sets(
         &self,
         api: &Api,
+        pass: &Pass,
         params: &Params,
         names_it: bool,
     ) -> Result<Vec<Vec<Matcher>>, ApiError> {
@@ -152,7 +153,12 @@ impl Lookup {
             }
             Ok(matchers)
         };
-        aside(move || texts.into_iter().map(parse).collect()).await?
+        let pass = pass.clone();
+        aside(move || {
+            let _pass = pass;
+            texts.into_iter().map(parse).collect()
+        })
+        .await?
     }
 
     /// A list, of which no more than a part is in memory as text.

@@ -22,7 +22,7 @@ pub async fn metadata(State(api): State<Arc<Api>>, params: Params) -> Result<Res
     let each_max = limit(&params, "limit_per_metric")?.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let timeout = params.timeout(api.config.options.timeout)?;
     let deadline = Instant::now() + timeout;
-    let _pass = api.gate.enter(deadline, &api.metrics).await?;
+    let _pass = api.gate.enter(deadline).await?;
     let found = match &api.extras {
         Some(extras) => {
             let found = timeout_at(deadline.into(), extras.metadata(params.get("metric"))).await;

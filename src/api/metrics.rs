@@ -4,6 +4,7 @@ use annulus_shards::metrics::Metrics;
 use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Registry};
 
+use super::summary::TimeSummaries;
 use crate::promql::value::QueryCosts;
 
 /// Buckets of times that queries take (Thanos Query).
@@ -36,12 +37,16 @@ pub struct ApiMetrics {
     pub engine_samples: IntCounter,
     /// How long the parts of queries take.
     pub engine_seconds: HistogramVec,
+    /// The same as quantiles, which the dashboards of Prometheus draw.
+    pub engine_quantiles: TimeSummaries,
     /// Queries that took longer than the operator wants to know of.
     pub slow_queries: IntCounter,
     /// Answers that lack something that could not be read.
     pub partial_answers: IntCounter,
     /// Bytes of answers that wait for their clients.
     pub answer_bytes: IntGauge,
+    /// Bytes of forms whose requests wait or are worked on.
+    pub form_bytes: IntGauge,
 }
 
 impl ApiMetrics {
@@ -112,6 +117,15 @@ impl ApiMetrics {
                     &["slice"],
                 ),
             ),
+            engine_quantiles: add(
+                registry,
+                TimeSummaries::new(
+                    "prometheus_engine_query_duration_seconds",
+                    "How long the parts of queries take.",
+                    "slice",
+                    &["queue_time", "prepare_time", "inner_eval", "result_sort"],
+                ),
+            ),
             slow_queries: add(
                 registry,
                 IntCounter::new(
@@ -133,6 +147,13 @@ impl ApiMetrics {
                     "Bytes of large answers that are being sent to their clients.",
                 ),
             ),
+            form_bytes: add(
+                registry,
+                IntGauge::new(
+                    "annulus_query_form_bytes",
+                    "Bytes of parameters that came as forms, of requests that wait or are worked on.",
+                ),
+            ),
         }
     }
 }
@@ -145,8 +166,11 @@ impl ApiMetrics {
             ("queue_time", queue_seconds),
             ("prepare_time", costs.prepare_seconds),
             ("inner_eval", costs.evaluate_seconds),
+            // Series come sorted from the source.
+            ("result_sort", 0.0),
         ] {
             self.engine_seconds.with_label_values(&[slice]).observe(seconds);
+            self.engine_quantiles.observe(slice, seconds);
         }
     }
 }

@@ -7,6 +7,7 @@
 mod error;
 mod evaluate;
 mod exemplars;
+mod form;
 mod format;
 mod gate;
 mod json;
@@ -25,6 +26,7 @@ mod room;
 mod stats;
 mod status;
 mod status_tsdb;
+mod summary;
 mod tree;
 mod view;
 
@@ -173,7 +175,12 @@ impl Api {
             .route("/api/v1/status/tsdb", page(&api, "status_tsdb", status_tsdb::head_stats))
             .route("/api/v1/status/config", page(&api, "status_config", status::config))
             .route("/api/v1/features", page(&api, "features", status::features))
+            .route("/api/v1/status/walreplay", page(&api, "status_walreplay", status::wal_replay))
             .route("/api/v1/targets", page(&api, "targets", status::no_targets))
+            .route("/api/v1/targets/metadata", page(&api, "targets_metadata", status::nothing))
+            .route("/api/v1/scrape_pools", page(&api, "scrape_pools", status::no_scrape_pools))
+            .route("/api/v1/notifications", page(&api, "notifications", status::nothing))
+            .route("/api/v1/stores", page(&api, "stores", status::no_stores))
             .route("/api/v1/alertmanagers", page(&api, "alertmanagers", status::no_alertmanagers))
             .route("/api/v1/metadata", page(&api, "metadata", metric_metadata::metadata))
             .route("/api/v1/rules", page(&api, "rules", status::no_rules))

@@ -1,21 +1,44 @@
 //! The parameters of a request, from its URL and its form, and how Prometheus reads them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::to_bytes;
 use axum::extract::{FromRequest, Request};
 use http::{Method, Uri, header};
-use tokio::time::timeout;
 
+use super::Api;
 use super::error::{ApiError, ErrorKind};
+use super::form::{self, HeldForm};
 use crate::duration::parse_duration_ms;
+use crate::promql::parser::QUERY_BYTES_MAX;
 use crate::rfc3339;
 
-/// Largest form that is read, as in Go.
-const FORM_BYTES_MAX: usize = 10 << 20;
+/// The parameters that any page reads. Others are dropped at once: what a request brings waits in memory with it.
+const KNOWN: [&str; 20] = [
+    "all_tenants",
+    "analyze",
+    "dedup",
+    "end",
+    "engine",
+    "limit",
+    "limit_per_metric",
+    "lookback_delta",
+    "match[]",
+    "max_source_resolution",
+    "metric",
+    "partial_response",
+    "query",
+    "replicaLabels[]",
+    "shard_info",
+    "start",
+    "stats",
+    "step",
+    "time",
+    "timeout",
+];
 
-/// How long a form may take to arrive.
-const FORM_TIMEOUT: Duration = Duration::from_secs(30);
+/// More parameters than this are not written by people.
+const PARAMS_MAX: usize = 10_000;
 
 /// The most points of a series in one answer.
 const POINTS_MAX: i64 = 11_000;
@@ -29,7 +52,11 @@ const OPEN_ENDS: [(&str, i64); 2] =
 
 /// Names and values in the order in which they take effect: those of the form before those of the URL.
 #[derive(Debug, Default)]
-pub struct Params(Vec<(String, String)>);
+pub struct Params {
+    pairs: Vec<(String, String)>,
+    /// The memory of what came as a form.
+    _held: Option<HeldForm>,
+}
 
 /// The steps of a range query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,44 +69,56 @@ pub struct Steps {
     pub step_ms: i64,
 }
 
-impl<S: Send + Sync> FromRequest<S> for Params {
+impl FromRequest<Arc<Api>> for Params {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Params, ApiError> {
+    async fn from_request(request: Request, api: &Arc<Api>) -> Result<Params, ApiError> {
         let (parts, body) = request.into_parts();
         let mut params = Params::default();
         let content_type = parts.headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
         let is_form =
             content_type.is_some_and(|value| value.starts_with(b"application/x-www-form-urlencoded"));
         if parts.method == Method::POST && is_form {
-            let form = timeout(FORM_TIMEOUT, to_bytes(body, FORM_BYTES_MAX)).await.map_err(|_| {
-                ApiError::new(ErrorKind::Timeout, format!("the form did not arrive within {FORM_TIMEOUT:?}"))
-            })?;
-            let form = form.map_err(|error| {
-                ApiError::new(
-                    ErrorKind::TooLarge,
-                    format!(
-                        "the form did not arrive whole or is longer than {FORM_BYTES_MAX} bytes: {error}"
-                    ),
-                )
-            })?;
-            params.extend(&form);
+            let mut held = HeldForm::new(api.metrics.form_bytes.clone());
+            params.extend(&form::read(body, &mut held).await?)?;
+            held.set(params.size_bytes());
+            params._held = Some(held);
         }
-        params.extend(parts.uri.query().unwrap_or("").as_bytes());
+        params.extend(parts.uri.query().unwrap_or("").as_bytes())?;
         Ok(params)
     }
 }
 
 impl Params {
     /// Those of a URL alone.
-    pub fn of_url(uri: &Uri) -> Params {
+    pub fn of_url(uri: &Uri) -> Result<Params, ApiError> {
         let mut params = Params::default();
-        params.extend(uri.query().unwrap_or("").as_bytes());
-        params
+        params.extend(uri.query().unwrap_or("").as_bytes())?;
+        Ok(params)
     }
 
-    fn extend(&mut self, encoded: &[u8]) {
-        self.0.extend(form_urlencoded::parse(encoded).into_owned());
+    fn extend(&mut self, encoded: &[u8]) -> Result<(), ApiError> {
+        for (name, value) in form_urlencoded::parse(encoded) {
+            if !KNOWN.contains(&&*name) {
+                continue;
+            }
+            // The parser would say so too, but only when it is the query's turn.
+            if name == "query" && value.len() > QUERY_BYTES_MAX {
+                let reason = format!("it is {} bytes long, more than {QUERY_BYTES_MAX}", value.len());
+                return Err(ApiError::parameter("query", reason));
+            }
+            if self.pairs.len() == PARAMS_MAX {
+                let text = format!("the request has more than {PARAMS_MAX} parameters");
+                return Err(ApiError::new(ErrorKind::BadData, text));
+            }
+            self.pairs.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(())
+    }
+
+    fn size_bytes(&self) -> usize {
+        let texts = self.pairs.iter().map(|(name, value)| name.capacity() + value.capacity());
+        texts.sum::<usize>() + self.pairs.capacity() * size_of::<(String, String)>()
     }
 
     /// The value in effect; an empty one counts as none.
@@ -89,12 +128,12 @@ impl Params {
 
     /// All of them.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// All values of a parameter that may be repeated.
     pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
+        self.pairs.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     /// The PromQL text; the parser says what is wrong with an empty or endless one.
@@ -125,20 +164,10 @@ impl Params {
         }
     }
 
-    /// A positive duration, if the parameter is given.
-    pub fn duration_ms(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        let ms = parse_span_ms(name, text)?;
-        if ms <= 0 {
-            return Err(ApiError::parameter(name, "it must be more than zero milliseconds"));
-        }
-        Ok(Some(ms))
-    }
-
-    /// How long the client will wait, at most `max`.
+    /// How long the client will wait, at most `max`. Who does not wait at all is told that it took too long.
     pub fn timeout(&self, max: Duration) -> Result<Duration, ApiError> {
-        let Some(ms) = self.duration_ms("timeout")? else { return Ok(max) };
-        Ok(max.min(Duration::from_millis(ms.unsigned_abs())))
+        let Some(ms) = self.length_ms("timeout")? else { return Ok(max) };
+        Ok(max.min(Duration::from_millis(u64::try_from(ms).unwrap_or(0))))
     }
 
     /// The most results wanted; 0 stands for all.
@@ -198,7 +227,7 @@ impl Params {
 fn parse_time_ms(text: &str) -> Result<i64, String> {
     let open_end = OPEN_ENDS.iter().find(|(known, _)| *known == text).map(|(_, ms)| *ms);
     open_end
-        .or_else(|| seconds_to_ms(text))
+        .or_else(|| time_to_ms(text))
         .or_else(|| rfc3339::parse_ms(text))
         .ok_or_else(|| format!("cannot parse {text:?} to a valid timestamp"))
 }
@@ -210,11 +239,18 @@ fn parse_span_ms(name: &str, text: &str) -> Result<i64, ApiError> {
         .ok_or_else(|| ApiError::parameter(name, format!("cannot parse {text:?} to a valid duration")))
 }
 
-/// Whole seconds and their fraction apart, so that large times keep their milliseconds.
-fn seconds_to_ms(text: &str) -> Option<i64> {
+/// A time in seconds. Whole seconds and their fraction go apart, so that large times keep their milliseconds. Clients
+/// write "since ever" and "for ever" as the largest times that they have, which are the largest that there are here.
+fn time_to_ms(text: &str) -> Option<i64> {
     let seconds: f64 = text.parse().ok().filter(|seconds: &f64| seconds.is_finite())?;
     let ms = seconds.trunc() * 1000.0 + (seconds.fract() * 1000.0).round();
-    (ms.abs() <= TIME_MS_MAX as f64).then_some(ms as i64).filter(|ms| ms.abs() <= TIME_MS_MAX)
+    Some((ms as i64).clamp(-TIME_MS_MAX, TIME_MS_MAX))
+}
+
+/// A length in seconds, cut off to nanoseconds and then to milliseconds as in Prometheus.
+fn seconds_to_ms(text: &str) -> Option<i64> {
+    let ns = text.parse::<f64>().ok()? * 1e9;
+    (ns.abs() < i64::MAX as f64).then_some(ns as i64 / 1_000_000)
 }
 
 #[cfg(test)]
@@ -223,7 +259,7 @@ mod tests {
 
     fn params(encoded: &str) -> Params {
         let mut params = Params::default();
-        params.extend(encoded.as_bytes());
+        params.extend(encoded.as_bytes()).unwrap();
         params
     }
 
@@ -241,10 +277,15 @@ mod tests {
             ("2015-06-03T13:21:58.555Z", 1_433_337_718_555),
             ("2015-06-03T14:21:58.555%2B01:00", 1_433_337_718_555),
             ("-292273086-05-16T16:47:06Z", -TIME_MS_MAX),
+            ("-9223309901257974", -TIME_MS_MAX),
+            ("9223309901257974", TIME_MS_MAX),
+            ("9223372036854775", TIME_MS_MAX),
+            ("9223372036854775807", TIME_MS_MAX),
+            ("1e300", TIME_MS_MAX),
         ] {
             assert_eq!(params(&format!("time={time}")).time_ms("time").unwrap(), Some(ms), "{time}");
         }
-        for time in ["x", "NaN", "Inf", "1e300", "2015-06-03", "9223372036854775807"] {
+        for time in ["x", "NaN", "Inf", "2015-06-03"] {
             assert_eq!(
                 text(params(&format!("time={time}")).time_ms("time")),
                 format!(
@@ -258,9 +299,34 @@ mod tests {
     #[test]
     fn the_form_beats_the_url() {
         let mut both = params("query=form");
-        both.extend(b"query=url&match[]=a&match%5B%5D=b");
+        both.extend(b"query=url&match[]=a&match%5B%5D=b").unwrap();
         assert_eq!(both.query(), "form");
         assert_eq!(both.all("match[]").collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_no_page_reads_is_not_kept() {
+        let params = params(&format!("x={}&query=a&Query=b", "y".repeat(100_000)));
+        assert_eq!(params.pairs().collect::<Vec<_>>(), [("query", "a")]);
+        assert!(params.size_bytes() < 1_000);
+        let many = "match[]=a&".repeat(PARAMS_MAX + 1);
+        assert!(text(Params::default().extend(many.as_bytes())).contains("more than 10000 parameters"));
+        let long = format!("query={}", "a".repeat(QUERY_BYTES_MAX + 1));
+        assert!(
+            text(Params::default().extend(long.as_bytes())).contains("\"query\": it is 1048577 bytes long")
+        );
+    }
+
+    #[test]
+    fn a_length_is_cut_off_to_milliseconds() {
+        for (step, ms) in
+            [("0.0015", 1), ("0.29", 290), ("-0.0019", -1), ("1.0009", 1_000), ("1e9", 1_000_000_000_000)]
+        {
+            assert_eq!(params(&format!("step={step}")).length_ms("step").unwrap(), Some(ms), "{step}");
+        }
+        for step in ["NaN", "Inf", "1e10", "x"] {
+            assert!(params(&format!("step={step}")).length_ms("step").is_err(), "{step}");
+        }
     }
 
     #[test]
@@ -303,7 +369,9 @@ mod tests {
         assert_eq!(params("").timeout(minute).unwrap(), minute);
         assert_eq!(params("timeout=5s").timeout(minute).unwrap(), Duration::from_secs(5));
         assert_eq!(params("timeout=1e9").timeout(minute).unwrap(), minute);
-        assert!(params("timeout=-1").timeout(minute).is_err());
+        assert_eq!(params("timeout=0").timeout(minute).unwrap(), Duration::ZERO);
+        assert_eq!(params("timeout=-1").timeout(minute).unwrap(), Duration::ZERO);
+        assert!(params("timeout=x").timeout(minute).is_err());
         assert_eq!(params("limit=3").limit().unwrap(), 3);
         assert_eq!(
             text(params("limit=-3").limit()),
@@ -316,8 +384,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_text_makes_reading_panic(text in ".{0,40}") {
-            let params = Params(["time", "start", "end", "step", "limit", "timeout"]
-                .map(|name| (name.to_owned(), text.clone())).to_vec());
+            let pairs = ["time", "start", "end", "step", "limit", "timeout"]
+                .map(|name| (name.to_owned(), text.clone())).to_vec();
+            let params = Params { pairs, ..Params::default() };
             let _ = (params.time_ms("time"), params.steps(1), params.limit(), params.timeout(Duration::MAX));
         }
     }

@@ -13,7 +13,9 @@ use super::params::{Params, Steps};
 use super::stats::QueryStats;
 use super::view::Seen;
 use super::{Api, json};
-use crate::promql::value::{CostCounter, MatrixSeries, QueryAnswer, QueryError, QueryOptions, QueryValue};
+use crate::promql::value::{
+    CostCounter, MatrixSeries, Place, QueryAnswer, QueryError, QueryOptions, QueryValue,
+};
 use crate::rfc3339::now_ms;
 
 /// What Prometheus says when `limit` cut something off.
@@ -54,7 +56,8 @@ pub async fn range(State(api): State<Arc<Api>>, params: Params) -> Result<Respon
 async fn answer(api: &Api, params: &Params, times: Times) -> Result<Response, ApiError> {
     let mut run = Run::new(api, params)?;
     let seen = Seen::new(api, params, api.config.partial_response)?;
-    let _pass = api.gate.enter(run.deadline, &api.metrics).await?;
+    let pass = api.gate.enter_query(run.deadline, &api.metrics).await?;
+    run.options.place = Some(Place::new(pass));
     run.take_waiting_off_the_timeout();
     let running = api.query_log.begin(params.query(), times.text());
     let found = run.evaluate(api, &seen, params.query(), times).await;
@@ -76,19 +79,6 @@ async fn answer(api: &Api, params: &Params, times: Times) -> Result<Response, Ap
 }
 
 impl Times {
-    /// Prometheus names the parameter with the query at one time, and does not at each step of a range.
-    fn error(self, error: QueryError) -> ApiError {
-        match (self, error) {
-            (Times::Each(_), QueryError::Parse(error)) => {
-                ApiError::new(ErrorKind::BadData, error.to_string())
-            }
-            (Times::Each(_), QueryError::Parameter { name: "query", reason }) => {
-                ApiError::new(ErrorKind::BadData, reason)
-            }
-            (_, error) => error.into(),
-        }
-    }
-
     fn text(self) -> String {
         match self {
             Times::At(time_ms) => format!("at {time_ms} ms"),
@@ -115,7 +105,8 @@ impl Run {
     fn new(api: &Api, params: &Params) -> Result<Run, ApiError> {
         let mut options = api.config.options.clone();
         options.timeout = params.timeout(options.timeout)?;
-        if let Some(lookback_ms) = params.duration_ms("lookback_delta")? {
+        // What is not positive stands for the default, as in Prometheus.
+        if let Some(lookback_ms) = params.length_ms("lookback_delta")?.filter(|ms| *ms > 0) {
             options.lookback_delta_ms = lookback_ms;
         }
         let (stats, by_step) = (params.get("stats").is_some(), params.get("stats") == Some("all"));
@@ -146,7 +137,7 @@ impl Run {
         };
         match timeout_at(self.deadline.into(), answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(times.error(error)),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(QueryError::Timeout.into()),
         }
     }

@@ -42,13 +42,34 @@ impl AnswerRoom {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let held = Held { room: Arc::clone(self), bytes };
         if self.held.get() > self.bytes_max || count > ANSWERS_MAX {
-            let text = format!(
-                "there is no room for another large answer: clients are slow to take {} bytes",
-                self.held.get() - bytes
-            );
-            return Err(ApiError::new(ErrorKind::Unavailable, text));
+            return Err(self.full(bytes));
         }
         Ok(held)
+    }
+
+    fn full(&self, asked: i64) -> ApiError {
+        let others = self.held.get() - asked;
+        let text =
+            format!("there is no room for another large answer: clients are slow to take {others} bytes");
+        ApiError::new(ErrorKind::Unavailable, text)
+    }
+}
+
+impl Held {
+    /// Takes so much in all, or says that the client should come back. What it was, it is still allowed to be.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX / 2);
+        if bytes > self.room.bytes_max {
+            let text = format!("the answer would take more than {} bytes", self.room.bytes_max);
+            return Err(ApiError::new(ErrorKind::Execution, text));
+        }
+        let grows = bytes > self.bytes;
+        self.room.held.add(bytes - self.bytes);
+        self.bytes = bytes;
+        if grows && self.room.held.get() > self.room.bytes_max {
+            return Err(self.room.full(bytes));
+        }
+        Ok(())
     }
 }
 
@@ -62,6 +83,20 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_may_grow_while_there_is_room() {
+        let held = IntGauge::new("held", "held").unwrap();
+        let room = AnswerRoom::new(50, held.clone());
+        let (mut growing, _other) = (room.take(10).unwrap(), room.take(20).unwrap());
+        growing.resize(80).unwrap();
+        assert_eq!(growing.resize(81).unwrap_err().kind, ErrorKind::Unavailable);
+        assert_eq!(growing.resize(101).unwrap_err().kind, ErrorKind::Execution, "it would never fit");
+        growing.resize(30).unwrap();
+        assert_eq!(held.get(), 50);
+        drop(growing);
+        assert_eq!(held.get(), 20);
+    }
 
     #[test]
     fn room_is_given_back() {

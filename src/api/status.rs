@@ -19,10 +19,16 @@ pub async fn index() -> Html<&'static str> {
     Html(INDEX)
 }
 
-/// The version; Grafana reads it to learn what the server can do.
+/// The Prometheus whose API this is.
+const PROMETHEUS_VERSION: &str = "3.14.0";
+
+/// The version. Grafana and others learn from it which requests a Prometheus takes, so that it is that of the API; our own
+/// stands beside it.
 pub async fn build_info() -> Response {
     let pairs = [
-        ("version", env!("CARGO_PKG_VERSION")),
+        ("version", PROMETHEUS_VERSION),
+        ("application", env!("CARGO_PKG_NAME")),
+        ("applicationVersion", env!("CARGO_PKG_VERSION")),
         ("revision", option_env!("ANNULUS_REVISION").unwrap_or("")),
         ("branch", ""),
         ("buildUser", ""),
@@ -200,6 +206,26 @@ pub async fn no_alertmanagers() -> Response {
 /// Nothing is scraped.
 pub async fn no_targets() -> Response {
     fixed(r#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#)
+}
+
+/// Nothing is scraped, so that there are no pools of targets.
+pub async fn no_scrape_pools() -> Response {
+    fixed(r#"{"scrapePools":[]}"#)
+}
+
+/// No other store is asked.
+pub async fn no_stores() -> Response {
+    fixed("{}")
+}
+
+/// An empty list: of the metadata of targets, and of what the operator has to be told.
+pub async fn nothing() -> Response {
+    fixed("[]")
+}
+
+/// How far the replay of the log is. Who can ask here asks a process that has done it.
+pub async fn wal_replay() -> Response {
+    fixed(r#"{"min":0,"max":0,"current":0}"#)
 }
 
 fn fixed(data: &str) -> Response {

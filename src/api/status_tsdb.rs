@@ -51,7 +51,7 @@ pub async fn head_stats(
     };
     let timeout = params.timeout(api.config.options.timeout)?;
     let deadline = Instant::now() + timeout;
-    let _pass = api.gate.enter(deadline, &api.metrics).await?;
+    let _pass = api.gate.enter(deadline).await?;
     let counted = timeout_at(deadline.into(), head.head_stats(query.scope.clone(), query.limit)).await;
     let counted = counted
         .map_err(|_| ApiError::new(ErrorKind::Timeout, format!("no answer within {timeout:?}")))?

@@ -291,6 +291,9 @@ async fn an_instant_query_answers_as_prometheus_does() {
     let thanos = "query=up&time=1.5&dedup=true&partial_response=true&max_source_resolution=0s&engine=thanos\
                   &replicaLabels[]=a&storeMatch[]=b&max_source_resolution=auto";
     assert_eq!(post_form("/api/v1/query", thanos).await, (200, expected.to_owned()));
+    // What is not positive stands for the default.
+    let usual = get_page("/api/v1/query?query=up&time=1.5&lookback_delta=0").await;
+    assert_eq!(usual, (200, expected.to_owned()));
     let (_, limited) = get_page("/api/v1/query?query=up&time=1&limit=1&lookback_delta=1m").await;
     assert!(
         limited.contains(r#""warnings":["results truncated due to limit"]"#) && !limited.contains("\"b\"")
@@ -325,7 +328,8 @@ async fn metadata_answers_as_prometheus_does() {
         get_page("/api/v1/status/flags").await.1,
         r#"{"status":"success","data":{"log.level":"info"}}"#
     );
-    assert!(get_page("/api/v1/status/buildinfo").await.1.contains(r#""version":"#));
+    let (_, build) = get_page("/api/v1/status/buildinfo").await;
+    assert!(build.contains(r#""version":"3.14.0","application":"annulus","applicationVersion":"#), "{build}");
     assert!(
         get_page("/api/v1/status/runtimeinfo").await.1.contains(r#""startTime":"1970-01-01T00:00:00.000Z""#)
     );
@@ -389,6 +393,13 @@ async fn errors_have_prometheus_kinds_and_codes() {
             "bad_data",
             r#"invalid parameter \"query\": 1:1: parse error: no expression found in input"#,
         ),
+        (
+            "/api/v1/query_range?start=1&end=2&step=1",
+            400,
+            "bad_data",
+            r#"invalid parameter \"query\": 1:1: parse error: no expression found in input"#,
+        ),
+        ("/api/v1/query?query=hang&timeout=0", 503, "timeout", "query timed out in expression evaluation"),
         ("/api/v1/query?query=slow", 503, "timeout", "query timed out in expression evaluation"),
         ("/api/v1/query?query=hang", 503, "timeout", "query timed out in expression evaluation"),
         ("/api/v1/query?query=execution", 422, "execution", "many-to-many matching not allowed"),
@@ -454,18 +465,37 @@ async fn selectors_have_a_bound() {
 }
 
 #[tokio::test]
-async fn metadata_requests_wait_for_their_turn_too() {
+async fn only_queries_count_as_queries() {
     let (router, registry) = router_and_registry(Readiness::Ready);
-    let request = Request::get("/api/v1/series?match[]=up").body(Body::empty()).unwrap();
-    let _ = read(router.oneshot(request).await.unwrap()).await;
+    for path in ["series?match[]=up", "labels", "format_query?query=up", "query?query=up", "metadata"] {
+        let request = Request::get(format!("/api/v1/{path}")).body(Body::empty()).unwrap();
+        let _ = read(router.clone().oneshot(request).await.unwrap()).await;
+    }
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     assert!(text.contains("thanos_query_concurrent_gate_queries_total 1"), "{text}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn metadata_requests_wait_for_their_turn_too() {
+    let (router, _) = router_and_registry(Readiness::Ready);
+    let ask = |path: &str| router.clone().oneshot(Request::get(path).body(Body::empty()).unwrap());
+    // Two may run, and these two take as long as they may.
+    let (first, second, third) = tokio::join!(
+        ask("/api/v1/query?query=hang"),
+        ask("/api/v1/query?query=hang"),
+        ask("/api/v1/series?match[]=up&timeout=100ms"),
+    );
+    assert_eq!((first.unwrap().status().as_u16(), second.unwrap().status().as_u16()), (503, 503));
+    let timed_out = error_text("timeout", "query timed out in query queue");
+    assert_eq!(read(third.unwrap()).await, (503, timed_out));
+}
+
 #[tokio::test]
 async fn a_body_past_its_bound_is_refused_and_other_bodies_are_not_read() {
-    let (status, text) = post_form("/api/v1/query", format!("query={}", "x".repeat(10 << 20))).await;
-    assert!(status == 413 && text.contains("10485760 bytes"), "{text}");
+    let (status, text) = post_form("/api/v1/query", format!("query={}", "x".repeat(2 << 20))).await;
+    assert!(status == 413 && text.contains("2097152 bytes"), "{text}");
+    let (status, text) = post_form("/api/v1/query", format!("query={}", "x".repeat(3 << 19))).await;
+    assert!(status == 400 && text.contains("it is 1572864 bytes long"), "{text}");
     // Not a form: the body is not read, the URL still counts.
     let json = Request::post("/api/v1/query?query=up").body(Body::from("{")).unwrap();
     assert_eq!(send(json).await.status(), StatusCode::OK);
@@ -495,6 +525,9 @@ async fn requests_are_counted_under_their_handler() {
         "thanos_query_api_instant_query_duration_seconds_count 2",
         "thanos_query_concurrent_gate_queries_max 2",
         "thanos_query_concurrent_gate_queries_in_flight 0",
+        r#"prometheus_engine_query_duration_seconds_count{slice="result_sort"} 2"#,
+        r#"prometheus_engine_query_duration_seconds{slice="queue_time",quantile="0.9"} "#,
+        "annulus_query_form_bytes 0",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }

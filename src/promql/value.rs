@@ -1,5 +1,7 @@
 //! What a query is asked with and what it answers. Times are milliseconds since the Unix epoch.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,27 @@ pub struct QueryOptions {
     pub costs: Option<CostCounter>,
     /// Experimental parts of the language that the query may use.
     pub features: Features,
+    /// What the query holds until its work has ended.
+    pub place: Option<Place>,
+}
+
+/// A place among the queries that run. It is given back when the threads of the query are done, which may be some time
+/// after the last one who waited for the answer has gone.
+#[derive(Clone)]
+pub struct Place(Arc<dyn Any + Send + Sync>);
+
+impl Place {
+    /// Gives `held` back when the query is done.
+    pub fn new(held: impl Any + Send + Sync) -> Place {
+        Place(Arc::new(held))
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place(held) = self;
+        f.debug_tuple("Place").field(&Arc::strong_count(held)).finish()
+    }
 }
 
 impl Default for QueryOptions {
@@ -44,6 +67,7 @@ impl Default for QueryOptions {
             delayed_name_removal: false,
             costs: None,
             features: Features::default(),
+            place: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Both descend from RE2, but not every text means the same in both: here `\d`, `\s`, `\w` and `\b` know ASCII only, a
 //! brace that is no repetition is a brace, `[` and `&&` inside a class are themselves, and `\Q…\E` quotes. The
 //! translation reads a pattern as Go does, with Go's errors, and writes every part in a form that cannot be read in two
-//! ways. Groups capture nothing: a matcher only asks whether a text matches.
+//! ways. Groups capture nothing where only a match is asked for.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -30,17 +30,21 @@ type Translated<T> = Result<T, GoSyntaxError>;
 /// # Errors
 /// What Go refuses is refused, in the same words; so is what is nested deeper than any person writes.
 pub fn translate(pattern: &str) -> Translated<String> {
-    let mut translator = Translator {
-        pattern,
-        rest: pattern.char_indices().peekable(),
-        out: String::with_capacity(pattern.len() + 16),
-        groups: Vec::new(),
-        names: Vec::new(),
-        last: Last::Nothing,
-        repeats: 1,
-    };
+    let mut translator = Translator::new(pattern, "(?:");
     translator.pattern()?;
     Ok(translator.out)
+}
+
+/// The same with groups that capture, and the name of each group that has one, in the order of the groups. The names
+/// stand beside the translation, since not every name in Go is one in the regex crate.
+///
+/// # Errors
+/// The same.
+pub fn translate_capturing(pattern: &str) -> Translated<(String, Vec<Option<String>>)> {
+    let mut translator = Translator::new(pattern, "(");
+    translator.pattern()?;
+    let names = translator.names.into_iter().map(|name| name.map(str::to_owned)).collect();
+    Ok((translator.out, names))
 }
 
 /// What a repetition operator would repeat.
@@ -60,13 +64,29 @@ struct Translator<'a> {
     out: String,
     /// For each open group, where it begins and how often the parts before it in the same group repeat.
     groups: Vec<(usize, u32)>,
-    names: Vec<&'a str>,
+    /// How a group that may capture begins in the translation.
+    group_open: &'static str,
+    /// The names of these groups.
+    names: Vec<Option<&'a str>>,
     last: Last,
     /// The most that a part of the innermost open group repeats.
     repeats: u32,
 }
 
 impl<'a> Translator<'a> {
+    fn new(pattern: &'a str, group_open: &'static str) -> Translator<'a> {
+        Translator {
+            pattern,
+            rest: pattern.char_indices().peekable(),
+            out: String::with_capacity(pattern.len() + 16),
+            groups: Vec::new(),
+            group_open,
+            names: Vec::new(),
+            last: Last::Nothing,
+            repeats: 1,
+        }
+    }
+
     fn pattern(&mut self) -> Translated<()> {
         while let Some((at, next)) = self.rest.next() {
             match next {
@@ -126,7 +146,8 @@ impl<'a> Translator<'a> {
             return Err(error("expression nests too deeply", self.pattern));
         }
         if self.peek() != Some('?') {
-            self.begin_group("(?:", at);
+            self.names.push(None);
+            self.begin_group(self.group_open, at);
             return Ok(());
         }
         let rest = &self.pattern[at..];
@@ -156,12 +177,12 @@ impl<'a> Translator<'a> {
         if name.is_empty() || !name.bytes().all(is_word) {
             return Err(error("invalid named capture", &self.pattern[at..=end]));
         }
-        if self.names.contains(&name) {
+        if self.names.contains(&Some(name)) {
             return Err(error("duplicate capture group name", name));
         }
-        self.names.push(name);
+        self.names.push(Some(name));
         self.jump(end + 1);
-        self.begin_group("(?:", at);
+        self.begin_group(self.group_open, at);
         Ok(())
     }
 

@@ -1,19 +1,15 @@
 //! Relabelling rules as Prometheus' configuration writes them: strict YAML, with errors that name the rule.
 
-use regex::Regex;
 use serde::Deserialize;
 
 use super::rule::{Action, Rule, Rules};
-use super::template::Template;
+use crate::matcher::{CapturePattern, Template};
 
 /// What rules do that name no action.
 const DEFAULT_ACTION: &str = "replace";
 const DEFAULT_SEPARATOR: &str = ";";
 const DEFAULT_PATTERN: &str = "(.*)";
 const DEFAULT_REPLACEMENT: &str = "$1";
-
-/// Patterns that are larger when compiled are refused, as in matchers.
-const REGEX_BYTES_MAX: usize = 10 << 20;
 
 /// Every series that is not known yet goes through all rules.
 const RULES_MAX: usize = 1000;
@@ -121,7 +117,8 @@ impl RawRule {
         if self.source_labels.iter().flatten().any(String::is_empty) {
             return Err("'source_labels' has an empty name".to_owned());
         }
-        let pattern = anchored(regex)?;
+        let pattern =
+            CapturePattern::new(regex).map_err(|error| format!("invalid 'regex' {regex:?}: {error}"))?;
         Ok(Rule {
             action,
             sources: self.source_labels.unwrap_or_default(),
@@ -133,19 +130,6 @@ impl RawRule {
             modulus,
         })
     }
-}
-
-/// The pattern as it has to match all of a text.
-fn anchored(regex: &str) -> Result<Regex, String> {
-    let wrong = |error: String| {
-        // The parser draws the pattern with marks below; the last line says what is wrong.
-        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        format!("invalid 'regex' {regex:?}: {reason}")
-    };
-    // Alone first: `a)|(b` would be valid between the anchors, and escape them.
-    regex_syntax::parse(regex).map_err(|error| wrong(error.to_string()))?;
-    let mut builder = regex::RegexBuilder::new(&format!("^(?s:{regex})$"));
-    builder.size_limit(REGEX_BYTES_MAX).build().map_err(|error| wrong(error.to_string()))
 }
 
 #[cfg(test)]
@@ -191,7 +175,10 @@ mod tests {
             ("{action: labelkeep, target_label: a}", "labelkeep takes only 'regex'"),
             ("{action: labelmap, replacement: ''}", "labelmap needs a 'replacement'"),
             ("{action: drop, source_labels: ['']}", "'source_labels' has an empty name"),
-            ("{action: drop, regex: '('}", "invalid 'regex' \"(\": unclosed group"),
+            (
+                "{action: drop, regex: '('}",
+                "invalid 'regex' \"(\": error parsing regexp: missing closing ): `(`",
+            ),
             ("{action: drop, regex: 'a)|(b'}", "invalid 'regex'"),
             ("{action: drop, regex: '.{1000}{1000}'}", "invalid 'regex'"),
         ] {

@@ -11,7 +11,6 @@ mod labels;
 mod node_rules;
 mod rewrite;
 mod rule;
-mod template;
 
 pub use config::{RelabelConfigError, parse_rules};
 pub use labels::LabelSet;

@@ -1,9 +1,7 @@
 //! One relabelling rule and what it does to a label set: Prometheus' `relabel.Process`, action by action.
 
-use regex::Regex;
-
 use super::labels::LabelSet;
-use super::template::Template;
+use crate::matcher::{CapturePattern, Template};
 use crate::wire::{LABEL_BYTES_MAX, SERIES_BYTES_MAX};
 
 /// What a rule does.
@@ -73,7 +71,7 @@ pub struct Rule {
     pub(super) action: Action,
     pub(super) sources: Vec<String>,
     pub(super) separator: String,
-    pub(super) pattern: Regex,
+    pub(super) pattern: CapturePattern,
     pub(super) target: String,
     pub(super) target_template: Template,
     pub(super) replacement: Template,

@@ -3,6 +3,7 @@
 use annulus_shards::chunk::{Buckets, FloatHistogram, Histogram, ResetHint};
 use prost::Message;
 use prost::bytes::Bytes;
+use prost::encoding::{self, WireType};
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ReadRequest {
@@ -32,18 +33,6 @@ pub struct LabelMatcher {
     pub name: String,
     #[prost(string, tag = "3")]
     pub value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct ReadResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub results: Vec<QueryResult>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct QueryResult {
-    #[prost(message, repeated, tag = "1")]
-    pub series: Vec<TimeSeries>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -155,6 +144,21 @@ pub struct Chunk {
     pub encoding: i32,
     #[prost(bytes = "bytes", tag = "4")]
     pub bytes: Bytes,
+}
+
+/// The field that an answer (`ReadResponse`) has for its results and a result (`QueryResult`) has for its series.
+const PARTS: u32 = 1;
+
+/// Adds a series to the encoded series of a result.
+pub fn push_series(series: &TimeSeries, result: &mut Vec<u8>) {
+    encoding::message::encode(PARTS, series, result);
+}
+
+/// Adds a result to an encoded answer.
+pub fn push_result(result: &[u8], answer: &mut Vec<u8>) {
+    encoding::encode_key(PARTS, WireType::LengthDelimited, answer);
+    encoding::encode_varint(result.len() as u64, answer);
+    answer.extend_from_slice(result);
 }
 
 /// Labels as messages have them.

@@ -9,6 +9,7 @@ mod samples;
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use annulus_shards::matcher::QUERY_COMPILED_BYTES_MAX;
@@ -16,6 +17,7 @@ use annulus_shards::{MatchOp, Matcher};
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use prost::Message;
 use tokio::time::timeout_at;
@@ -24,12 +26,11 @@ use super::error::{ApiError, ErrorKind};
 use super::params::{Params, TIME_MS_MAX};
 use super::pieces::{self, Pieces};
 use super::query::aside;
+use super::room::Held;
 use super::view::Seen;
 use super::{Api, query::POINT_BYTES};
 use crate::source::{SelectRequest, SeriesChunks, SourceError};
-use message::{
-    Chunk, ChunkedReadResponse, ChunkedSeries, QueryResult, ReadRequest, ReadResponse, TimeSeries,
-};
+use message::{Chunk, ChunkedReadResponse, ChunkedSeries, ReadRequest, TimeSeries};
 use samples::{Sample, readable_chunks, samples};
 
 /// The largest request as sent, and decompressed: it holds a few matchers.
@@ -84,7 +85,7 @@ pub async fn read(State(api): State<Arc<Api>>, request: Request) -> Response {
 async fn answer(api: &Arc<Api>, request: Request) -> Result<Response, ApiError> {
     let timeout = api.config.options.timeout;
     let deadline = Instant::now() + timeout;
-    let params = Params::of_url(request.uri());
+    let params = Params::of_url(request.uri())?;
     let too_late = || ApiError::new(ErrorKind::Timeout, format!("no answer within {timeout:?}"));
     let body = timeout_at(deadline.into(), to_bytes(request.into_body(), REQUEST_BYTES_MAX)).await;
     let body = body.map_err(|_| too_late())?.map_err(|error| {
@@ -92,8 +93,15 @@ async fn answer(api: &Arc<Api>, request: Request) -> Result<Response, ApiError> 
             format!("the request did not arrive whole or is longer than {REQUEST_BYTES_MAX} bytes: {error}");
         ApiError::new(ErrorKind::TooLarge, text)
     })?;
-    let _pass = api.gate.enter(deadline, &api.metrics).await?;
-    let (reads, form) = aside(move || decode(&body)).await??;
+    let pass = api.gate.enter(deadline).await?;
+    let (reads, form) = aside({
+        let pass = pass.clone();
+        move || {
+            let _pass = pass;
+            decode(&body)
+        }
+    })
+    .await??;
     // The protocol has no place for warnings: unless the client asks for it, what is missing must not look whole.
     let seen = Seen::new(api, &params, false)?;
     let mut found: Vec<(Vec<SeriesChunks>, (i64, i64))> = Vec::with_capacity(reads.len());
@@ -112,13 +120,23 @@ async fn answer(api: &Arc<Api>, request: Request) -> Result<Response, ApiError> 
     if let Some(missing) = seen.warnings.texts().first() {
         tracing::warn!(missing, "an answer to a remote read is partial");
     }
-    let room = api.room.take(bytes)?;
+    let mut room = api.room.take(bytes)?;
     let limits = api.config.read;
     match form {
         Form::Samples => {
+            let awaited = Awaited::default();
+            let is_gone = Arc::clone(&awaited.is_gone);
             let body = aside(move || {
-                let _room = room;
-                encode_samples(found, limits.samples_max)
+                let _pass = pass;
+                let answer = encode_samples(found, limits.samples_max, |more| {
+                    if is_gone.load(Ordering::Relaxed) {
+                        return Err(ApiError::new(ErrorKind::Canceled, "nobody waits for the answer"));
+                    }
+                    room.resize(bytes.saturating_add(more))
+                })?;
+                // What was read is gone; the answer stays until the client has taken it.
+                room.resize(answer.len())?;
+                Ok::<_, ApiError>(Bytes::from_owner(Sent { answer, _room: room }))
             });
             Ok(with_headers(Body::from(body.await??), "application/x-protobuf", Some("snappy")))
         }
@@ -130,6 +148,30 @@ async fn answer(api: &Arc<Api>, request: Request) -> Result<Response, ApiError> 
             let content_type = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
             Ok(with_headers(body, content_type, None))
         }
+    }
+}
+
+/// Says to the thread that makes an answer when the client has gone: its future is dropped then.
+#[derive(Default)]
+struct Awaited {
+    is_gone: Arc<AtomicBool>,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.is_gone.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An answer that is being sent, with the memory that is set aside for it.
+struct Sent {
+    answer: Vec<u8>,
+    _room: Held,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
     }
 }
 
@@ -207,29 +249,34 @@ fn form(accepted: &[i32]) -> Result<Form, ApiError> {
     })
 }
 
-/// One message, compressed. Memory grows with the samples, so they are counted first.
+/// One message, compressed. Before memory is taken, `go_on` is asked with what there is of it; a series is decoded,
+/// encoded and gone before the next one.
 fn encode_samples(
     found: Vec<(Vec<SeriesChunks>, (i64, i64))>,
     samples_max: u64,
+    mut go_on: impl FnMut(usize) -> Result<(), ApiError>,
 ) -> Result<Vec<u8>, ApiError> {
     let mut left = samples_max;
-    let mut response = ReadResponse { results: Vec::with_capacity(found.len()) };
+    let mut text = Vec::new();
     for (series, times) in found {
-        let mut result = QueryResult { series: Vec::new() };
+        let mut result = Vec::new();
         for one in series {
-            let found = samples(&one.chunks, times)?;
+            let encoded_bytes = text.len() + result.len();
+            // They become a message, which is about as large, and that becomes bytes.
+            let go_on = |bytes: usize| go_on(encoded_bytes.saturating_add(bytes.saturating_mul(3)));
+            let found = samples(&one.chunks, times, go_on)?;
             if found.is_empty() {
                 continue;
             }
             left = left.checked_sub(found.len() as u64).ok_or_else(|| {
                 ApiError::new(ErrorKind::BadData, format!("exceeded sample limit ({samples_max})"))
             })?;
-            result.series.push(time_series(&one, found));
+            message::push_series(&time_series(&one, found), &mut result);
         }
-        response.results.push(result);
+        go_on(text.len() + 2 * result.len())?;
+        message::push_result(&result, &mut text);
     }
-    let text = response.encode_to_vec();
-    drop(response);
+    go_on(text.len() + snap::raw::max_compress_len(text.len()))?;
     snap::raw::Encoder::new()
         .compress_vec(&text)
         .map_err(|error| ApiError::new(ErrorKind::Execution, format!("the answer is too large: {error}")))

@@ -2,8 +2,8 @@
 //! other.
 
 use annulus_shards::chunk::{
-    Appended, ChunkError, Encoding, FloatHistogram, FloatHistogramAppender, Histogram, HistogramAppender,
-    HistogramError, ResetHint, Value, XorAppender, decode_values,
+    Appended, Buckets, ChunkError, Encoding, FloatHistogram, FloatHistogramAppender, Histogram,
+    HistogramAppender, HistogramError, ResetHint, Value, XorAppender, decode_values,
 };
 use bytes::Bytes;
 
@@ -24,29 +24,57 @@ pub enum Sample {
     FloatHistogram(Box<FloatHistogram>),
 }
 
+/// How much is decoded between two questions whether to go on.
+const UNASKED_BYTES_MAX: usize = 1 << 20;
+
 /// The samples of chunks within times, both inclusive, in order; of several at one time that of the first chunk. Of
-/// several replicas one is followed at a time.
-pub fn samples(chunks: &[ChunkRef], times: (i64, i64)) -> Result<Vec<(i64, Sample)>, SourceError> {
-    let Some(replicas) = split_replicas(chunks) else { return samples_of_one(chunks, times) };
-    let replicas: Result<_, _> = replicas.iter().map(|chunks| samples_of_one(chunks, times)).collect();
-    let mut samples = merge_replicas(replicas?, None);
+/// several replicas one is followed at a time. As they become more, `go_on` is asked with the memory that they take.
+pub fn samples<E: From<SourceError>>(
+    chunks: &[ChunkRef],
+    times: (i64, i64),
+    mut go_on: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Vec<(i64, Sample)>, E> {
+    let Some(replicas) = split_replicas(chunks) else { return samples_of_one(chunks, times, go_on) };
+    let (mut each, mut bytes_before) = (Vec::with_capacity(replicas.len()), 0);
+    for chunks in &replicas {
+        let mut bytes = 0;
+        let go_on = |more: usize| {
+            bytes = more;
+            go_on(bytes_before + more)
+        };
+        each.push(samples_of_one(chunks, times, go_on)?);
+        bytes_before += bytes;
+    }
+    let mut samples = merge_replicas(each, None);
     samples.iter_mut().for_each(|(_, sample)| forget_reset(sample));
     Ok(samples)
 }
 
-fn samples_of_one(
+fn samples_of_one<E: From<SourceError>>(
     chunks: &[ChunkRef],
     (min_ms, max_ms): (i64, i64),
-) -> Result<Vec<(i64, Sample)>, SourceError> {
+    mut go_on: impl FnMut(usize) -> Result<(), E>,
+) -> Result<Vec<(i64, Sample)>, E> {
     let mut samples: Vec<(i64, Sample)> = Vec::new();
+    let (mut bytes, mut asked_bytes) = (0, 0);
     for chunk in chunks {
+        let mut answer = Ok(());
         let each = |time_ms, value: Value<'_>| {
-            if (min_ms..=max_ms).contains(&time_ms) {
-                samples.push((time_ms, owned(value)));
+            // A chunk cannot be left half read, but what comes after a no is not kept.
+            if answer.is_err() || !(min_ms..=max_ms).contains(&time_ms) {
+                return;
             }
+            bytes += size_of::<(i64, Sample)>() + held_bytes(&value);
+            if bytes - asked_bytes > UNASKED_BYTES_MAX {
+                asked_bytes = bytes;
+                answer = go_on(bytes);
+            }
+            samples.push((time_ms, owned(value)));
         };
         decode_values(chunk.encoding, &chunk.bytes, each).map_err(corrupt)?;
+        answer?;
     }
+    go_on(bytes)?;
     if !samples.is_sorted_by(|a, b| a.0 < b.0) {
         samples.sort_by_key(|(time_ms, _)| *time_ms); // Stable: the first chunk's sample stays first.
         samples.dedup_by_key(|(time_ms, _)| *time_ms);
@@ -71,7 +99,7 @@ fn forget_reset(sample: &mut Sample) {
 /// already are passed on as they are.
 pub fn readable_chunks(chunks: &[ChunkRef]) -> Result<Vec<ChunkRef>, SourceError> {
     if split_replicas(chunks).is_some() {
-        return encode(&samples(chunks, (i64::MIN, i64::MAX))?);
+        return encode(&samples::<SourceError>(chunks, (i64::MIN, i64::MAX), |_| Ok(()))?);
     }
     let mut readable = Vec::with_capacity(chunks.len());
     let mut rest = chunks;
@@ -86,7 +114,8 @@ pub fn readable_chunks(chunks: &[ChunkRef]) -> Result<Vec<ChunkRef>, SourceError
         if run.len() == 1 && is_known(first.encoding) {
             readable.push(first.clone());
         } else {
-            readable.extend(encode(&samples(run, (i64::MIN, i64::MAX))?)?);
+            let samples = samples::<SourceError>(run, (i64::MIN, i64::MAX), |_| Ok(()))?;
+            readable.extend(encode(&samples)?);
         }
         rest = after;
     }
@@ -103,6 +132,26 @@ fn is_known(encoding: Encoding) -> bool {
 
 fn corrupt(error: ChunkError) -> SourceError {
     SourceError::Corrupt(error.to_string())
+}
+
+/// What a sample takes beside its place in the list.
+fn held_bytes(value: &Value<'_>) -> usize {
+    fn buckets<T>(all: [&Buckets<T>; 2]) -> usize {
+        all.iter().map(|one| size_of_val(one.spans.as_slice()) + size_of_val(one.values.as_slice())).sum()
+    }
+    match value {
+        Value::Float(_) => 0,
+        Value::Histogram(one) => {
+            size_of::<Histogram>()
+                + buckets([&one.positive, &one.negative])
+                + size_of_val(one.custom_values.as_slice())
+        }
+        Value::FloatHistogram(one) => {
+            size_of::<FloatHistogram>()
+                + buckets([&one.positive, &one.negative])
+                + size_of_val(one.custom_values.as_slice())
+        }
+    }
 }
 
 fn owned(value: Value<'_>) -> Sample {
@@ -191,7 +240,7 @@ impl Open<'_> {
 
 #[cfg(test)]
 mod tests {
-    use annulus_shards::chunk::{Buckets, Span};
+    use annulus_shards::chunk::Span;
     use proptest::prelude::*;
 
     use super::*;
@@ -226,6 +275,11 @@ mod tests {
             float => float,
         };
         samples.into_iter().map(|(time_ms, sample)| (time_ms, plain(sample))).collect()
+    }
+
+    /// All that is asked for, whatever it takes.
+    fn samples(chunks: &[ChunkRef], times_ms: (i64, i64)) -> Result<Vec<(i64, Sample)>, SourceError> {
+        super::samples(chunks, times_ms, |_| Ok(()))
     }
 
     const ALL: (i64, i64) = (i64::MIN, i64::MAX);

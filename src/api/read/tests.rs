@@ -9,6 +9,18 @@ use super::message::{LabelMatcher, Query};
 use super::*;
 use crate::source::ChunkRef;
 
+#[derive(Clone, PartialEq, Message)]
+struct ReadResponse {
+    #[prost(message, repeated, tag = "1")]
+    results: Vec<QueryResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct QueryResult {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<TimeSeries>,
+}
+
 fn body(request: &ReadRequest) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap()
 }
@@ -70,7 +82,7 @@ fn samples_are_one_message_with_a_bound() {
         let two = series("b", &[&[(1, 1.0), (2, -0.0)], &[(2, 9.0), (3, 3.0)]]);
         vec![(vec![series("a", &[&[(9, 9.0)]]), two], (1, 3)), (vec![], (0, 0))]
     };
-    let compressed = encode_samples(found(), 3).unwrap();
+    let compressed = encode_samples(found(), 3, |_| Ok(())).unwrap();
     let text = snap::raw::Decoder::new().decompress_vec(&compressed).unwrap();
     let response = ReadResponse::decode(text.as_slice()).unwrap();
     assert_eq!((response.results.len(), response.results[0].series.len()), (2, 1), "no samples, no series");
@@ -79,8 +91,26 @@ fn samples_are_one_message_with_a_bound() {
     let read: Vec<_> =
         series.samples.iter().map(|one| (one.timestamp_ms, one.value.unwrap().to_bits())).collect();
     assert_eq!(read, [(1, 1.0f64.to_bits()), (2, (-0.0f64).to_bits()), (3, 3.0f64.to_bits())]);
-    let error = encode_samples(found(), 2).unwrap_err();
+    let error = encode_samples(found(), 2, |_| Ok(())).unwrap_err();
     assert_eq!((error.kind, error.text.as_str()), (ErrorKind::BadData, "exceeded sample limit (2)"));
+}
+
+#[test]
+fn memory_is_asked_for_before_samples_take_it() {
+    // A constant value costs a few bits as a chunk and a hundred times as much as a sample.
+    let values: Vec<(i64, f64)> = (0..60_000).map(|time_ms| (time_ms, 1.0)).collect();
+    let found = || vec![(vec![series("a", &[&values]), series("b", &[&values])], (0, i64::MAX))];
+    let (mut most, mut asked) = (0, 0);
+    let answer = encode_samples(found(), 200_000, |bytes| {
+        (most, asked) = (most.max(bytes), asked + 1);
+        Ok(())
+    });
+    assert!(answer.is_ok() && most > 60_000 * size_of::<(i64, Sample)>() && asked > 4, "{most} {asked}");
+    let answer = encode_samples(found(), 200_000, |bytes| match bytes {
+        0..2_000_000 => Ok(()),
+        _ => Err(ApiError::new(ErrorKind::Canceled, "nobody waits")),
+    });
+    assert_eq!(answer.unwrap_err().kind, ErrorKind::Canceled);
 }
 
 #[tokio::test]
@@ -114,7 +144,8 @@ async fn chunks_are_frames_with_a_checksum_and_a_size() {
         bytes: chunk.bytes.clone(),
         replica: 0,
     });
-    let back = super::samples(&back.collect::<Vec<_>>(), (i64::MIN, i64::MAX)).unwrap();
+    let back =
+        super::samples::<SourceError>(&back.collect::<Vec<_>>(), (i64::MIN, i64::MAX), |_| Ok(())).unwrap();
     assert_eq!(
         back,
         samples.into_iter().map(|(time_ms, value)| (time_ms, Sample::Float(value))).collect::<Vec<_>>()

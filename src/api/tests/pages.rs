@@ -89,6 +89,11 @@ async fn pages_without_content_have_their_form() {
         ("targets", r#"{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}"#),
         ("alertmanagers", r#"{"activeAlertmanagers":[],"droppedAlertmanagers":[]}"#),
         ("alerts", r#"{"alerts":[]}"#),
+        ("targets/metadata", "[]"),
+        ("scrape_pools", r#"{"scrapePools":[]}"#),
+        ("notifications", "[]"),
+        ("stores", "{}"),
+        ("status/walreplay", r#"{"min":0,"max":0,"current":0}"#),
         ("status/config", r#"{"yaml":"global:\n  external_labels:\n    cluster: \"a\\\"b\"\n"}"#),
     ] {
         let expected = format!(r#"{{"status":"success","data":{data}}}"#);

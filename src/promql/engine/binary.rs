@@ -42,7 +42,7 @@ impl Evaluator<'_> {
                 })
             }
             (Value::Vector(left), Value::Vector(right)) if call.op.is_set() => {
-                self.combine_sets(call, left, right, steps).map(Value::Vector)
+                self.combine_sets(call, left, right).map(Value::Vector)
             }
             (Value::Vector(left), Value::Vector(right)) => {
                 self.combine_vectors(call, left, right, steps).map(Value::Vector)
@@ -78,7 +78,12 @@ impl Evaluator<'_> {
         };
         let keeps_name = (call.op.is_comparison() && !call.return_bool) || call.op.is_trim();
         let result = if keeps_name {
-            self.workers.update(&mut vector, |one| one.column.map_both(of_floats, of_histograms));
+            self.workers.update(&mut vector, |one| {
+                if self.control.check().is_ok() {
+                    one.column.map_both(of_floats, of_histograms);
+                }
+            });
+            self.control.check()?;
             vector.retain(|one| !one.column.is_absent());
             merge_same_labels(vector).map(Value::Vector)
         } else {

@@ -2,6 +2,16 @@
 
 const DAY_SECONDS: i64 = 86_400;
 
+/// The first second that Go's times know: 1 March of the year -292277022400. What is before it follows the last one.
+const FIRST_SECOND: i64 = -9_223_372_028_741_760_000;
+
+/// All fields of a date but the year are the same 400 years later.
+const CYCLE_SECONDS: i128 = 146_097 * DAY_SECONDS as i128;
+
+/// By how much, and by how many years, the last second of 64 bits is after the first one, whole cycles left out.
+const AROUND_SECONDS: i64 = ((1i128 << 64) % CYCLE_SECONDS) as i64;
+const AROUND_YEARS: i64 = ((1i128 << 64) / CYCLE_SECONDS * 400) as i64;
+
 /// A date function: seconds since the epoch to the field.
 pub(super) type DateFunction = fn(i64) -> f64;
 
@@ -17,11 +27,23 @@ pub(super) fn date_function(name: &str) -> Option<DateFunction> {
             f64::from(days_in_month(date.year, date.month))
         },
         // The epoch was a Thursday.
-        "day_of_week" => |seconds| (seconds.div_euclid(DAY_SECONDS) + 4).rem_euclid(7) as f64,
-        "hour" => |seconds| (seconds.rem_euclid(DAY_SECONDS) / 3600) as f64,
-        "minute" => |seconds| (seconds.rem_euclid(3600) / 60) as f64,
+        "day_of_week" => |seconds| (around(seconds).0.div_euclid(DAY_SECONDS) + 4).rem_euclid(7) as f64,
+        "hour" => |seconds| (around(seconds).0.rem_euclid(DAY_SECONDS) / 3600) as f64,
+        "minute" => |seconds| (around(seconds).0.rem_euclid(3600) / 60) as f64,
         _ => return None,
     })
+}
+
+/// The seconds of a value, cut off. What 64 bits cannot hold, and what is no number, is the least number: so Go's
+/// compiler has it on amd64, and dashboards have seen what comes of it.
+pub(super) fn seconds_of(value: f64) -> i64 {
+    let fits = (i64::MIN as f64..-(i64::MIN as f64)).contains(&value);
+    if fits { value as i64 } else { i64::MIN }
+}
+
+/// A time with the same fields as that of Go, and how many years it is before it.
+fn around(seconds: i64) -> (i64, i64) {
+    if seconds < FIRST_SECOND { (seconds + AROUND_SECONDS, AROUND_YEARS) } else { (seconds, 0) }
 }
 
 /// `2006-01-02T15:04:05Z`
@@ -50,6 +72,7 @@ struct Date {
 impl Date {
     /// The date, by counting from 1 March of year 0, so that the leap day ends a year: 400 years are 146,097 days.
     fn of(seconds: i64) -> Date {
+        let (seconds, years) = around(seconds);
         let days = seconds.div_euclid(DAY_SECONDS) + 719_468;
         let era = days.div_euclid(146_097);
         let of_era = days.rem_euclid(146_097);
@@ -58,7 +81,7 @@ impl Date {
         let month_from_march = (5 * of_year + 2) / 153;
         let day = of_year - (153 * month_from_march + 2) / 5 + 1;
         let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let year = year_of_era + era * 400 + i64::from(month <= 2) + years;
         Date { year, month: month as u8, day: day as u8 }
     }
 
@@ -105,6 +128,28 @@ mod tests {
         }
         assert_eq!(field("days_in_month", -2_203_977_600), 28.0); // 1900-02-28
         assert_eq!((field("year", -1), field("day_of_year", -1)), (1969.0, 365.0));
+    }
+
+    #[test]
+    fn what_is_no_time_has_the_fields_that_it_has_in_go() {
+        // 292277026596-12-04 15:30:08, one second after the last one.
+        let expected = [
+            ("year", 292_277_026_596.0),
+            ("month", 12.0),
+            ("day_of_month", 4.0),
+            ("day_of_week", 0.0),
+            ("hour", 15.0),
+            ("minute", 30.0),
+        ];
+        for (name, value) in expected {
+            assert_eq!(field(name, i64::MAX), value, "{name}");
+            for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e19, -1e19, i64::MIN as f64] {
+                assert_eq!(field(name, seconds_of(number)), value, "{name} of {number}");
+            }
+        }
+        assert_eq!(seconds_of(-1.9), -1);
+        assert_eq!(field("year", FIRST_SECOND), -292_277_022_400.0);
+        assert_eq!((field("month", FIRST_SECOND), field("day_of_month", FIRST_SECOND)), (3.0, 1.0));
     }
 
     #[test]

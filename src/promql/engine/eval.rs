@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use annulus_shards::Labels;
 
 use super::annotations::Annotations;
+use super::calendar::seconds_of;
 use super::column::{ABSENT, Column, Series, Value, merge_same_labels, without_metadata};
 use super::control::{Budget, Control};
 use super::histogram_notes::Notes;
@@ -139,7 +140,7 @@ impl<'q> Evaluator<'q> {
                 self.map(node, steps, |step, value| function(value, args.at(step)))
             }
             Node::Date(function, Some(node)) => {
-                self.map(node, steps, |_, value| Some(function(value as i64)))
+                self.map(node, steps, |_, value| Some(function(seconds_of(value))))
             }
             Node::Date(function, None) => {
                 let values = steps.iter().map(|time_ms| function(time_ms / 1000)).collect();
@@ -203,10 +204,14 @@ impl<'q> Evaluator<'q> {
         histograms: impl Fn(usize, &SharedHistogram) -> Option<SampleValue> + Sync,
     ) -> Result<Value, QueryError> {
         self.workers.update(&mut series, |one| {
+            if self.control.check().is_err() {
+                return;
+            }
             one.column.map_both(&floats, &histograms);
             one.labels = self.renamed(&one.labels);
             one.drop_name = true;
         });
+        self.control.check()?;
         series.retain(|one| !one.column.is_absent());
         merge_same_labels(series).map(Value::Vector)
     }
@@ -214,6 +219,7 @@ impl<'q> Evaluator<'q> {
     /// Edits the labels of each series. Labels may grow, so their bytes count as points while they are made.
     fn relabel(&self, edit: &LabelEdit, mut series: Vec<Series>) -> Result<Vec<Series>, QueryError> {
         let edited = self.workers.map(series.len(), |index| {
+            self.control.check()?;
             let labels = edit.apply(&series[index].labels)?;
             let bytes = labels.as_ref().map_or(0, Labels::size_bytes);
             self.budget.add((bytes / size_of::<f64>()) as u64)?;
@@ -327,6 +333,26 @@ mod tests {
         let values = only_values(&[series([1.0, ABSENT, 1.0]), series([2.0, ABSENT, ABSENT])], 3);
         assert!(values[0].is_nan() && values[1].is_nan());
         assert_eq!(values[2], 1.0);
+    }
+
+    #[test]
+    fn a_query_that_nobody_waits_for_leaves_the_workers_to_others() {
+        let (control, workers) = (Control::new(std::time::Duration::MAX), Workers::new(2));
+        let evaluator = Evaluator::new(&[], &control, &workers, 1_000_000, false);
+        let series = || {
+            let one = |number: usize| Series {
+                labels: Labels::from_pairs([("a", number.to_string().as_str())]),
+                drop_name: false,
+                column: Column::from_values(vec![1.0]),
+            };
+            (0..100).map(one).collect::<Vec<Series>>()
+        };
+        let edit = LabelEdit::join("b", "", vec!["a".to_owned()]).unwrap();
+        assert!(evaluator.relabel(&edit, series()).is_ok());
+        control.cancel();
+        assert!(matches!(evaluator.relabel(&edit, series()), Err(QueryError::Canceled)));
+        let mapped = evaluator.map_series(series(), |_, _| panic!("it was canceled"));
+        assert!(matches!(mapped, Err(QueryError::Canceled)));
     }
 
     #[test]

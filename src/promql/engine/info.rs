@@ -6,6 +6,7 @@ use annulus_shards::labels::METRIC_NAME;
 use annulus_shards::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 use super::column::{Column, Series, merge_same_labels};
+use super::control::Control;
 use super::eval::Evaluator;
 use super::grouping::LabelChoice;
 use super::label_functions::format_labels;
@@ -74,7 +75,7 @@ impl Evaluator<'_> {
             call.names.iter().all(|matcher| matcher.matches(name))
         };
         let info = Info::new(call, series, base.iter().filter(|one| !is_info(one)));
-        info.check_conflicts(&base, steps)?;
+        info.check_conflicts(&base, steps, self.control)?;
         let mut extended = Vec::with_capacity(base.len());
         for one in base {
             self.control.check()?;
@@ -162,11 +163,12 @@ impl<'a> Info<'a> {
     }
 
     /// Refuses two samples of the same time in one group, at steps at which there is something to extend.
-    fn check_conflicts(&self, base: &[Series], steps: &Steps) -> Result<(), QueryError> {
+    fn check_conflicts(&self, base: &[Series], steps: &Steps, control: &Control) -> Result<(), QueryError> {
         if self.groups.iter().all(|group| group.series.len() < 2) {
             return Ok(());
         }
         for step in 0..steps.count() {
+            control.check()?;
             if !base.iter().any(|one| one.column.value(step).is_some()) {
                 continue;
             }

@@ -5,13 +5,14 @@ use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use annulus_shards::labels::{LABEL_BYTES_MAX, METRIC_NAME};
+use annulus_shards::matcher::{CapturePattern, MatcherError, Template};
 use annulus_shards::{Labels, LabelsBuilder, MatchOp, Matcher};
-use regex::Regex;
 
 use crate::promql::value::QueryError;
 
-/// Larger compiled patterns are refused, as in matchers.
-const REGEX_BYTES_MAX: usize = 10 << 20;
+/// What one match may cost, as [`CapturePattern::cost`] counts it. A match cannot be stopped, so this is also how long a
+/// query goes on when its time is up: a few seconds.
+const MATCH_COST_MAX: usize = 1 << 33;
 
 /// How a label is made from others.
 #[derive(Debug)]
@@ -19,9 +20,9 @@ pub(super) enum LabelEdit {
     /// `label_replace`: where the source matches, the target becomes the expanded replacement.
     Replace {
         /// Fully anchored.
-        pattern: Regex,
+        pattern: CapturePattern,
         /// With `$1`, `${name}`.
-        replacement: String,
+        replacement: Template,
         /// The label that is matched.
         source: String,
         /// The label that is set.
@@ -39,21 +40,16 @@ pub(super) enum LabelEdit {
 }
 
 impl LabelEdit {
-    /// A `label_replace` from its texts.
+    /// A `label_replace` from its texts and its pattern.
     pub(super) fn replace(
         target: &str,
         replacement: &str,
         source: &str,
-        pattern: &str,
+        pattern: CapturePattern,
     ) -> Result<LabelEdit, QueryError> {
-        let compiled =
-            regex::RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(REGEX_BYTES_MAX).build();
-        let pattern = compiled.map_err(|_| {
-            QueryError::Execution(format!("invalid regular expression in label_replace(): {pattern}"))
-        })?;
         check_name(target, "destination", "label_replace")?;
-        let (replacement, source, target) = (replacement.to_owned(), source.to_owned(), target.to_owned());
-        Ok(LabelEdit::Replace { pattern, replacement, source, target })
+        let replacement = Template::new(replacement, &pattern);
+        Ok(LabelEdit::Replace { pattern, replacement, source: source.to_owned(), target: target.to_owned() })
     }
 
     /// A `label_join` from its texts.
@@ -74,16 +70,20 @@ impl LabelEdit {
         let (target, value) = match self {
             LabelEdit::Replace { pattern, replacement, source, target } => {
                 let source = value_of(source);
+                if pattern.cost(source.len()) > MATCH_COST_MAX {
+                    return Err(QueryError::Execution(format!(
+                        "the regular expression in label_replace() is too large for a value of {} bytes",
+                        source.len()
+                    )));
+                }
                 let Some(captures) = pattern.captures(source) else { return Ok(None) };
-                let groups_max = replacement.matches('$').count();
-                check_length(replacement.len().saturating_add(source.len().saturating_mul(groups_max)))?;
-                let mut value = String::new();
-                captures.expand(replacement, &mut value);
-                (target, value)
+                (target, replacement.expand(&captures, LABEL_BYTES_MAX).ok_or_else(too_long)?)
             }
             LabelEdit::Join { separator, sources, target } => {
                 let values: Vec<&str> = sources.iter().map(value_of).collect();
-                check_length(values.iter().map(|value| value.len() + separator.len()).sum())?;
+                if values.iter().map(|value| value.len() + separator.len()).sum::<usize>() > LABEL_BYTES_MAX {
+                    return Err(too_long());
+                }
                 (target, values.join(separator))
             }
         };
@@ -100,13 +100,20 @@ impl LabelEdit {
 }
 
 /// A few repeated groups make a label of any length, so that it has to be known before it is made.
-fn check_length(bytes: usize) -> Result<(), QueryError> {
-    if bytes > LABEL_BYTES_MAX {
-        return Err(QueryError::Execution(format!(
-            "a label value of up to {bytes} bytes would be longer than {LABEL_BYTES_MAX} bytes"
-        )));
-    }
-    Ok(())
+fn too_long() -> QueryError {
+    QueryError::Execution(format!("a label value would be longer than {LABEL_BYTES_MAX} bytes"))
+}
+
+/// The pattern of a `label_replace`.
+pub(super) fn replace_pattern(text: &str) -> Result<CapturePattern, QueryError> {
+    CapturePattern::new(text).map_err(|error| {
+        QueryError::Execution(match error {
+            MatcherError::Syntax(_) | MatcherError::TooLarge { .. } => {
+                format!("invalid regular expression in label_replace(): {text}")
+            }
+            MatcherError::NoRoom { .. } => error.to_string(),
+        })
+    })
 }
 
 /// Any text but the empty one is a label name.
@@ -188,11 +195,46 @@ mod tests {
         edit.apply(&Labels::from_pairs(pairs.iter().copied())).unwrap()
     }
 
+    fn replace(
+        target: &str,
+        replacement: &str,
+        source: &str,
+        pattern: &str,
+    ) -> Result<LabelEdit, QueryError> {
+        LabelEdit::replace(target, replacement, source, replace_pattern(pattern)?)
+    }
+
     #[test]
     fn a_replacement_needs_a_full_match() {
-        let edit = LabelEdit::replace("dst", "$1-${2}", "src", "a(.)c(.*)").unwrap();
+        let edit = replace("dst", "$1-${2}", "src", "a(.)c(.*)").unwrap();
         assert_eq!(apply(&edit, &[("src", "abcd")]).unwrap().get("dst"), Some("b-d"));
         assert_eq!(apply(&edit, &[("src", "xabc")]), None);
+    }
+
+    #[test]
+    fn patterns_and_replacements_are_read_as_go_reads_them() {
+        let replaced = |replacement: &str, pattern: &str, value: &str| {
+            let edit = replace("dst", replacement, "src", pattern).unwrap();
+            apply(&edit, &[("src", value)]).map(|labels| labels.get("dst").unwrap_or("").to_owned())
+        };
+        assert_eq!(replaced("$1", r"(\w+)", "é"), None);
+        assert_eq!(replaced("$1", r"(\Qa.b\E)", "axb"), None);
+        assert_eq!(replaced("$1", "([a&&b]+)", "a&b").as_deref(), Some("a&b"));
+        assert_eq!(replaced("${1 }", "(.*)", "a").as_deref(), Some("${1 }"));
+        assert_eq!(replaced("$1a", "(?P<1a>.*)", "b").as_deref(), Some("b"));
+        for pattern in [r"\u{61}", "a{1001}"] {
+            let error = replace("dst", "", "src", pattern).unwrap_err().to_string();
+            assert_eq!(error, format!("invalid regular expression in label_replace(): {pattern}"));
+        }
+    }
+
+    #[test]
+    fn a_large_pattern_is_not_matched_with_a_long_text() {
+        let edit = replace("dst", "$1", "src", r"(.*(\pL{40}|\pN).*)").unwrap();
+        let labels = |bytes: usize| Labels::from_pairs([("src", "1".repeat(bytes).as_str())]);
+        assert!(edit.apply(&labels(10)).unwrap().is_some());
+        let error = edit.apply(&labels(1 << 20)).unwrap_err().to_string();
+        assert!(error.contains("too large for a value of 1048576 bytes"), "{error}");
     }
 
     #[test]
@@ -204,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_label_that_grows_without_bound_is_an_error() {
-        let edit = LabelEdit::replace("dst", &"$1".repeat(1000), "src", "(.*)").unwrap();
+        let edit = replace("dst", &"$1".repeat(1000), "src", "(.*)").unwrap();
         let labels = Labels::from_pairs([("src", "x".repeat(10_000).as_str())]);
         assert!(edit.apply(&labels).is_err());
         let edit = LabelEdit::join("dst", "", vec!["src".to_owned(); 1000]).unwrap();
@@ -213,8 +255,8 @@ mod tests {
 
     #[test]
     fn bad_patterns_and_names_are_errors() {
-        assert!(LabelEdit::replace("dst", "", "src", "(").is_err());
-        assert!(LabelEdit::replace("", "", "src", ".*").is_err());
+        assert!(replace("dst", "", "src", "(").is_err());
+        assert!(replace("", "", "src", ".*").is_err());
         assert!(LabelEdit::join("dst", "", vec![String::new()]).is_err());
     }
 

@@ -15,6 +15,7 @@ use super::histogram_notes::HistogramNote;
 use super::label_functions::format_labels;
 use super::math_functions::{arithmetic, compare, from_bool};
 use super::node::BinaryCall;
+use super::presence::Presence;
 use super::steps::Steps;
 use super::workers::Workers;
 use crate::promql::ast::{BinaryOp, Cardinality, Matching};
@@ -81,7 +82,7 @@ impl Evaluator<'_> {
         let (mut many, mut one) = if swapped { (right, left) } else { (left, right) };
         let fills = !call.matching.fill.is_none();
         if fills {
-            fill_missing(&call.matching, &mut many, &mut one, steps, self.workers, &self.budget)?;
+            fill_missing(&call.matching, &mut many, &mut one, self.workers, &self.budget)?;
         }
         let groups = match_groups(&call.matching, &many, &one, self.workers);
         let is_arithmetic = !call.op.is_comparison() && !call.op.is_trim();
@@ -130,17 +131,16 @@ impl Evaluator<'_> {
         call: &BinaryCall,
         left: Vec<Series>,
         right: Vec<Series>,
-        steps: &Steps,
     ) -> Result<Vec<Series>, QueryError> {
         let (left_numbers, right_numbers, count) = signatures(&call.matching, &left, &right, self.workers);
         match call.op {
             BinaryOp::Or => {
-                let taken = presence(&left, &left_numbers, count, steps);
+                let taken = Presence::of(&left, &left_numbers, count, &self.budget)?;
                 let added = masked(right, &right_numbers, &taken, false);
                 merge_same_labels(left.into_iter().chain(added).collect())
             }
             op => {
-                let present = presence(&right, &right_numbers, count, steps);
+                let present = Presence::of(&right, &right_numbers, count, &self.budget)?;
                 Ok(masked(left, &left_numbers, &present, op == BinaryOp::And))
             }
         }
@@ -397,26 +397,11 @@ fn any_present(series: &[Series], steps: &Steps) -> Vec<bool> {
     present
 }
 
-/// For each signature, the steps at which any of its series has a value.
-pub(super) fn presence(series: &[Series], numbers: &[usize], count: usize, steps: &Steps) -> Vec<Vec<bool>> {
-    let mut present = vec![Vec::new(); count];
-    for (one, number) in series.iter().zip(numbers) {
-        let present = &mut present[*number];
-        present.resize(steps.count(), false);
-        for step in one.column.present_steps() {
-            present[step] = true;
-        }
-    }
-    present
-}
-
 /// The series with only those values whose signature is present (or absent) at their step.
-fn masked(series: Vec<Series>, numbers: &[usize], present: &[Vec<bool>], wanted: bool) -> Vec<Series> {
+fn masked(series: Vec<Series>, numbers: &[usize], present: &Presence, wanted: bool) -> Vec<Series> {
     let mut kept = Vec::with_capacity(series.len());
     for (mut one, number) in series.into_iter().zip(numbers) {
-        let present = &present[*number];
-        let is_present = |step: usize| present.get(step).copied().unwrap_or(false);
-        one.column.retain(|step| is_present(step) == wanted);
+        one.column.retain(|step| present.at(*number, step) == wanted);
         if !one.column.is_absent() {
             kept.push(one);
         }

@@ -31,7 +31,7 @@ use self::steps::Steps;
 use self::window::Window;
 use self::workers::Workers;
 use super::ast::{Borders, Expr, ValueType};
-use super::parser::parse_with;
+use super::parser::parse_while;
 use super::value::{MatrixSeries, QueryAnswer, QueryError, QueryOptions, QueryValue, VectorSample};
 use crate::source::{SelectRequest, SeriesChunks, Source, SourceError};
 
@@ -63,6 +63,7 @@ mod math_functions;
 mod node;
 mod number_format;
 mod plan;
+mod presence;
 #[cfg(test)]
 mod properties;
 mod quantile;
@@ -174,14 +175,23 @@ impl Engine {
         let _cancel = CancelOnDrop(Arc::clone(&control));
         let workers = Arc::clone(&self.workers);
         let answer = async {
-            let _permit = self.running.acquire().await.map_err(|_| QueryError::Canceled)?;
+            // The permit goes where the work is done, so that a query which nobody waits for any more still counts.
+            let permit = Arc::clone(&self.running).acquire_owned().await;
+            let permit = permit.map_err(|_| QueryError::Canceled)?;
             let started = Instant::now();
-            let (query, plan) = on_own_thread((), move |()| prepare(query)).await?;
+            let for_plan = Arc::clone(&control);
+            let (query, plan, permit) = on_own_thread((), move |()| {
+                let (query, plan) = prepare(query, &for_plan)?;
+                Ok((query, plan, permit))
+            })
+            .await?;
             let fetched = fetch(source.as_ref(), &plan.requests, query.options.fetch_bytes_max).await?;
             if let Some(costs) = &query.options.costs {
                 costs.add_prepare(started.elapsed());
             }
-            on_own_thread(fetched, move |fetched| evaluate(&query, &plan, fetched, &control, &workers)).await
+            let held = (fetched, permit);
+            on_own_thread(held, move |(fetched, _)| evaluate(&query, &plan, fetched, &control, &workers))
+                .await
         };
         tokio::time::timeout(timeout, answer).await.unwrap_or(Err(QueryError::Timeout))
     }
@@ -263,12 +273,15 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     format!("internal error: {}", text.unwrap_or("unknown"))
 }
 
-fn prepare(query: Query) -> Result<(Query, Plan), QueryError> {
-    let expr = parse_with(&query.text, query.options.features)?;
+fn prepare(query: Query, control: &Control) -> Result<(Query, Plan), QueryError> {
+    let is_awaited = || control.check().is_ok();
+    let expr = parse_while(&query.text, query.options.features, &is_awaited);
+    control.check()?;
+    let expr = expr?;
     if query.is_range {
         check_range_type(&expr)?;
     }
-    let plan = plan(&expr, &query.steps, query.end_ms, &query.options)?;
+    let plan = plan(&expr, &query.steps, query.end_ms, &query.options, control)?;
     Ok((query, plan))
 }
 

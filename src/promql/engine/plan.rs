@@ -1,10 +1,16 @@
 //! From the syntax tree to a plan: which series to fetch for which times, and what to do with them.
 
+use std::collections::HashMap;
+
+use annulus_shards::Matcher;
+use annulus_shards::matcher::CapturePattern;
+
 use super::borders::bordered_function;
 use super::calendar::date_function;
+use super::control::Control;
 use super::histogram_borders::bordered_histogram_function;
 use super::info::{InfoCall, info_matchers};
-use super::label_functions::{LabelEdit, absent_labels};
+use super::label_functions::{LabelEdit, absent_labels, replace_pattern};
 use super::math_functions::{larger, math_function, smaller};
 use super::node::{
     AggregateCall, BinaryCall, HistogramCall, HistogramQuestion, Node, RangeCall, RangeCheck, Ranged,
@@ -23,7 +29,6 @@ use crate::promql::histogram::{FloatHistogram, histogram_variance};
 use crate::promql::parser::literal::quote_bytes;
 use crate::promql::value::{QueryError, QueryOptions};
 use crate::source::SelectRequest;
-use annulus_shards::Matcher;
 
 /// How many different selectors a query may have: each is one more read of the store.
 const REQUESTS_MAX: usize = 1_000;
@@ -40,17 +45,20 @@ pub(super) struct Plan {
 ///
 /// # Errors
 /// When the query has durations without a value, a constant argument that its function does not accept, subqueries of
-/// more steps than the query may hold, or too many selectors.
+/// more steps than the query may hold, or too many selectors; and once the query should stop.
 pub(super) fn plan(
     expr: &Expr,
     steps: &Steps,
     end_ms: i64,
     options: &QueryOptions,
+    control: &Control,
 ) -> Result<Plan, QueryError> {
     let mut planner = Planner {
         options,
+        control,
         query: (*steps, end_ms),
         requests: Vec::new(),
+        patterns: HashMap::new(),
         needs: Needs { buckets: false, stats: false },
     };
     let root = match without_parens(expr) {
@@ -62,9 +70,12 @@ pub(super) fn plan(
 
 struct Planner<'q> {
     options: &'q QueryOptions,
+    control: &'q Control,
     /// The query's own steps and its end, which `@ start()` and `@ end()` mean, also within subqueries.
     query: (Steps, i64),
     requests: Vec<SelectRequest>,
+    /// The patterns of `label_replace`: equal ones are compiled once.
+    patterns: HashMap<String, CapturePattern>,
     needs: Needs,
 }
 
@@ -372,7 +383,7 @@ impl Planner<'_> {
         let mut texts = texts(&call.args[1..])?;
         let edit = match (call.name, texts.as_slice()) {
             ("label_replace", [target, replacement, source, pattern]) => {
-                LabelEdit::replace(target, replacement, source, pattern)?
+                LabelEdit::replace(target, replacement, source, self.pattern(pattern)?)?
             }
             ("label_join", [_, _, ..]) => {
                 let sources = texts.split_off(2);
@@ -381,6 +392,17 @@ impl Planner<'_> {
             _ => return Err(missing_argument(call)),
         };
         Ok(Node::Relabel(edit, vector))
+    }
+
+    /// A pattern of `label_replace`. Some take a part of a second to compile, so that the time is looked at before each.
+    fn pattern(&mut self, text: &str) -> Result<CapturePattern, QueryError> {
+        if let Some(known) = self.patterns.get(text) {
+            return Ok(known.clone());
+        }
+        self.control.check()?;
+        let pattern = replace_pattern(text)?;
+        self.patterns.insert(text.to_owned(), pattern.clone());
+        Ok(pattern)
     }
 
     fn histogram(&mut self, call: &Call, steps: &Steps) -> Result<Node, QueryError> {
@@ -580,7 +602,7 @@ mod tests {
     }
 
     fn ranges(expr: &Expr, steps: Steps) -> Vec<(i64, i64)> {
-        let plan = plan(expr, &steps, steps.last_ms(), &QueryOptions::default()).unwrap();
+        let plan = plan_at(expr, &steps).unwrap();
         plan.requests.iter().map(|request| (request.min_ms, request.max_ms)).collect()
     }
 
@@ -619,10 +641,15 @@ mod tests {
         assert_eq!(ranges(&expr, Steps::single(1_000_000)), [(630_001, 990_000)]);
     }
 
+    fn plan_at(expr: &Expr, steps: &Steps) -> Result<Plan, QueryError> {
+        let options = QueryOptions::default();
+        plan(expr, steps, steps.last_ms(), &options, &Control::new(options.timeout))
+    }
+
     #[test]
     fn unknown_functions_are_refused() {
         let expr = Expr::Call(Box::new(Call { name: "integral", args: vec![], span: NOWHERE }));
-        let error = plan(&expr, &Steps::single(0), 0, &QueryOptions::default()).err().unwrap();
+        let error = plan_at(&expr, &Steps::single(0)).err().unwrap();
         assert!(matches!(error, QueryError::Execution(_)), "{error}");
     }
 
@@ -637,7 +664,7 @@ mod tests {
             span: NOWHERE,
         };
         let expr = Expr::Subquery(Box::new(subquery));
-        let result = plan(&expr, &Steps::single(0), 0, &QueryOptions::default());
+        let result = plan_at(&expr, &Steps::single(0));
         assert!(matches!(result, Err(QueryError::TooManySamples)));
     }
 }

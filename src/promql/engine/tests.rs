@@ -9,6 +9,7 @@ use annulus_shards::{Labels, Matcher, STALE_NAN_BITS};
 
 use super::*;
 use crate::promql::parser::Features;
+use crate::promql::value::Place;
 use crate::source::{ChunkRef, SourceFuture};
 
 /// The value that ends a series.
@@ -346,6 +347,62 @@ fn a_long_evaluation_stops_at_its_timeout() {
     let result = instant_with(memory, query, 3600, &options);
     assert!(matches!(result, Err(QueryError::Timeout)), "{result:?}");
     assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+/// Says how many permits are free when it is dropped.
+struct FreeAtEnd(Arc<Semaphore>, std::sync::mpsc::Sender<usize>);
+
+impl Drop for FreeAtEnd {
+    fn drop(&mut self) {
+        self.1.send(self.0.available_permits()).unwrap();
+    }
+}
+
+#[test]
+fn a_query_counts_as_running_until_its_threads_are_done() {
+    let engine = Engine::new(1).with_queries_max(1);
+    let (sender, ended) = std::sync::mpsc::channel();
+    let place = Place::new(FreeAtEnd(Arc::clone(&engine.running), sender));
+    // Nobody waits while the thread reads the query.
+    let options = QueryOptions { timeout: Duration::ZERO, place: Some(place), ..QueryOptions::default() };
+    let text = r#"label_replace(g, "x", "$1", "y", "a(.*)") + g{job=~"a.*b"}"#.to_owned();
+    let query = Query { text, steps: Steps::single(0), end_ms: 0, is_range: false, options };
+    let answer = block_on(engine.run(Arc::new(counters()), query));
+    assert!(matches!(answer, Err(QueryError::Timeout)));
+    assert_eq!(ended.recv().unwrap(), 0, "the thread has not ended yet");
+}
+
+#[test]
+fn patterns_are_not_compiled_when_the_time_is_up() {
+    let query = r#"label_replace(g, "x", "$1", "y", "(")"#;
+    let late = QueryOptions { timeout: Duration::ZERO, ..QueryOptions::default() };
+    let prepared = |options: QueryOptions| {
+        let control = Control::new(options.timeout);
+        let (text, steps) = (query.to_owned(), Steps::single(0));
+        prepare(Query { text, steps, end_ms: 0, is_range: false, options }, &control).err().unwrap()
+    };
+    assert!(matches!(prepared(late), QueryError::Timeout));
+    let error = prepared(QueryOptions::default()).to_string();
+    assert_eq!(error, "invalid regular expression in label_replace(): (");
+}
+
+#[test]
+fn series_of_short_life_are_cheap_in_set_operators() {
+    let mut memory = Memory::default();
+    for series in 0..300 {
+        let values: Vec<f64> = (0..300).map(|step| if step == series { 1.0 } else { STALE }).collect();
+        memory.add(&[("__name__", "churn"), ("series", &series.to_string())], &values);
+    }
+    let (engine, memory) = (Engine::new(1), Arc::new(memory));
+    let counted = |query: &str| {
+        let options = QueryOptions { samples_max: 3_000, features: Features::ALL, ..QueryOptions::default() };
+        let answer = block_on(engine.range(memory.clone(), query, 0, 2_990_000, 10_000, &options));
+        let QueryValue::Matrix(matrix) = answer.unwrap().value else { panic!("{query}") };
+        matrix[0].points.iter().map(|(_, value)| *value).sum::<f64>()
+    };
+    assert_eq!(counted("count(churn or vector(1))"), 600.0);
+    assert_eq!(counted("count(churn and churn)"), 300.0);
+    assert_eq!(counted("sum(churn + on (series) fill (2) churn)"), 600.0);
 }
 
 #[test]

@@ -27,6 +27,9 @@ impl Parser<'_> {
             return Err(Failure::new(selector.span, message));
         }
         let span = join(token.span, arguments.span);
+        if function.name == "label_replace" {
+            self.count_regex(span)?;
+        }
         let call = Call { name: function.name, args: arguments.exprs, span };
         Node::above(arguments.height, Expr::Call(Box::new(call)))
     }

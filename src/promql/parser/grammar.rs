@@ -16,10 +16,12 @@ pub(super) struct Parser<'a> {
     lex_error: Option<String>,
     /// How many levels of the grammar are open; the stack grows with it.
     depth: u16,
-    /// Patterns compiled so far.
+    /// Patterns so far.
     pub(super) regex_count: usize,
     /// What they take.
     pub(super) regex_bytes: usize,
+    /// Whether it is still worth to compile one.
+    pub(super) is_awaited: &'a dyn Fn() -> bool,
     /// Operators of the duration that is read.
     pub(super) duration_operators: u16,
 }
@@ -85,7 +87,7 @@ struct Modifiers {
 }
 
 impl<'a> Parser<'a> {
-    pub fn new(query: &'a str) -> Parser<'a> {
+    pub fn new(query: &'a str, is_awaited: &'a dyn Fn() -> bool) -> Parser<'a> {
         let lexer::Lexed { tokens, error } = lexer::lex(query);
         Parser {
             query,
@@ -95,6 +97,7 @@ impl<'a> Parser<'a> {
             depth: 0,
             regex_count: 0,
             regex_bytes: 0,
+            is_awaited,
             duration_operators: 0,
         }
     }

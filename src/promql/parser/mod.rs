@@ -58,15 +58,27 @@ pub fn parse(query: &str) -> Result<Expr, ParseError> {
 /// # Errors
 /// The same, and what is not enabled.
 pub fn parse_with(query: &str, features: Features) -> Result<Expr, ParseError> {
-    parse_located(query, features).map_err(|failure| failure.locate(query))
+    parse_while(query, features, &|| true)
 }
 
-fn parse_located(query: &str, features: Features) -> Result<Expr, Failure> {
+/// The same, as long as somebody waits for it: patterns take their time to compile, and a query may have many.
+///
+/// # Errors
+/// The same, and that nobody waits any more.
+pub fn parse_while(
+    query: &str,
+    features: Features,
+    is_awaited: &dyn Fn() -> bool,
+) -> Result<Expr, ParseError> {
+    parse_located(query, features, is_awaited).map_err(|failure| failure.locate(query))
+}
+
+fn parse_located(query: &str, features: Features, is_awaited: &dyn Fn() -> bool) -> Result<Expr, Failure> {
     if query.len() > QUERY_BYTES_MAX {
         let message = format!("query of {} bytes is longer than {QUERY_BYTES_MAX} bytes", query.len());
         return Err(Failure::new(Span::default(), message));
     }
-    let mut expr = grammar::Parser::new(query).parse_query()?;
+    let mut expr = grammar::Parser::new(query, is_awaited).parse_query()?;
     features.check(&expr)?;
     check::check(&mut expr)?;
     Ok(expr)
@@ -126,16 +138,44 @@ pub(crate) fn lacks_room(error: &ParseError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
     fn one_query_cannot_take_the_room_of_all_patterns() {
         let query = r#"a{b=~"x[0-9]+y"}"#;
-        let mut parser = grammar::Parser::new(query);
+        let mut parser = grammar::Parser::new(query, &|| true);
         parser.regex_bytes = annulus_shards::matcher::QUERY_COMPILED_BYTES_MAX - 1;
         let error = parser.parse_query().unwrap_err().locate(query);
         assert!(error.message.starts_with("the regular expressions of the query take more"), "{error}");
         assert!(!lacks_room(&error));
+    }
+
+    #[test]
+    fn nothing_is_compiled_for_nobody() {
+        let asked = Cell::new(0);
+        let is_awaited = || asked.replace(asked.get() + 1) < 2;
+        let query = r#"a{b=~"x.*", c="y", d=~"(.", e=~"(."}"#;
+        let error = parse_while(query, Features::ALL, &is_awaited).unwrap_err();
+        assert!(error.message.contains("missing closing )"), "{error}");
+        assert_eq!(asked.get(), 2);
+        let error = parse_while(query, Features::ALL, &is_awaited).unwrap_err();
+        assert_eq!((error.message.as_str(), asked.get()), ("nobody waits for the query any more", 3));
+    }
+
+    #[test]
+    fn the_patterns_of_functions_count_like_those_of_matchers() {
+        let query = |count: usize| {
+            let replace = |number| format!(r#"label_replace(g, "x", "$1", "y", "a{number}(.*)")"#);
+            let parts: Vec<String> = (0..count).map(replace).collect();
+            let half = |parts: &[String]| format!("({})", parts.join(" or "));
+            // The tree has a bound, too.
+            parts.chunks(40).map(half).collect::<Vec<_>>().join(" or ")
+        };
+        assert!(parse(&query(selector::REGEX_COUNT_MAX)).is_ok());
+        let error = parse(&query(selector::REGEX_COUNT_MAX + 1)).unwrap_err();
+        assert_eq!(error.message, "query has more than 1000 regular expressions");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::token::{Keyword, Kind};
 use super::{Failure, join};
 
 /// How many patterns a query may have: each may take megabytes once it is compiled.
-const REGEX_COUNT_MAX: usize = 1000;
+pub(super) const REGEX_COUNT_MAX: usize = 1000;
 
 impl Parser<'_> {
     /// `metric`, `metric{…}` or `{…}`.
@@ -93,10 +93,9 @@ impl Parser<'_> {
 
     fn matcher(&mut self, op: MatchOp, name: &str, value: String, span: Span) -> Parsed<Matcher> {
         if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
-            self.regex_count += 1;
-            if self.regex_count > REGEX_COUNT_MAX {
-                let message = format!("query has more than {REGEX_COUNT_MAX} regular expressions");
-                return Err(Failure::new(span, message));
+            self.count_regex(span)?;
+            if !(self.is_awaited)() {
+                return Err(Failure::new(span, "nobody waits for the query any more"));
             }
         }
         let matcher = Matcher::new(op, name, value).map_err(|error| Failure::new(span, error.to_string()))?;
@@ -107,6 +106,16 @@ impl Parser<'_> {
             return Err(Failure::new(span, message));
         }
         Ok(matcher)
+    }
+
+    /// Counts a pattern, of a matcher or of a function.
+    pub(super) fn count_regex(&mut self, span: Span) -> Parsed<()> {
+        self.regex_count += 1;
+        if self.regex_count > REGEX_COUNT_MAX {
+            let message = format!("query has more than {REGEX_COUNT_MAX} regular expressions");
+            return Err(Failure::new(span, message));
+        }
+        Ok(())
     }
 
     /// All that may follow a primary expression, as often as it does.

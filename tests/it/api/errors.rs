@@ -64,9 +64,6 @@ const SAME_WORDS: &[(&str, &[(&str, &str)])] = &[
     ("/api/v1/query_range", &[("query", "m"), ("start", "2"), ("end", "1"), ("step", "1")]),
     ("/api/v1/query_range", &[("query", "m"), ("start", "0"), ("end", "11001"), ("step", "1")]),
     ("/api/v1/query_range", &[("query", "m"), ("start", "0"), ("end", "94608000"), ("step", "1")]),
-    ("/api/v1/query_range", &[("query", "m[5m]"), ("start", "1"), ("end", "2"), ("step", "1")]),
-    ("/api/v1/query_range", &[("query", "\"a\""), ("start", "1"), ("end", "2"), ("step", "1")]),
-    ("/api/v1/query_range", &[("query", "sum("), ("start", "1"), ("end", "2"), ("step", "1")]),
     ("/api/v1/series", &[]),
     ("/api/v1/series", &[("match[]", "{}")]),
     ("/api/v1/series", &[("match[]", "{a=~\".*\"}")]),
@@ -90,6 +87,10 @@ const SAME_KIND: &[(&str, &[(&str, &str)])] = &[
     ("/api/v1/query", &[("query", "m{")]),
     ("/api/v1/query", &[("query", "left_side * on (job) right_side")]),
     ("/api/v1/query", &[("query", "label_replace(left_side, \"x\", \"$1\", \"job\", \"(\")")]),
+    // Before version 3 the words did not name the parameter.
+    ("/api/v1/query_range", &[("query", "m[5m]"), ("start", "1"), ("end", "2"), ("step", "1")]),
+    ("/api/v1/query_range", &[("query", "\"a\""), ("start", "1"), ("end", "2"), ("step", "1")]),
+    ("/api/v1/query_range", &[("query", "sum("), ("start", "1"), ("end", "2"), ("step", "1")]),
     ("/api/v1/series", &[("match[]", "m{")]),
     ("/api/v1/labels", &[("match[]", "sum(m)")]),
 ];

@@ -27,10 +27,10 @@ fn assert_serves(server: &Server) {
 fn queries_that_are_too_large_are_refused() {
     let server = Server::start();
     server.sender().store(&[series("up", "1", &[(now_ms(), 1.0)])]);
-    let megabytes = |count: usize| "x".repeat(count << 20);
-    assert!(refused(&server, "/api/v1/query", &[("query", &megabytes(9))]).contains("is longer than"));
-    assert!(refused(&server, "/api/v1/query", &[("query", &megabytes(10))]).contains("10485760 bytes"));
-    assert!(refused(&server, "/api/v1/format_query", &[("query", &megabytes(9))]).contains("is longer than"));
+    for page in ["/api/v1/query", "/api/v1/format_query"] {
+        assert!(refused(&server, page, &[("query", &"x".repeat(3 << 19))]).contains("more than 1048576"));
+        assert!(refused(&server, page, &[("query", &"x".repeat(2 << 20))]).contains("2097152 bytes"));
+    }
     for open in ["(", "-", "sum(", "x[1m:", "{", "a+(", "[", "\"", "@", "x{a=\"b\",", "on(", "\u{0}", "😀"]
     {
         refused(&server, "/api/v1/query", &[("query", &open.repeat(20_000))]);
@@ -74,11 +74,6 @@ fn times_that_are_no_times_are_refused() {
         "+Inf",
         "infinity",
         "1e400",
-        "1e300",
-        "-1e300",
-        "9223372036854775807",
-        "-9223372036854775808",
-        "99999999999999999999",
         "0x",
         "1e",
         "--1",
@@ -87,8 +82,9 @@ fn times_that_are_no_times_are_refused() {
         "1d1d",
         "\n",
     ];
-    for number in numbers {
-        refused(&server, "/api/v1/query", &[("query", "up"), ("time", number)]);
+    // As times these are the first or the last one, but no query has so many steps, and nothing lasts so long.
+    let far = ["1e300", "-1e300", "9223372036854775807", "-9223372036854775808", "99999999999999999999"];
+    for number in numbers.into_iter().chain(far) {
         for name in ["start", "end", "step"] {
             let mut fields = [("start", "1"), ("end", "2"), ("step", "1")];
             fields.iter_mut().filter(|(other, _)| *other == name).for_each(|field| field.1 = number);
@@ -97,7 +93,10 @@ fn times_that_are_no_times_are_refused() {
         for name in ["timeout", "lookback_delta"] {
             refused(&server, "/api/v1/query", &[("query", "up"), (name, number)]);
         }
-        refused(&server, "/api/v1/series", &[("match[]", "up"), ("start", number)]);
+        if !far.contains(&number) {
+            refused(&server, "/api/v1/query", &[("query", "up"), ("time", number)]);
+            refused(&server, "/api/v1/series", &[("match[]", "up"), ("start", number)]);
+        }
     }
     for (start, end, step) in [
         ("0", "94608000", "1"),

@@ -1,6 +1,8 @@
 //! Replacements with `$1`, `${1}` and `${name}`, as Go's `regexp.Expand` reads them.
 
-use regex::{Captures, Regex};
+use regex::Captures;
+
+use super::CapturePattern;
 
 /// A replacement, read once for the pattern that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,14 +11,14 @@ pub struct Template(Vec<Part>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
-    /// The numbers of groups of one name, of which the first that took part in the match counts.
-    Groups(Vec<usize>),
+    /// The number of a group.
+    Group(usize),
 }
 
 impl Template {
     /// Reads a replacement. A `$` that begins no name stands for itself, `$$` for one `$`; a group that the pattern does
     /// not have is empty.
-    pub fn new(text: &str, pattern: &Regex) -> Template {
+    pub fn new(text: &str, pattern: &CapturePattern) -> Template {
         let mut parts = Vec::new();
         let push_text = |parts: &mut Vec<Part>, text: &str| match parts.last_mut() {
             Some(Part::Text(last)) => last.push_str(text),
@@ -30,7 +32,7 @@ impl Template {
                 push_text(&mut parts, "$");
                 rest = after;
             } else if let Some((name, after)) = group_name(after) {
-                parts.push(Part::Groups(groups(name, pattern)));
+                parts.extend(group(name, pattern).map(Part::Group));
                 rest = after;
             } else {
                 push_text(&mut parts, "$");
@@ -47,9 +49,7 @@ impl Template {
         for part in &self.0 {
             let text = match part {
                 Part::Text(text) => text,
-                Part::Groups(groups) => {
-                    groups.iter().find_map(|group| captures.get(*group)).map_or("", |group| group.as_str())
-                }
+                Part::Group(number) => captures.get(*number).map_or("", |group| group.as_str()),
             };
             if expanded.len() + text.len() > bytes_max {
                 return None;
@@ -72,14 +72,13 @@ fn group_name(text: &str) -> Option<(&str, &str)> {
     if is_braced { rest.strip_prefix('}').map(|rest| (name, rest)) } else { Some((name, rest)) }
 }
 
-/// The groups that a name or a number stands for.
-fn groups(name: &str, pattern: &Regex) -> Vec<usize> {
+/// The group that a name or a number stands for.
+fn group(name: &str, pattern: &CapturePattern) -> Option<usize> {
     let is_number = name.bytes().all(|byte| byte.is_ascii_digit()) && (name == "0" || !name.starts_with('0'));
     if is_number && let Ok(number) = name.parse::<usize>() {
-        return vec![number];
+        return Some(number);
     }
-    let names = pattern.capture_names().enumerate();
-    names.filter(|(_, other)| *other == Some(name)).map(|(number, _)| number).collect()
+    pattern.group_named(name)
 }
 
 #[cfg(test)]
@@ -88,7 +87,7 @@ mod tests {
 
     #[test]
     fn replacements_are_read_as_go_reads_them() {
-        let pattern = Regex::new("^(?s:(a+)(?P<tail>b+)?(c)?)$").unwrap();
+        let pattern = CapturePattern::new("(a+)(?P<tail>b+)?(c)?").unwrap();
         let captures = pattern.captures("aab").unwrap();
         for (text, expected) in [
             ("$1", "aa"),
