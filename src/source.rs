@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use annulus_shards::core::ReadBudget;
 use annulus_shards::exemplars::Exemplar;
 use annulus_shards::metadata::Description;
 use annulus_shards::{Labels, Matcher};
@@ -21,6 +22,8 @@ pub struct SelectRequest {
     pub max_ms: i64,
     /// Labels only: the caller will not decode chunks.
     pub skip_chunks: bool,
+    /// What the selects of one query may hold together. Without it, the source's limit is for this one alone.
+    pub budget: Option<ReadBudget>,
 }
 
 /// A compressed run of samples of one series, in Prometheus' chunk encoding.
@@ -165,6 +168,20 @@ pub trait ExtraSource: Send + Sync {
 
     /// What is known of one family, or of all.
     fn metadata<'a>(&'a self, family: Option<&'a str>) -> SourceFuture<'a, Metadata>;
+}
+
+/// Bytes that a query holds for a series without what is in its chunks.
+pub fn frame_bytes(labels: &Labels, chunk_count: usize) -> u64 {
+    (size_of::<SeriesChunks>() + labels.size_bytes() + chunk_count * size_of::<ChunkRef>()) as u64
+}
+
+/// Bytes that a query holds for series.
+pub fn held_bytes(series: &[SeriesChunks]) -> u64 {
+    let of_one = |one: &SeriesChunks| {
+        let chunks: usize = one.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        frame_bytes(&one.labels, one.chunks.len()) + chunks as u64
+    };
+    series.iter().map(of_one).sum()
 }
 
 /// The chunks of each replica of a series; nothing if all are of one.

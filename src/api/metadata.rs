@@ -69,8 +69,13 @@ pub async fn series(State(api): State<Arc<Api>>, params: Params) -> Result<Respo
     let bytes_max = api.config.options.fetch_bytes_max;
     let mut found: Vec<Labels> = Vec::new();
     for matchers in sets {
-        let request =
-            SelectRequest { matchers, min_ms: lookup.min_ms, max_ms: lookup.max_ms, skip_chunks: true };
+        let request = SelectRequest {
+            matchers,
+            min_ms: lookup.min_ms,
+            max_ms: lookup.max_ms,
+            skip_chunks: true,
+            budget: None,
+        };
         let series = lookup.in_time(lookup.seen.source.select(request)).await?;
         found = aside(move || merged(found, series)).await?;
         if size_bytes(&found, Labels::size_bytes) as u64 > bytes_max {

@@ -75,7 +75,11 @@ impl Evaluate for FakeEngine {
         Box::pin(async move {
             if query == "part" {
                 let matchers = self.selector(query)?;
-                source.select(SelectRequest { matchers, min_ms: 0, max_ms: 0, skip_chunks: true }).await?;
+                {
+                    let budget = None;
+                    source.select(SelectRequest { matchers, min_ms: 0, max_ms: 0, skip_chunks: true, budget })
+                }
+                .await?;
             }
             if let Some(costs) = &options.costs {
                 costs.add_steps([(time_ms, 7)].into_iter());

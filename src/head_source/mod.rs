@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use annulus_shards::Matcher;
 use annulus_shards::core::{
-    HeadChunk, HeadSeries, ReadError, ReadRequest, ShardHandle, TenantTexts, load_chunks,
+    HeadChunk, HeadSeries, ReadBudget, ReadError, ReadRequest, ShardHandle, TenantTexts, load_chunks,
 };
 use futures::channel::oneshot;
 use rayon::prelude::*;
@@ -24,7 +24,7 @@ pub use extras::{ExtraReads, HeadExtras};
 pub(crate) use order::{sorted_and_joined, sorted_once};
 
 use crate::source::{
-    ChunkRef, SelectRequest, SeriesChunks, Source, SourceError, SourceFuture, View, ViewSource,
+    ChunkRef, SelectRequest, SeriesChunks, Source, SourceError, SourceFuture, View, ViewSource, held_bytes,
 };
 
 /// Answers with more series than this are labelled and sorted on rayon's threads: below it, handing the work over
@@ -39,8 +39,8 @@ pub type ReadFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, ReadError>> +
 
 /// The reads of [`ShardHandle`] that [`HeadSource`] needs; a trait, so that tests can stand in for the shards.
 pub trait HeadReads: Send + Sync {
-    /// See [`ShardHandle::select`].
-    fn select(&self, request: ReadRequest, bytes_max: u64) -> ReadFuture<'_, Vec<HeadSeries>>;
+    /// See [`ShardHandle::select_within`].
+    fn select(&self, request: ReadRequest, budget: ReadBudget) -> ReadFuture<'_, Vec<HeadSeries>>;
 
     /// See [`ShardHandle::label_names`].
     fn label_names(&self, request: ReadRequest) -> ReadFuture<'_, Vec<TenantTexts>>;
@@ -50,8 +50,8 @@ pub trait HeadReads: Send + Sync {
 }
 
 impl HeadReads for ShardHandle {
-    fn select(&self, request: ReadRequest, bytes_max: u64) -> ReadFuture<'_, Vec<HeadSeries>> {
-        Box::pin(ShardHandle::select(self, request, bytes_max))
+    fn select(&self, request: ReadRequest, budget: ReadBudget) -> ReadFuture<'_, Vec<HeadSeries>> {
+        Box::pin(async move { ShardHandle::select_within(self, request, &budget).await })
     }
 
     fn label_names(&self, request: ReadRequest) -> ReadFuture<'_, Vec<TenantTexts>> {
@@ -81,7 +81,17 @@ impl HeadSource {
         let Some(read) = self.labels.read_request(request.matchers, times, request.skip_chunks) else {
             return Ok(Vec::new());
         };
-        let series = self.reads.select(read, self.select_bytes_max).await?;
+        let budget = request.budget.unwrap_or_else(|| ReadBudget::new(self.select_bytes_max));
+        let series = self.reads.select(read, budget.clone()).await?;
+        let read_bytes: u64 = series.iter().map(HeadSeries::size_bytes).sum();
+        let finished = self.finish(series).await?;
+        // External labels come on top, and what series share goes.
+        budget.release(read_bytes);
+        budget.charge(held_bytes(&finished))?;
+        Ok(finished)
+    }
+
+    async fn finish(&self, series: Vec<HeadSeries>) -> Result<Vec<SeriesChunks>, SourceError> {
         let labels = Arc::clone(&self.labels);
         let is_in_memory = |chunk: &HeadChunk| chunk.bytes.loaded().is_some();
         if series.len() <= INLINE_SERIES_MAX && series.iter().all(|one| one.chunks.iter().all(is_in_memory)) {

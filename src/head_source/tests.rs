@@ -30,9 +30,11 @@ impl FakeShards {
 }
 
 impl HeadReads for FakeShards {
-    fn select(&self, request: ReadRequest, bytes_max: u64) -> ReadFuture<'_, Vec<HeadSeries>> {
+    fn select(&self, request: ReadRequest, budget: ReadBudget) -> ReadFuture<'_, Vec<HeadSeries>> {
         Box::pin(async move {
-            if bytes_max == 0 { Err(ReadError::TooLarge { bytes_max }) } else { Ok(self.matching(&request)) }
+            let found = self.matching(&request);
+            budget.charge(found.iter().map(HeadSeries::size_bytes).sum())?;
+            Ok(found)
         })
     }
 
@@ -68,7 +70,7 @@ fn matcher(op: MatchOp, name: &str, value: &str) -> Matcher {
 }
 
 fn select(source: &HeadSource, matchers: Vec<Matcher>) -> Vec<SeriesChunks> {
-    let request = SelectRequest { matchers, min_ms: 0, max_ms: 100, skip_chunks: false };
+    let request = SelectRequest { matchers, min_ms: 0, max_ms: 100, skip_chunks: false, budget: None };
     futures::executor::block_on(source.select(request)).unwrap()
 }
 
@@ -193,8 +195,22 @@ fn many_series_take_the_parallel_path_to_the_same_order() {
 #[test]
 fn a_read_over_its_budget_says_so() {
     let labels = ExternalLabels::new([], "tenant_id".to_owned(), vec![]);
-    let source = HeadSource::new(Arc::new(FakeShards(vec![])), labels, 0);
-    let request = SelectRequest { matchers: vec![], min_ms: 0, max_ms: 1, skip_chunks: false };
+    let source = HeadSource::new(Arc::new(FakeShards(vec![series("a", &[], &[0])])), labels, 0);
+    let request = SelectRequest { matchers: vec![], min_ms: 0, max_ms: 1, skip_chunks: false, budget: None };
     let error = futures::executor::block_on(source.select(request)).unwrap_err();
     assert!(matches!(error, SourceError::TooLarge { bytes_max: 0 }));
+}
+
+#[test]
+fn selects_of_one_query_share_its_budget() {
+    let source = source(vec![series("a", &[("__name__", "up")], &[0])], &[]);
+    let select = |budget: &ReadBudget| {
+        let budget = Some(budget.clone());
+        let request = SelectRequest { matchers: vec![], min_ms: 0, max_ms: 1, skip_chunks: false, budget };
+        futures::executor::block_on(source.select(request))
+    };
+    let needed = held_bytes(&select(&ReadBudget::new(1 << 20)).unwrap());
+    let budget = ReadBudget::new(2 * needed);
+    assert!(select(&budget).is_ok() && select(&budget).is_ok());
+    assert!(matches!(select(&budget), Err(SourceError::TooLarge { bytes_max }) if bytes_max == 2 * needed));
 }

@@ -8,10 +8,11 @@
 use std::sync::Arc;
 
 use annulus_shards::Matcher;
+use annulus_shards::core::ReadBudget;
 
 use super::aside::aside;
 use super::merge::merge;
-use super::scope::{Scope, held_bytes};
+use super::scope::Scope;
 use super::select::select;
 use super::set::LocalBlocks;
 use super::source::{label_names, label_values};
@@ -32,17 +33,17 @@ impl Joined {
         Joined { head, blocks, select_bytes_max, view: View::default() }
     }
 
-    async fn select_series(&self, request: SelectRequest) -> Result<Vec<SeriesChunks>, SourceError> {
+    async fn select_series(&self, mut request: SelectRequest) -> Result<Vec<SeriesChunks>, SourceError> {
+        let budget = request.budget.get_or_insert_with(|| ReadBudget::new(self.select_bytes_max)).clone();
         let in_head = self.head.select(request.clone()).await?;
         let list = self.blocks.covering(request.min_ms, request.max_ms);
-        let scope = Scope::new(self.select_bytes_max, self.view.clone());
+        let scope = Scope::within(budget, self.view.clone());
         self.blocks.tell_missing((request.min_ms, request.max_ms), &scope)?;
         if list.is_empty() {
             return Ok(in_head);
         }
         let blocks = Arc::clone(&self.blocks);
         let read = move |scope: &Scope| {
-            scope.charge(held_bytes(&in_head))?;
             let in_blocks = select(&blocks, &list, &request, scope)?;
             Ok(merge(in_head, in_blocks, scope))
         };

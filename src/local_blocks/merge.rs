@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-use super::scope::{Scope, frame_bytes};
-use crate::source::{ChunkRef, SeriesChunks};
+use super::scope::Scope;
+use crate::source::{ChunkRef, SeriesChunks, frame_bytes};
 
 /// Of chunks that begin at the same time, so many are looked at for an equal one: hidden replica labels can make one
 /// series of any number.
@@ -78,9 +78,8 @@ mod tests {
     use annulus_shards::chunk::Encoding;
     use proptest::prelude::*;
 
-    use super::super::scope::held_bytes;
     use super::*;
-    use crate::source::View;
+    use crate::source::{View, held_bytes};
 
     type Content = BTreeMap<u8, Vec<(i64, u8)>>;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use annulus_shards::core::{HeadChunk, HeadSeries, ReadRequest, TenantTexts};
+use annulus_shards::core::{HeadChunk, HeadSeries, ReadBudget, ReadRequest, TenantTexts};
 use annulus_shards::{Labels, MatchOp, Matcher, chunk};
 use bytes::Bytes;
 use futures::executor::block_on;
@@ -179,8 +179,12 @@ fn happen(event: &Event) {
 }
 
 impl HeadReads for FakeHead {
-    fn select(&self, request: ReadRequest, _: u64) -> ReadFuture<'_, Vec<HeadSeries>> {
-        Box::pin(async move { Ok(self.answer(&request)) })
+    fn select(&self, request: ReadRequest, budget: ReadBudget) -> ReadFuture<'_, Vec<HeadSeries>> {
+        Box::pin(async move {
+            let found = self.answer(&request);
+            budget.charge(found.iter().map(HeadSeries::size_bytes).sum())?;
+            Ok(found)
+        })
     }
 
     fn label_names(&self, request: ReadRequest) -> ReadFuture<'_, Vec<TenantTexts>> {
@@ -200,7 +204,7 @@ pub fn head_source(head: &Arc<FakeHead>) -> Arc<HeadSource> {
 }
 
 pub fn request(matchers: Vec<Matcher>, (min_ms, max_ms): (i64, i64)) -> SelectRequest {
-    SelectRequest { matchers, min_ms, max_ms, skip_chunks: false }
+    SelectRequest { matchers, min_ms, max_ms, skip_chunks: false, budget: None }
 }
 
 pub fn select(source: &dyn Source, matchers: Vec<Matcher>, times: (i64, i64)) -> Vec<SeriesChunks> {

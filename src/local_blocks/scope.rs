@@ -1,17 +1,16 @@
 //! One read: the bytes that it may hold, whether anybody still waits for it, and how it wants to see the blocks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use annulus_shards::Labels;
+use annulus_shards::core::ReadBudget;
 
-use crate::source::{ChunkRef, SeriesChunks, SourceError, View};
+use crate::source::{SourceError, View};
 
 /// Shared by all threads that work for one read.
 #[derive(Debug)]
 pub(super) struct Scope {
-    bytes_max: u64,
-    held_bytes: AtomicU64,
+    budget: ReadBudget,
     stopped: AtomicBool,
     view: View,
 }
@@ -19,7 +18,12 @@ pub(super) struct Scope {
 impl Scope {
     /// A read that may hold so many bytes.
     pub(super) fn new(bytes_max: u64, view: View) -> Scope {
-        Scope { bytes_max, held_bytes: AtomicU64::new(0), stopped: AtomicBool::new(false), view }
+        Scope::within(ReadBudget::new(bytes_max), view)
+    }
+
+    /// A read that shares what it may hold with others.
+    pub(super) fn within(budget: ReadBudget, view: View) -> Scope {
+        Scope { budget, stopped: AtomicBool::new(false), view }
     }
 
     /// How the read wants to see the blocks.
@@ -36,16 +40,12 @@ impl Scope {
 
     /// Asks for room, before the bytes are there. A read that was refused once is over.
     pub(super) fn charge(&self, bytes: u64) -> Result<(), SourceError> {
-        let held = self.held_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        if held > self.bytes_max {
-            return Err(SourceError::TooLarge { bytes_max: self.bytes_max });
-        }
-        Ok(())
+        Ok(self.budget.charge(bytes)?)
     }
 
     /// Gives room back.
     pub(super) fn release(&self, bytes: u64) {
-        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.release(bytes);
     }
 
     /// Whether anybody waits.
@@ -69,20 +69,6 @@ impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.stopped.store(true, Ordering::Relaxed);
     }
-}
-
-/// Bytes that a query holds for a series without what is in its chunks.
-pub(super) fn frame_bytes(labels: &Labels, chunk_count: usize) -> u64 {
-    (size_of::<SeriesChunks>() + labels.size_bytes() + chunk_count * size_of::<ChunkRef>()) as u64
-}
-
-/// Bytes that a query holds for series.
-pub(super) fn held_bytes(series: &[SeriesChunks]) -> u64 {
-    let of_one = |one: &SeriesChunks| {
-        let chunks: usize = one.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
-        frame_bytes(&one.labels, one.chunks.len()) + chunks as u64
-    };
-    series.iter().map(of_one).sum()
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use annulus_shards::MatchOp;
 use futures::executor::block_on;
 
 use super::samples::*;
-use super::scope::held_bytes;
 use super::*;
 use crate::promql::engine::Engine;
 use crate::promql::value::{QueryOptions, QueryValue};
+use crate::source::held_bytes;
 use crate::source::{Source, SourceError};
 
 const WINDOW_MS: i64 = 100_000;

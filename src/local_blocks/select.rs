@@ -10,11 +10,11 @@ use super::block::LocalBlock;
 use super::chunk_copies::ChunkCopies;
 use super::error::ReadFailure;
 use super::merge::merge;
-use super::scope::{Scope, frame_bytes};
+use super::scope::Scope;
 use super::set::LocalBlocks;
 use crate::block::{ChunkReader, LocalFile, Series, SeriesReader, SeriesRef};
 use crate::head_source::{ExternalLabels, sorted_and_joined};
-use crate::source::{ChunkRef, SelectRequest, SeriesChunks, SourceError};
+use crate::source::{ChunkRef, SelectRequest, SeriesChunks, SourceError, frame_bytes};
 
 /// Series that a thread reads at a time, and between two looks at whether anybody waits.
 const UNIT_SERIES: usize = 1_024;

@@ -28,7 +28,10 @@ impl BlockSource {
 impl Source for BlockSource {
     fn select<'a>(&'a self, request: SelectRequest) -> SourceFuture<'a, Vec<SeriesChunks>> {
         let blocks = Arc::clone(&self.blocks);
-        let scope = Scope::new(self.select_bytes_max, self.view.clone());
+        let scope = match &request.budget {
+            Some(budget) => Scope::within(budget.clone(), self.view.clone()),
+            None => Scope::new(self.select_bytes_max, self.view.clone()),
+        };
         Box::pin(aside(scope, move |scope| {
             let list = blocks.covering(request.min_ms, request.max_ms);
             blocks.tell_missing((request.min_ms, request.max_ms), scope)?;

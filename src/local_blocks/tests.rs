@@ -9,9 +9,10 @@ use futures::executor::block_on;
 
 use super::error::ReadFailure;
 use super::samples::*;
-use super::scope::{Scope, StopOnDrop, held_bytes};
+use super::scope::{Scope, StopOnDrop};
 use super::*;
 use crate::block::{Downsample, ThanosMeta};
+use crate::source::held_bytes;
 use crate::source::{SelectRequest, Source, SourceError, View, ViewSource, Warnings};
 
 /// One series of a sample per 10 ms, in chunks of ten.

@@ -12,6 +12,7 @@ use futures::channel::oneshot;
 use futures::future::try_join_all;
 
 pub use self::extras::{FamilyMetadata, HeadExemplars};
+use super::budget::ReadBudget;
 use super::cut::CutError;
 use super::read::{Page, ReadJob, Reply};
 use super::state::{ShardState, SharedState};
@@ -217,12 +218,17 @@ impl ShardHandle {
 
     /// Series that match, of all shards, in no order. The limit is for all of them together.
     pub async fn select(&self, request: ReadRequest, bytes_max: u64) -> Result<Vec<HeadSeries>, ReadError> {
-        let make = |reply| ReadJob::Select { request: request.clone(), bytes_max, reply };
-        let all: Vec<HeadSeries> = self.ask(make).await?;
-        if all.iter().map(HeadSeries::size_bytes).sum::<u64>() > bytes_max {
-            return Err(ReadError::TooLarge { bytes_max });
-        }
-        Ok(all)
+        self.select_within(request, &ReadBudget::new(bytes_max)).await
+    }
+
+    /// The same, with a limit for more than this read. What the series take stays charged.
+    pub async fn select_within(
+        &self,
+        request: ReadRequest,
+        budget: &ReadBudget,
+    ) -> Result<Vec<HeadSeries>, ReadError> {
+        let make = |reply| ReadJob::Select { request: request.clone(), budget: budget.clone(), reply };
+        self.ask(make).await
     }
 
     /// Names of the labels of matching series, by tenant; a tenant without matching series is left out. Without
@@ -297,7 +303,8 @@ impl ShardHandle {
         let mut all = Vec::new();
         for (shard, jobs) in self.jobs.iter().enumerate() {
             let (reply, pages) = flume::bounded(PAGES_QUEUED);
-            let job = Job::Read(ReadJob::Select { request: request.clone(), bytes_max: u64::MAX, reply });
+            let budget = ReadBudget::new(u64::MAX);
+            let job = Job::Read(ReadJob::Select { request: request.clone(), budget, reply });
             let stopped = |_| ReadError::Unavailable { shard, reason: "it has stopped" };
             jobs.send_async(job).await.map_err(stopped)?;
             all.push(SeriesPages { shard, pages });

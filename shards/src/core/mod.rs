@@ -4,6 +4,7 @@ mod apply;
 mod apply_extras;
 mod apply_histograms;
 mod batch;
+mod budget;
 mod checkpoint;
 mod chunks;
 mod cut;
@@ -22,6 +23,7 @@ mod stats;
 mod survey;
 
 pub use batch::{Gather, WriteBatch, split};
+pub use budget::ReadBudget;
 pub use cut::CutError;
 pub use data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
 pub use dispatch::{Dispatcher, Held, Keyed, Origin};

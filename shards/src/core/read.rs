@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::budget::ReadBudget;
 use super::handle::{FamilyMetadata, HeadExemplars, HeadSeries, ReadError, ReadRequest, TenantTexts};
 use super::shard::Shard;
 use super::state::ShardState;
@@ -37,8 +38,8 @@ pub enum ReadJob {
     Select {
         /// What is wanted.
         request: ReadRequest,
-        /// Most bytes of labels and chunks that this shard may send.
-        bytes_max: u64,
+        /// What labels and chunks may take; the pages are charged as they are made.
+        budget: ReadBudget,
         /// Takes the pages.
         reply: Reply<HeadSeries>,
     },
@@ -79,8 +80,8 @@ pub enum ReadJob {
 /// Runs one read to its end, or until nobody waits for it.
 pub async fn run<P: Platform>(shard: Rc<Shard<P>>, job: ReadJob) {
     match job {
-        ReadJob::Select { request, bytes_max, reply } => {
-            end(select(&shard, request, bytes_max, &reply).await, &reply).await;
+        ReadJob::Select { request, budget, reply } => {
+            end(select(&shard, request, &budget, &reply).await, &reply).await;
         }
         ReadJob::LabelNames { request, reply } => {
             end(label_names(&shard, request, &reply).await, &reply).await;
@@ -105,10 +106,9 @@ async fn end<T>(read: Result<(), ReadError>, reply: &Reply<T>) {
 async fn select<P: Platform>(
     shard: &Shard<P>,
     request: ReadRequest,
-    bytes_max: u64,
+    budget: &ReadBudget,
     reply: &Reply<HeadSeries>,
 ) -> Result<(), ReadError> {
-    let mut bytes = 0;
     let mut pacer = shard.platform.pacer();
     let matchers = SearchOrder::of(request.matchers);
     for tenant in tenants(shard, request.tenants, reply).await? {
@@ -121,10 +121,7 @@ async fn select<P: Platform>(
                 };
                 unit.iter().filter_map(read).collect()
             };
-            bytes += page.iter().map(HeadSeries::size_bytes).sum::<u64>();
-            if bytes > bytes_max {
-                return Err(ReadError::TooLarge { bytes_max });
-            }
+            budget.charge(page.iter().map(HeadSeries::size_bytes).sum())?;
             if !page.is_empty() && reply.send_async(Ok(Page::Part(page))).await.is_err() {
                 return Ok(());
             }

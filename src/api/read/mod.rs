@@ -107,7 +107,8 @@ async fn answer(api: &Arc<Api>, request: Request) -> Result<Response, ApiError> 
     let mut found: Vec<(Vec<SeriesChunks>, (i64, i64))> = Vec::with_capacity(reads.len());
     let mut bytes = 0;
     for Read { matchers, start_ms, end_ms } in reads {
-        let request = SelectRequest { matchers, min_ms: start_ms, max_ms: end_ms, skip_chunks: false };
+        let request =
+            SelectRequest { matchers, min_ms: start_ms, max_ms: end_ms, skip_chunks: false, budget: None };
         let series =
             timeout_at(deadline.into(), seen.source.select(request)).await.map_err(|_| too_late())??;
         bytes += series.iter().map(held_bytes).sum::<usize>();

@@ -16,6 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use annulus_shards::core::ReadBudget;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::{Semaphore, oneshot};
@@ -205,6 +206,7 @@ async fn fetch(
 ) -> Result<Vec<Vec<SeriesChunks>>, QueryError> {
     let mut fetched = Vec::with_capacity(requests.len());
     let mut bytes = 0u64;
+    let budget = ReadBudget::new(bytes_max);
     let mut reads = FuturesOrdered::new();
     for request in requests {
         if reads.len() == FETCHES_MAX
@@ -212,7 +214,7 @@ async fn fetch(
         {
             take_in(read?, &mut fetched, &mut bytes, bytes_max)?;
         }
-        reads.push_back(source.select(request.clone()));
+        reads.push_back(source.select(SelectRequest { budget: Some(budget.clone()), ..request.clone() }));
     }
     while let Some(read) = reads.next().await {
         take_in(read?, &mut fetched, &mut bytes, bytes_max)?;

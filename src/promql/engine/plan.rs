@@ -196,7 +196,7 @@ impl Planner<'_> {
             return Err(QueryError::Execution(text));
         }
         let matchers = matchers.to_vec();
-        self.requests.push(SelectRequest { matchers, min_ms, max_ms, skip_chunks: false });
+        self.requests.push(SelectRequest { matchers, min_ms, max_ms, skip_chunks: false, budget: None });
         Ok(self.requests.len() - 1)
     }
 

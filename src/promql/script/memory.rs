@@ -58,7 +58,7 @@ impl MemorySource {
 
 impl Source for MemorySource {
     fn select<'a>(&'a self, request: SelectRequest) -> SourceFuture<'a, Vec<SeriesChunks>> {
-        let SelectRequest { matchers, min_ms, max_ms, skip_chunks } = request;
+        let SelectRequest { matchers, min_ms, max_ms, skip_chunks, .. } = request;
         let sets = [matchers];
         let found = self.find(&sets, min_ms, max_ms).map(|(labels, series)| {
             let wanted = |chunk: &&ChunkRef| !skip_chunks && overlaps(chunk, min_ms, max_ms);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     fn request(matchers: Vec<Matcher>, min_ms: i64, max_ms: i64) -> SelectRequest {
-        SelectRequest { matchers, min_ms, max_ms, skip_chunks: false }
+        SelectRequest { matchers, min_ms, max_ms, skip_chunks: false, budget: None }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::series::{SeriesName, TENANTS, bits_of, job_of, number_of};
 use crate::chunk::{Encoding, decode_values};
 use crate::chunklog::{ChunkBytes, load};
 use crate::core::parts::{Page, ReadJob, RunningRead, run_read};
-use crate::core::{HeadSeries, ReadRequest};
+use crate::core::{HeadSeries, ReadBudget, ReadRequest};
 use crate::{MatchOp, Matcher};
 
 /// All times but the last, which no sample of a history has.
@@ -61,7 +61,8 @@ pub async fn read(life: &Life, tenant: usize, matchers: Vec<Matcher>, range: Ran
         skip_chunks: false,
     };
     let (reply, pages) = flume::unbounded();
-    run_read(Rc::clone(&life.shard), ReadJob::Select { request, bytes_max: u64::MAX, reply }).await;
+    run_read(Rc::clone(&life.shard), ReadJob::Select { request, budget: ReadBudget::new(u64::MAX), reply })
+        .await;
     let (mut series, mut is_whole) = (Vec::new(), false);
     for page in pages.drain() {
         match page {
