@@ -79,6 +79,9 @@ const STATES_BYTES_MAX: usize = 1 << 20;
 /// What all compiled patterns may take at once.
 const ALL_COMPILED_BYTES_MAX: usize = 512 << 20;
 
+/// What the compiled patterns of one query may take, so that none leaves the others without.
+pub const QUERY_COMPILED_BYTES_MAX: usize = ALL_COMPILED_BYTES_MAX / 4;
+
 /// What all compiled patterns may take at this moment.
 static ALL_COMPILED_BYTES: AtomicUsize = AtomicUsize::new(0);
 
