@@ -50,10 +50,15 @@ impl CapturePattern {
         Some(index + 1)
     }
 
+    /// Memory that is set aside for it.
+    pub fn compiled_bytes(&self) -> usize {
+        self.0.room.0
+    }
+
     /// What it costs at most to match a text of so many bytes, in bytes of the pattern that are looked at: each byte of the
     /// text meets all of them, and the bounds of all groups.
     pub fn cost(&self, text_bytes: usize) -> usize {
-        self.0.room.0.saturating_mul(text_bytes)
+        self.compiled_bytes().saturating_mul(text_bytes)
     }
 }
 

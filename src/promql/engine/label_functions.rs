@@ -9,6 +9,7 @@ use annulus_shards::matcher::{CapturePattern, MatcherError, Template};
 use annulus_shards::{Labels, LabelsBuilder, MatchOp, Matcher};
 
 use crate::promql::value::QueryError;
+use crate::source::SourceError;
 
 /// What one match may cost, as [`CapturePattern::cost`] counts it. A match cannot be stopped, so this is also how long a
 /// query goes on when its time is up: a few seconds.
@@ -106,13 +107,12 @@ fn too_long() -> QueryError {
 
 /// The pattern of a `label_replace`.
 pub(super) fn replace_pattern(text: &str) -> Result<CapturePattern, QueryError> {
-    CapturePattern::new(text).map_err(|error| {
-        QueryError::Execution(match error {
-            MatcherError::Syntax(_) | MatcherError::TooLarge { .. } => {
-                format!("invalid regular expression in label_replace(): {text}")
-            }
-            MatcherError::NoRoom { .. } => error.to_string(),
-        })
+    CapturePattern::new(text).map_err(|error| match error {
+        MatcherError::Syntax(_) | MatcherError::TooLarge { .. } => {
+            QueryError::Execution(format!("invalid regular expression in label_replace(): {text}"))
+        }
+        // There may be room later.
+        MatcherError::NoRoom { .. } => SourceError::Unavailable(error.to_string()).into(),
     })
 }
 

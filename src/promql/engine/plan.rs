@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use annulus_shards::Matcher;
-use annulus_shards::matcher::CapturePattern;
+use annulus_shards::matcher::{CapturePattern, QUERY_COMPILED_BYTES_MAX};
 
 use super::borders::bordered_function;
 use super::calendar::date_function;
@@ -401,6 +401,11 @@ impl Planner<'_> {
         }
         self.control.check()?;
         let pattern = replace_pattern(text)?;
+        let bytes: usize = self.patterns.values().map(CapturePattern::compiled_bytes).sum();
+        if bytes + pattern.compiled_bytes() > QUERY_COMPILED_BYTES_MAX {
+            let text = "the regular expressions of label_replace() take too much memory together";
+            return Err(QueryError::Execution(text.to_owned()));
+        }
         self.patterns.insert(text.to_owned(), pattern.clone());
         Ok(pattern)
     }

@@ -387,6 +387,18 @@ fn patterns_are_not_compiled_when_the_time_is_up() {
 }
 
 #[test]
+fn the_patterns_of_a_query_may_take_only_so_much_together() {
+    let groups = "(a)".repeat(30);
+    let query = |count: usize| {
+        let part = |number| format!(r#"label_replace(g, "x", "$1", "y", "{groups}{number}")"#);
+        (0..count).map(part).collect::<Vec<_>>().join(" or ")
+    };
+    assert!(instant_with(counters(), &query(100), 60, &QueryOptions::default()).is_ok());
+    let error = instant_with(counters(), &query(300), 60, &QueryOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("take too much memory together"), "{error}");
+}
+
+#[test]
 fn series_of_short_life_are_cheap_in_set_operators() {
     let mut memory = Memory::default();
     for series in 0..300 {
