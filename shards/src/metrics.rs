@@ -3,6 +3,7 @@
 //! Handles are resolved once (per shard, per connection core, per tenant), so that counting is an atomic add.
 
 mod extras;
+mod peers;
 mod tenants;
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ use prometheus::{
 
 use self::extras::ExtraFamilies;
 pub use self::extras::ExtraMetrics;
+pub use self::peers::{PeerFamilies, PeerMetrics};
 use self::tenants::{TenantLabel, TenantLabels};
 use crate::core::Reason;
 
@@ -63,6 +65,7 @@ pub struct Metrics {
     write_timeseries: HistogramVec,
     write_samples: HistogramVec,
     forward_requests: IntCounterVec,
+    peers: PeerFamilies,
     samples: IntCounterVec,
     refused: IntCounterVec,
     commit_seconds: HistogramVec,
@@ -113,6 +116,11 @@ impl Metrics {
             add(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
         };
         let http = ["code", "handler", "method", "tenant"];
+        let forward_requests = counters(
+            "thanos_receive_forward_requests_total",
+            "Parts of write requests handed to their owner, local ones included.",
+            &["result"],
+        );
         Metrics {
             http_requests: counters("http_requests_total", "HTTP requests answered.", &http),
             http_seconds: histograms(
@@ -150,11 +158,8 @@ impl Metrics {
                 &["code", "tenant"],
                 &WRITE_COUNTS,
             ),
-            forward_requests: counters(
-                "thanos_receive_forward_requests_total",
-                "Parts of write requests handed to their owner, local ones included.",
-                &["result"],
-            ),
+            peers: PeerFamilies::register(registry, &forward_requests),
+            forward_requests,
             samples: counters(
                 "annulus_ingest_samples_total",
                 "Samples written, or known already (a sender's retry).",
@@ -329,6 +334,11 @@ impl Metrics {
             forward_success: self.forward_requests.with_label_values(&["success"]),
             forward_error: self.forward_requests.with_label_values(&["error"]),
         }
+    }
+
+    /// The families of requests to other nodes.
+    pub fn peers(&self) -> &PeerFamilies {
+        &self.peers
     }
 
     /// The depth of the queue between two shards.
