@@ -114,7 +114,7 @@ impl Connection {
     pub async fn open(
         route: &Route,
         resolver: &Resolver,
-        takes_stream: bool,
+        is_compressed: bool,
     ) -> Result<Rc<Connection>, String> {
         let stream = timeout(CONNECT_LIMIT, connect(&route.address, resolver)).await;
         let stream = stream.unwrap_or_else(|| Err("no connection in time".to_owned()))?;
@@ -146,7 +146,10 @@ impl Connection {
             open_streams: Cell::new(0),
             streams_max,
             timeouts: Cell::new(0),
-            encodings: Cell::new(Encodings { takes_stream, takes_block: None }),
+            encodings: Cell::new(match is_compressed {
+                true => Encodings { takes_stream: true, takes_block: None },
+                false => Encodings { takes_stream: false, takes_block: Some(false) },
+            }),
         }))
     }
 
@@ -165,7 +168,7 @@ impl Connection {
         self.open_streams.get() >= self.streams_max.get()
     }
 
-    /// Sends a request and waits for its answer, twice if the peer does not take its encoding. When this is dropped before, the
+    /// Sends a request and waits for its answer; once more for each encoding that the peer turns out not to take. When this is dropped before, the
     /// stream is reset.
     pub async fn send(
         &self,
@@ -183,13 +186,12 @@ impl Connection {
             (style.on_sent)();
             let result = self.exchange(http_request(uri, encoding, limit, pieces), encoding).await;
             open.is_answered = true;
-            let Some(name) = encoding.name() else { return result };
-            match result {
-                Err(PeerFailure::Unimplemented { message }) if message.contains(name) => {
+            match encoding.name() {
+                Some(name) if is_about_encoding(&result, name) => {
                     tracing::info!(encoding = name, "a peer does not take an encoding: it gets another one");
                     self.encodings.set(self.encodings.get().without(encoding));
                 }
-                result => return result,
+                _ => return result,
             }
         }
     }
@@ -274,6 +276,16 @@ fn http_request(uri: &Uri, encoding: Encoding, limit: Duration, pieces: Vec<Byte
     let value = HeaderValue::from_str(&text).expect("digits and a letter are a header's value");
     headers.insert("grpc-timeout", value);
     request
+}
+
+/// Whether the request was refused for its encoding. Servers in Go and on hyper name it, as gRPC wants; those in C say that they
+/// cannot read the header.
+fn is_about_encoding(result: &Result<(), PeerFailure>, name: &str) -> bool {
+    match result {
+        Err(PeerFailure::Unimplemented { message }) => message.contains(name),
+        Err(PeerFailure::Broken { reason }) => reason.contains("grpc-encoding"),
+        _ => false,
+    }
 }
 
 fn names_block(headers: &HeaderMap) -> bool {

@@ -21,9 +21,6 @@ pub enum PeerFailure {
     /// As much is on its way to this peer as may be; nothing was sent.
     #[error("the peer is slower than the requests for it")]
     Busy,
-    /// No ring has this endpoint any more; nothing was sent.
-    #[error("no hashring has this endpoint any more")]
-    Vanished,
     /// Samples conflict with what the peer has stored, or their labels are not valid. The rest is stored.
     #[error("the peer refuses samples: {message}")]
     Conflict {
@@ -61,12 +58,11 @@ pub enum PeerFailure {
 
 impl PeerFailure {
     /// What all are called in metrics.
-    pub const REASONS: [&'static str; 11] = [
+    pub const REASONS: [&'static str; 10] = [
         "unavailable",
         "unreachable",
         "backoff",
         "busy",
-        "vanished",
         "conflict",
         "refused",
         "limited",
@@ -82,13 +78,12 @@ impl PeerFailure {
             PeerFailure::Unreachable { .. } => 1,
             PeerFailure::BackOff => 2,
             PeerFailure::Busy => 3,
-            PeerFailure::Vanished => 4,
-            PeerFailure::Conflict { .. } => 5,
-            PeerFailure::Refused { .. } => 6,
-            PeerFailure::Limited { .. } => 7,
-            PeerFailure::Unimplemented { .. } => 8,
-            PeerFailure::Timeout => 9,
-            PeerFailure::Broken { .. } => 10,
+            PeerFailure::Conflict { .. } => 4,
+            PeerFailure::Refused { .. } => 5,
+            PeerFailure::Limited { .. } => 6,
+            PeerFailure::Unimplemented { .. } => 7,
+            PeerFailure::Timeout => 8,
+            PeerFailure::Broken { .. } => 9,
         }
     }
 
@@ -96,7 +91,7 @@ impl PeerFailure {
     pub fn is_peer_up(&self) -> Option<bool> {
         match self {
             PeerFailure::Unavailable { .. } | PeerFailure::Unreachable { .. } => Some(false),
-            PeerFailure::BackOff | PeerFailure::Busy | PeerFailure::Vanished | PeerFailure::Timeout => None,
+            PeerFailure::BackOff | PeerFailure::Busy | PeerFailure::Timeout => None,
             PeerFailure::Conflict { .. }
             | PeerFailure::Refused { .. }
             | PeerFailure::Limited { .. }

@@ -34,7 +34,8 @@ pub(super) struct Link {
     back_off: RefCell<BackOff>,
     inflight_requests: Cell<usize>,
     inflight_bytes: Cell<usize>,
-    is_up: Cell<bool>,
+    /// `None` before the first attempt.
+    is_up: Cell<Option<bool>>,
     metrics: PeerMetrics,
 }
 
@@ -60,7 +61,7 @@ impl Link {
             back_off: RefCell::new(BackOff::new(options.backoff_min, options.backoff_max)),
             inflight_requests: Cell::new(0),
             inflight_bytes: Cell::new(0),
-            is_up: Cell::new(false),
+            is_up: Cell::new(None),
             metrics,
         })
     }
@@ -127,20 +128,11 @@ impl Link {
         }
     }
 
-    /// A connection with room, or the one with the fewest requests while another one is made.
+    /// An open connection, or one that is made for this.
     async fn connection(self: &Rc<Self>) -> Result<Rc<Connection>, PeerFailure> {
-        for _ in 0..=DIALS_MAX {
-            let (found, open_count) = {
-                let mut connections = self.connections.borrow_mut();
-                connections.retain(|connection| connection.is_open());
-                let found = connections.iter().min_by_key(|connection| connection.open_streams());
-                (found.cloned(), connections.len())
-            };
-            if found.as_ref().is_none_or(|found| found.is_full()) && open_count < CONNECTIONS_MAX {
-                self.dial();
-            }
-            if let Some(found) = found {
-                return Ok(found);
+        for _ in 0..DIALS_MAX {
+            if let Some(connection) = self.emptiest_connection() {
+                return Ok(connection);
             }
             let ended_count = self.dialling.ended_count.get();
             self.dialling.ended.wait_until(|| self.dialling.ended_count.get() != ended_count).await;
@@ -148,7 +140,24 @@ impl Link {
                 return Err(PeerFailure::Unreachable { reason: reason.clone() });
             }
         }
-        Err(PeerFailure::Unreachable { reason: "connections end as soon as they are made".to_owned() })
+        self.emptiest_connection().ok_or_else(|| PeerFailure::Unreachable {
+            reason: "its connections end as soon as they are made".to_owned(),
+        })
+    }
+
+    /// The open connection with the fewest requests. Another one is made meanwhile if that is full, or if there is none.
+    fn emptiest_connection(self: &Rc<Self>) -> Option<Rc<Connection>> {
+        let (found, open_count) = {
+            let mut connections = self.connections.borrow_mut();
+            connections.retain(|connection| connection.is_open());
+            let found = connections.iter().min_by_key(|connection| connection.open_streams());
+            (found.cloned(), connections.len())
+        };
+        let is_full = found.as_ref().is_none_or(|found| found.is_full());
+        if is_full && open_count < CONNECTIONS_MAX {
+            self.dial();
+        }
+        found
     }
 
     /// Connects in a task of its own: those who wait for it may give up before.
@@ -159,8 +168,8 @@ impl Link {
         let link = Rc::clone(self);
         spawn("connect to a peer", async move {
             let ending = DiallingEnd(&link);
-            let takes_stream = link.options.compression == Compression::Snappy;
-            let made = Connection::open(&link.route, &link.resolver, takes_stream).await;
+            let is_compressed = link.options.compression == Compression::Snappy;
+            let made = Connection::open(&link.route, &link.resolver, is_compressed).await;
             let failure = match made {
                 Ok(connection) => {
                     link.connections.borrow_mut().push(connection);
@@ -183,13 +192,14 @@ impl Link {
     }
 
     fn set_up(&self, is_up: bool) {
-        if self.is_up.replace(is_up) != is_up {
-            self.metrics.up.add(if is_up { 1 } else { -1 });
+        let before = self.is_up.replace(Some(is_up));
+        if before != Some(is_up) {
             match is_up {
                 true => tracing::info!(peer = &*self.route.address, "a peer answers"),
                 false => tracing::warn!(peer = &*self.route.address, "a peer is not available"),
             }
         }
+        self.metrics.up.add(i64::from(is_up) - i64::from(before == Some(true)));
     }
 
     fn change_back_off(&self, change: impl FnOnce(&mut BackOff)) {
@@ -204,7 +214,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.set_up(false);
+        self.metrics.up.sub(i64::from(self.is_up.get() == Some(true)));
         self.forget_failures();
     }
 }

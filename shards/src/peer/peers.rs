@@ -17,7 +17,7 @@ use crate::rt::Resolver;
 /// How messages are compressed, as `--receive.grpc-compression` names it. A peer that does not take it gets plain ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
-    /// Not at all.
+    /// Not at all, not even as its sender did.
     None,
     /// With snappy.
     #[default]
@@ -113,7 +113,10 @@ impl Peers {
         request: &ForwardRequest,
         limit: Duration,
     ) -> Result<(), PeerFailure> {
-        let link = self.links.borrow().get(address).cloned().ok_or(PeerFailure::Vanished)?;
+        let link = self.links.borrow().get(address).cloned();
+        let link = link.ok_or_else(|| PeerFailure::Unreachable {
+            reason: "no hashring has this endpoint any more".to_owned(),
+        })?;
         link.send(request, limit, &self.encoder).await
     }
 }

@@ -1,5 +1,7 @@
 //! Peers of all kinds, as servers on sockets of this machine.
 
+mod server;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
 use std::io;
@@ -10,201 +12,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
-use futures::stream::LocalBoxStream;
 use futures::{FutureExt, StreamExt};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use hyper::service::service_fn;
 use prometheus::Registry;
-use prost::Message;
 
-use super::super::{BLOCK_ENCODING, Code, SeriesBytes, Unstream, unframe};
+use self::server::{Server, headers, refused, reply, taken, taken_with};
+use super::super::{BLOCK_ENCODING, Code, SeriesBytes};
 use super::*;
 use crate::metrics::Metrics;
 use crate::ring::{Algorithm, RingOptions};
-use crate::rt::{HyperExecutor, HyperIo, HyperTimer, Listener, Stream, WaitList};
-use crate::rt::{allowed_cpus, bind_all, spawn, spawn_shard, timeout, yield_to_reactor};
+use crate::rt::{HyperExecutor, HyperIo, Listener};
+use crate::rt::{allowed_cpus, spawn, spawn_shard, timeout, yield_to_reactor};
 
 /// No test waits for it; a hang ends there.
 const LONG: Duration = Duration::from_secs(60);
 
 /// For requests that are to be given up.
 const SHORT: Duration = Duration::from_millis(40);
-
-type Reply = Response<StreamBody<LocalBoxStream<'static, io::Result<Frame<Bytes>>>>>;
-
-/// What every version of Thanos reads.
-#[derive(Clone, PartialEq, prost::Message)]
-struct OldWriteRequest {
-    #[prost(bytes, repeated, tag = "1")]
-    timeseries: Vec<Vec<u8>>,
-    #[prost(string, tag = "2")]
-    tenant: String,
-    #[prost(int64, tag = "3")]
-    replica: i64,
-}
-
-/// A server and what it saw.
-#[derive(Default)]
-struct Server {
-    address: String,
-    connections: Cell<usize>,
-    ended: Cell<usize>,
-    /// The encoding of each request, and the message.
-    seen: RefCell<Vec<(String, OldWriteRequest)>>,
-    given_up: Cell<usize>,
-    changed: WaitList,
-}
-
-impl Server {
-    /// Answers what it has read; `None` is no answer ever.
-    fn start(answer: impl Fn(&Server, &str) -> Option<Reply> + 'static) -> Rc<Server> {
-        let (server, listener) = Server::listen();
-        let answer = Rc::new(answer);
-        Self::serve(&server, listener, None, move |server, request| {
-            let answer = Rc::clone(&answer);
-            async move {
-                let encoding = server.note(request).await;
-                match answer(&server, &encoding) {
-                    Some(reply) => reply,
-                    None => pending().await,
-                }
-            }
-        });
-        server
-    }
-
-    fn listen() -> (Rc<Server>, Listener) {
-        let (address, sockets) = bind_all(SocketAddr::from(([127, 0, 0, 1], 0)), 1).unwrap();
-        let server = Rc::new(Server { address: address.to_string(), ..Server::default() });
-        (server, Listener::from_socket(sockets.into_iter().next().unwrap()))
-    }
-
-    /// Serves HTTP/2.
-    fn serve<F>(
-        server: &Rc<Server>,
-        listener: Listener,
-        streams_max: Option<u32>,
-        answer: impl Fn(Rc<Server>, Request<Incoming>) -> F + 'static,
-    ) where
-        F: Future<Output = Reply> + 'static,
-    {
-        let answer = Rc::new(answer);
-        Self::accept(server, listener, move |server, stream| {
-            let answer = Rc::clone(&answer);
-            async move {
-                let served = Rc::clone(&server);
-                let service = service_fn(move |request| {
-                    let given_up = GivenUp(Rc::clone(&served), false);
-                    let answered = answer(Rc::clone(&served), request);
-                    async move {
-                        let mut given_up = given_up;
-                        let reply = answered.await;
-                        given_up.1 = true;
-                        Ok::<_, io::Error>(reply)
-                    }
-                });
-                let mut builder = hyper::server::conn::http2::Builder::new(HyperExecutor);
-                builder.timer(HyperTimer).max_concurrent_streams(streams_max);
-                let _ = builder.serve_connection(HyperIo(stream), service).await;
-            }
-        });
-    }
-
-    /// Does what it likes with connections.
-    fn accept<F>(server: &Rc<Server>, listener: Listener, serve: impl Fn(Rc<Server>, Stream) -> F + 'static)
-    where
-        F: Future<Output = ()> + 'static,
-    {
-        let server = Rc::clone(server);
-        spawn("test server", async move {
-            let serve = Rc::new(serve);
-            loop {
-                let stream = listener.accept().await.unwrap().take_up().unwrap();
-                server.count(&server.connections);
-                let (server, serve) = (Rc::clone(&server), Rc::clone(&serve));
-                spawn("test connection", async move {
-                    serve(Rc::clone(&server), stream).await;
-                    server.count(&server.ended);
-                });
-            }
-        });
-    }
-
-    fn count(&self, cell: &Cell<usize>) {
-        cell.set(cell.get() + 1);
-        self.changed.wake_all();
-    }
-
-    async fn note(&self, request: Request<Incoming>) -> String {
-        let (head, body) = request.into_parts();
-        assert_eq!(head.uri.path(), "/thanos.WriteableStore/RemoteWrite");
-        assert_eq!(head.headers["content-type"], "application/grpc");
-        assert_eq!(head.headers["te"], "trailers");
-        assert!(head.headers["grpc-timeout"].to_str().unwrap().ends_with('m'));
-        let encoding = head.headers.get("grpc-encoding").map_or("identity", |value| value.to_str().unwrap());
-        let body = body.collect().await.unwrap().to_bytes();
-        let (is_compressed, message) = unframe(&body).unwrap();
-        assert_eq!(is_compressed, encoding != "identity");
-        let text = match encoding {
-            "identity" => message.to_vec(),
-            "snappy" => {
-                let (mut step, mut text) = (Unstream::new(message, 1 << 30).unwrap(), Vec::new());
-                while !step.run(message, &mut text).unwrap() {}
-                text
-            }
-            _ => snap::raw::Decoder::new().decompress_vec(message).unwrap(),
-        };
-        let message = OldWriteRequest::decode(&text[..]).unwrap();
-        self.seen.borrow_mut().push((encoding.to_owned(), message));
-        self.changed.wake_all();
-        encoding.to_owned()
-    }
-
-    fn encodings(&self) -> Vec<String> {
-        self.seen.borrow().iter().map(|(encoding, _)| encoding.clone()).collect()
-    }
-}
-
-/// Counts requests that end before they are answered.
-struct GivenUp(Rc<Server>, bool);
-
-impl Drop for GivenUp {
-    fn drop(&mut self) {
-        if !self.1 {
-            self.0.count(&self.0.given_up);
-        }
-    }
-}
-
-fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-    let pairs = pairs.iter();
-    pairs
-        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
-        .collect()
-}
-
-fn reply(head: &[(&'static str, &str)], frames: Vec<Frame<Bytes>>) -> Reply {
-    let frames = futures::stream::iter(frames.into_iter().map(Ok)).boxed_local();
-    let mut reply = Response::new(StreamBody::new(frames));
-    *reply.headers_mut() = headers(&[("content-type", "application/grpc")]);
-    reply.headers_mut().extend(headers(head));
-    reply
-}
-
-fn taken_with(head: &[(&'static str, &str)]) -> Reply {
-    let message = Frame::data(Bytes::from_static(&[0; 5]));
-    reply(head, vec![message, Frame::trailers(headers(&[("grpc-status", "0")]))])
-}
-
-fn taken() -> Reply {
-    taken_with(&[])
-}
-
-fn refused(code: Code, text: &str) -> Reply {
-    reply(&[("grpc-status", &(code as u8).to_string()), ("grpc-message", text)], Vec::new())
-}
 
 fn request(series_count: usize) -> ForwardRequest {
     let body = b"\x0a\x04abcd".repeat(series_count);
@@ -289,7 +115,7 @@ fn a_peer_gets_what_was_sent_in_fields_that_all_versions_read() {
         assert_eq!((shown.forward_success.get(), shown.forward_error.get(), shown.up.get()), (4, 0, 1));
         assert_eq!((shown.inflight_requests.get(), shown.inflight_bytes.get()), (0, 0));
         assert_eq!(shown.delay_seconds.get_sample_count(), 4);
-        assert_eq!(client.peers.send("other:1", &request(1), LONG).await, Err(PeerFailure::Vanished));
+        assert_eq!(reason(client.peers.send("other:1", &request(1), LONG).await), "unreachable");
     });
 }
 
@@ -329,18 +155,21 @@ fn each_code_is_told_and_only_unavailable_holds_others_back() {
 #[test]
 fn a_peer_that_does_not_take_an_encoding_gets_plain_messages_at_once_and_from_then_on() {
     on_shard(|| async {
-        let server = Server::start(|_, encoding| match encoding {
-            "identity" => Some(taken()),
-            _ => {
-                let text = format!("grpc: Decompressor is not installed for grpc-encoding \"{encoding}\"");
-                Some(refused(Code::Unimplemented, &text))
-            }
-        });
-        let client = Client::of(&server);
-        assert_eq!(client.send(&server).await, Ok(()));
-        assert_eq!(client.send(&server).await, Ok(()));
-        assert_eq!(server.encodings(), ["snappy", "identity", "identity"]);
-        assert_eq!(client.metrics.peers().peer(&server.address).forward_error.get(), 0);
+        for (code, text) in [
+            (Code::Unimplemented, "grpc: Decompressor is not installed for grpc-encoding \"snappy\""),
+            (Code::Unimplemented, "Content is compressed with `snappy` which isn't supported"),
+            (Code::Internal, "Error parsing 'grpc-encoding' metadata"),
+        ] {
+            let server = Server::start(move |_, encoding| match encoding {
+                "identity" => Some(taken()),
+                _ => Some(refused(code, text)),
+            });
+            let client = Client::of(&server);
+            assert_eq!(client.send(&server).await, Ok(()));
+            assert_eq!(client.send(&server).await, Ok(()));
+            assert_eq!(server.encodings(), ["snappy", "identity", "identity"]);
+            assert_eq!(client.metrics.peers().peer(&server.address).forward_error.get(), 0);
+        }
     });
 }
 
@@ -356,6 +185,12 @@ fn a_block_is_passed_on_to_peers_that_name_its_encoding() {
         let without_block = ForwardRequest { block: None, ..request(3) };
         assert_eq!(client.peers.send(&server.address, &without_block, LONG).await, Ok(()));
         assert_eq!(server.encodings(), ["snappy", BLOCK_ENCODING, "snappy"]);
+        let options = PeersOptions { compression: Compression::None, ..PeersOptions::default() };
+        let plain = Client::new(options, &[&server.address]);
+        for _ in 0..2 {
+            assert_eq!(plain.send(&server).await, Ok(()));
+        }
+        assert_eq!(server.encodings()[3..], ["identity", "identity"]);
         assert!(server.seen.borrow().windows(2).all(|pair| pair[0].1 == pair[1].1));
     });
 }
@@ -424,27 +259,31 @@ fn a_connection_that_ends_is_replaced_without_a_failure() {
     on_shard(|| async {
         let (server, listener) = Server::listen();
         Server::accept(&server, listener, |server, stream| async move {
+            let noted = Rc::clone(&server);
             let service = service_fn(move |request| {
-                let server = Rc::clone(&server);
+                let server = Rc::clone(&noted);
                 async move {
                     server.note(request).await;
                     Ok::<_, io::Error>(taken())
                 }
             });
+            let seen_count = server.seen.borrow().len();
             let builder = hyper::server::conn::http2::Builder::new(HyperExecutor);
             let mut connection = std::pin::pin!(builder.serve_connection(HyperIo(stream), service));
-            // Says goodbye right after its first request.
-            let _ = futures::poll!(connection.as_mut());
+            let is_used = server.changed.wait_until(|| server.seen.borrow().len() > seen_count);
+            futures::select_biased! {
+                _ = connection.as_mut().fuse() => return,
+                () = std::pin::pin!(is_used.fuse()) => {}
+            }
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         });
         let client = Client::of(&server);
-        for count in 1..4 {
-            let sent = client.send(&server).await;
-            assert!(sent == Ok(()) || count == 0, "{sent:?}");
-            server.changed.wait_until(|| server.ended.get() == server.connections.get()).await;
+        for request_count in 1..4 {
+            assert_eq!(client.send(&server).await, Ok(()));
+            server.changed.wait_until(|| server.ended.get() == request_count).await;
         }
-        assert!(server.connections.get() >= 3);
+        assert_eq!(client.metrics.peers().peer(&server.address).forward_error.get(), 0);
     });
 }
 
@@ -679,7 +518,8 @@ fn an_endpoint_that_leaves_the_rings_is_let_go_after_what_is_on_its_way() {
         let own = rings(&[&leaving.address, &staying.address]);
         let own_index = own.local_endpoint(&leaving.address).unwrap().index;
         client.peers.replace(&own, Some(own_index));
-        assert_eq!(client.send(&leaving).await, Err(PeerFailure::Vanished));
+        assert_eq!(reason(client.send(&leaving).await), "unreachable");
+        assert_eq!(leaving.connections.get(), 1);
         assert_eq!(leaving.ended.get(), 0);
         is_open.set(true);
         leaving.changed.wake_all();
