@@ -131,10 +131,11 @@ impl Link {
     /// An open connection, or one that is made for this.
     async fn connection(self: &Rc<Self>) -> Result<Rc<Connection>, PeerFailure> {
         for _ in 0..DIALS_MAX {
+            // Before an attempt is begun: a new task runs at once, and this one may end before it waits for anything.
+            let ended_count = self.dialling.ended_count.get();
             if let Some(connection) = self.emptiest_connection() {
                 return Ok(connection);
             }
-            let ended_count = self.dialling.ended_count.get();
             self.dialling.ended.wait_until(|| self.dialling.ended_count.get() != ended_count).await;
             if let Some(reason) = &*self.dialling.failure.borrow() {
                 return Err(PeerFailure::Unreachable { reason: reason.clone() });
