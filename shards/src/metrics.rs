@@ -4,6 +4,7 @@
 
 mod extras;
 mod grpc;
+mod peers;
 mod tenants;
 
 use std::cell::RefCell;
@@ -19,6 +20,7 @@ use prometheus::{
 use self::extras::ExtraFamilies;
 pub use self::extras::ExtraMetrics;
 pub use self::grpc::GrpcMetrics;
+pub use self::peers::{PeerFamilies, PeerMetrics};
 use self::tenants::{TenantLabel, TenantLabels};
 use crate::core::Reason;
 
@@ -65,6 +67,7 @@ pub struct Metrics {
     write_timeseries: HistogramVec,
     write_samples: HistogramVec,
     forward_requests: IntCounterVec,
+    peers: PeerFamilies,
     samples: IntCounterVec,
     refused: IntCounterVec,
     commit_seconds: HistogramVec,
@@ -116,6 +119,11 @@ impl Metrics {
             add(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
         };
         let http = ["code", "handler", "method", "tenant"];
+        let forward_requests = counters(
+            "thanos_receive_forward_requests_total",
+            "Parts of write requests handed to their owner, local ones included.",
+            &["result"],
+        );
         Metrics {
             http_requests: counters("http_requests_total", "HTTP requests answered.", &http),
             http_seconds: histograms(
@@ -153,11 +161,8 @@ impl Metrics {
                 &["code", "tenant"],
                 &WRITE_COUNTS,
             ),
-            forward_requests: counters(
-                "thanos_receive_forward_requests_total",
-                "Parts of write requests handed to their owner, local ones included.",
-                &["result"],
-            ),
+            peers: PeerFamilies::register(registry, &forward_requests),
+            forward_requests,
             samples: counters(
                 "annulus_ingest_samples_total",
                 "Samples written, or known already (a sender's retry).",
@@ -340,6 +345,11 @@ impl Metrics {
             forward_success: self.forward_requests.with_label_values(&["success"]),
             forward_error: self.forward_requests.with_label_values(&["error"]),
         }
+    }
+
+    /// The families of requests to other nodes.
+    pub fn peers(&self) -> &PeerFamilies {
+        &self.peers
     }
 
     /// The depth of the queue between two shards.

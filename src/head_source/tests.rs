@@ -62,7 +62,7 @@ fn source(series: Vec<HeadSeries>, replica_labels: &[&str]) -> HeadSource {
     let fixed = [("receive_replica", "r0"), ("region", "eu")].map(|(n, v)| (n.to_owned(), v.to_owned()));
     let replica_labels = replica_labels.iter().map(|&name| name.to_owned()).collect();
     let labels = ExternalLabels::new(fixed, "tenant_id".to_owned(), replica_labels);
-    HeadSource::new(Arc::new(FakeShards(series)), labels, 1 << 20)
+    HeadSource::new(Arc::new(FakeShards(series)), labels, 1 << 28)
 }
 
 fn matcher(op: MatchOp, name: &str, value: &str) -> Matcher {

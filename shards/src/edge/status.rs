@@ -299,9 +299,10 @@ impl Answer {
 /// The status of gRPC beside one of HTTP.
 fn code_of(status: StatusCode) -> Code {
     match status {
-        StatusCode::BAD_REQUEST => Code::InvalidArgument,
+        // What is too large never fits; ResourceExhausted is for what may pass later.
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Code::InvalidArgument,
         StatusCode::CONFLICT => Code::AlreadyExists,
-        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+        StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
         StatusCode::METHOD_NOT_ALLOWED | StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::Unimplemented,
         StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
         _ => Code::Internal,

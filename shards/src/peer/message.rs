@@ -262,7 +262,7 @@ mod tests {
         let long = "t".repeat(TENANT_BYTES_MAX + 1);
         let message = WriteRequest { tenant: long, ..WriteRequest::default() }.encode_to_vec();
         assert_eq!(read(message), Err(MessageError::Tenant));
-        assert_eq!(read(b"\x22\x03\x12\x01\xff".to_vec()), Err(MessageError::Tenant));
+        assert_eq!(read(vec![0x22, 3, 0x12, 1, 0xff]), Err(MessageError::Tenant));
         assert_eq!(read(b"\x22\x00".repeat(TENANTS_MAX + 1)), Err(MessageError::TooManyTenants));
     }
 

@@ -4,10 +4,10 @@
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
 /// What a stream begins with, and may hold again.
-const IDENTIFIER: [u8; 10] = *b"\xff\x06\x00\x00sNaPpY";
+pub(super) const IDENTIFIER: [u8; 10] = *b"\xff\x06\x00\x00sNaPpY";
 
 /// The most text of a chunk.
-const CHUNK_TEXT_BYTES: usize = 64 << 10;
+pub(super) const CHUNK_TEXT_BYTES: usize = 64 << 10;
 
 const COMPRESSED: u8 = 0x00;
 const PLAIN: u8 = 0x01;
@@ -139,27 +139,32 @@ pub fn put_stream(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(&IDENTIFIER);
     let mut encoder = Encoder::new();
     for text in text.chunks(CHUNK_TEXT_BYTES) {
-        let start = out.len();
-        let data_start = start + HEAD_BYTES + CHECKSUM_BYTES;
-        out.resize(data_start + max_compress_len(text.len()), 0);
-        let compressed = encoder.compress(text, &mut out[data_start..]);
-        let kind = match compressed {
-            Ok(bytes) if bytes < text.len() => {
-                out.truncate(data_start + bytes);
-                COMPRESSED
-            }
-            // What does not become smaller goes as it is, which never fails.
-            Ok(_) | Err(_) => {
-                out.truncate(data_start);
-                out.extend_from_slice(text);
-                PLAIN
-            }
-        };
-        let length = (out.len() - start - HEAD_BYTES) as u32;
-        out[start..start + HEAD_BYTES].copy_from_slice(&(length << 8 | u32::from(kind)).to_le_bytes());
-        let checksum = masked(crc32c::crc32c(text));
-        out[start + HEAD_BYTES..data_start].copy_from_slice(&checksum.to_le_bytes());
+        put_chunk(out, text, &mut encoder);
     }
+}
+
+/// Appends a chunk of at most [`CHUNK_TEXT_BYTES`] of text.
+pub(super) fn put_chunk(out: &mut Vec<u8>, text: &[u8], encoder: &mut Encoder) {
+    let start = out.len();
+    let data_start = start + HEAD_BYTES + CHECKSUM_BYTES;
+    out.resize(data_start + max_compress_len(text.len()), 0);
+    let compressed = encoder.compress(text, &mut out[data_start..]);
+    let kind = match compressed {
+        Ok(bytes) if bytes < text.len() => {
+            out.truncate(data_start + bytes);
+            COMPRESSED
+        }
+        // What does not become smaller goes as it is, which never fails.
+        Ok(_) | Err(_) => {
+            out.truncate(data_start);
+            out.extend_from_slice(text);
+            PLAIN
+        }
+    };
+    let length = (out.len() - start - HEAD_BYTES) as u32;
+    out[start..start + HEAD_BYTES].copy_from_slice(&(length << 8 | u32::from(kind)).to_le_bytes());
+    let checksum = masked(crc32c::crc32c(text));
+    out[start + HEAD_BYTES..data_start].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// Checksums are masked because a checksum of text that holds checksums is a poor one.

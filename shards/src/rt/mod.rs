@@ -15,6 +15,7 @@ mod nudge;
 mod platform;
 mod preflight;
 mod read_only;
+mod resolve;
 
 pub use disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory, ReadAt};
 pub use executor::{
@@ -30,3 +31,4 @@ pub use nudge::nudge_count;
 pub use platform::{Native, Pace, Platform};
 pub use preflight::{PreflightError, preflight};
 pub use read_only::{NoFile, ReadOnlyDirectory, ReadOnlyFile};
+pub use resolve::{ResolveError, Resolver};

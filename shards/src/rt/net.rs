@@ -1,4 +1,4 @@
-//! Sockets: one listening socket per shard and address (SO_REUSEPORT), accepted connections as byte streams.
+//! Sockets: one listening socket per shard and address (SO_REUSEPORT), connections of either side as byte streams.
 
 use std::io;
 use std::net::SocketAddr;
@@ -109,6 +109,13 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Connects to another process within so much time.
+    pub async fn connect(address: SocketAddr, limit: Duration) -> io::Result<Stream> {
+        let tcp = glommio::net::TcpStream::connect_timeout(address, limit).await.map_err(io::Error::from)?;
+        tcp.set_nodelay(true).map_err(io::Error::from)?;
+        Ok(Stream { tcp, replay: Vec::new(), replayed: 0 })
+    }
+
     /// Makes the next reads return `bytes` before anything from the socket.
     pub fn unread(&mut self, bytes: Vec<u8>) {
         debug_assert_eq!(self.replayed, self.replay.len(), "bytes that were put back were not read yet");
