@@ -31,8 +31,8 @@ use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics};
 use crate::relabel::{NodeRules, Rewriter};
 use crate::rt::{
-    Listener, Native, Pacer, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical,
-    timeout,
+    Listener, Native, Pacer, Platform, WaitList, aside_waiting, monotonic_now, nudge_count, sleep, spawn,
+    spawn_critical, timeout,
 };
 use crate::wire::{Decoder, Form, SeriesHasher};
 use futures::FutureExt;
@@ -401,6 +401,7 @@ impl Heartbeat {
             self.shard.report_extras();
             self.shard.metrics.queries_queued.set(self.queries.len() as i64);
             self.families.set_nudges(nudge_count());
+            self.families.set_aside_waiting(aside_waiting());
             self.tell_series().await;
             let limits = self.dispatcher.limits();
             forget_tenants(&self.shard, |tenant| !has_aged || limits.knows(tenant));
