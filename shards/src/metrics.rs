@@ -87,6 +87,7 @@ pub struct Metrics {
     connections_refused: IntCounter,
     turns: IntCounterVec,
     nudges: IntGauge,
+    aside_waiting: IntGauge,
     recovery_seconds: GaugeVec,
     checkpoint_seconds: HistogramVec,
     checkpoint_failures: IntCounterVec,
@@ -248,6 +249,10 @@ impl Metrics {
                 "Heartbeats of the shard's executor, one a second while it turns.",
                 &["shard"],
             ),
+            aside_waiting: gauge(
+                "annulus_reads_aside_waiting",
+                "Pages of values that wait for a thread which matches patterns against them.",
+            ),
             nudges: gauge(
                 "annulus_executor_nudges",
                 "Signals to executors that slept through their events, since the process began.",
@@ -368,6 +373,11 @@ impl Metrics {
         let http = [code.as_str(), handler, method, ""];
         self.http_requests.with_label_values(&http).inc();
         self.http_seconds.with_label_values(&http).observe(seconds);
+    }
+
+    /// Tells how much work of reads waits for a thread beside the shards.
+    pub fn set_aside_waiting(&self, count: usize) {
+        self.aside_waiting.set(count as i64);
     }
 
     /// Tells how many signals executors needed since the process began.

@@ -201,10 +201,18 @@ const PAGES_QUEUED: usize = 4;
 /// The same where all pages are gathered at once: so many that the shard and who gathers them need not take turns.
 const PAGES_QUEUED_TO_GATHER: usize = 64;
 
+/// Where a shard takes its jobs from: queries may be slow and many, and hold up nothing but each other.
+pub struct JobQueues {
+    /// Reads and counts for queries.
+    pub queries: flume::Sender<Job>,
+    /// Writes, and all that cutting blocks needs.
+    pub upkeep: flume::Sender<Job>,
+}
+
 /// Talks to all shards of this node from any thread. Cheap to clone.
 #[derive(Clone)]
 pub struct ShardHandle {
-    jobs: Arc<[flume::Sender<Job>]>,
+    pub(super) queues: Arc<[JobQueues]>,
     state: SharedState,
     next_writer: Arc<AtomicUsize>,
     /// Held while heads are counted: one count at a time takes memory and a share of every shard.
@@ -212,8 +220,8 @@ pub struct ShardHandle {
 }
 
 impl ShardHandle {
-    pub(super) fn new(jobs: Vec<flume::Sender<Job>>, state: SharedState) -> ShardHandle {
-        ShardHandle { jobs: jobs.into(), state, next_writer: Arc::default(), counting: Arc::default() }
+    pub(super) fn new(queues: Vec<JobQueues>, state: SharedState) -> ShardHandle {
+        ShardHandle { queues: queues.into(), state, next_writer: Arc::default(), counting: Arc::default() }
     }
 
     /// Series that match, of all shards, in no order. The limit is for all of them together.
@@ -250,10 +258,10 @@ impl ShardHandle {
 
     /// Writes a decoded prometheus.WriteRequest (protobuf, not compressed); returns when it is durable.
     pub async fn write(&self, tenant: &str, body: Vec<u8>) -> Answer {
-        let shard = self.next_writer.fetch_add(1, Ordering::Relaxed) % self.jobs.len();
+        let shard = self.next_writer.fetch_add(1, Ordering::Relaxed) % self.queues.len();
         let (reply, answer) = oneshot::channel();
         let job = Job::Write { tenant: tenant.to_owned(), body, reply };
-        if self.jobs[shard].send_async(job).await.is_err() {
+        if self.queues[shard].upkeep.send_async(job).await.is_err() {
             return Answer::stopping();
         }
         answer.await.unwrap_or_else(|_| Answer::stopping())
@@ -301,12 +309,12 @@ impl ShardHandle {
         let request =
             ReadRequest { tenants, matchers: Vec::new(), min_ms: i64::MIN, max_ms, skip_chunks: false };
         let mut all = Vec::new();
-        for (shard, jobs) in self.jobs.iter().enumerate() {
+        for (shard, queues) in self.queues.iter().enumerate() {
             let (reply, pages) = flume::bounded(PAGES_QUEUED);
             let budget = ReadBudget::new(u64::MAX);
             let job = Job::Read(ReadJob::Select { request: request.clone(), budget, reply });
             let stopped = |_| ReadError::Unavailable { shard, reason: "it has stopped" };
-            jobs.send_async(job).await.map_err(stopped)?;
+            queues.upkeep.send_async(job).await.map_err(stopped)?;
             all.push(SeriesPages { shard, pages });
         }
         Ok(all)
@@ -330,12 +338,12 @@ impl ShardHandle {
 
     /// Asks all shards to count.
     async fn count<T>(&self, make: impl Fn(StatsReply<T>) -> StatsJob) -> Result<Vec<T>, ReadError> {
-        let asked = self.jobs.iter().enumerate().map(|(shard, jobs)| {
+        let asked = self.queues.iter().enumerate().map(|(shard, queues)| {
             let (reply, answer) = oneshot::channel();
             let job = Job::Stats(make(reply));
             async move {
                 let unavailable = |reason| ReadError::Unavailable { shard, reason };
-                jobs.send_async(job).await.map_err(|_| unavailable("it has stopped"))?;
+                queues.queries.send_async(job).await.map_err(|_| unavailable("it has stopped"))?;
                 answer.await.unwrap_or_else(|_| Err(unavailable("it broke off the count")))
             }
         });
@@ -344,11 +352,11 @@ impl ShardHandle {
 
     /// Asks all shards for their part of a cut.
     async fn cut<T>(&self, make: impl Fn(CutReply<T>) -> CutJob) -> Result<Vec<T>, CutError> {
-        let asked = self.jobs.iter().enumerate().map(|(shard, jobs)| {
+        let asked = self.queues.iter().enumerate().map(|(shard, queues)| {
             let (reply, answer) = oneshot::channel();
             let job = Job::Cut(make(reply));
             async move {
-                jobs.send_async(job).await.map_err(|_| CutError::Stopped { shard })?;
+                queues.upkeep.send_async(job).await.map_err(|_| CutError::Stopped { shard })?;
                 answer.await.unwrap_or(Err(CutError::Stopped { shard }))
             }
         });
@@ -357,12 +365,12 @@ impl ShardHandle {
 
     /// Asks all shards and joins what they send.
     async fn ask<T>(&self, make: impl Fn(Reply<T>) -> ReadJob) -> Result<Vec<T>, ReadError> {
-        let asked = self.jobs.iter().enumerate().map(|(shard, jobs)| {
+        let asked = self.queues.iter().enumerate().map(|(shard, queues)| {
             let (reply, pages) = flume::bounded(PAGES_QUEUED_TO_GATHER);
             let job = Job::Read(make(reply));
             async move {
                 let unavailable = |reason| ReadError::Unavailable { shard, reason };
-                jobs.send_async(job).await.map_err(|_| unavailable("it has stopped"))?;
+                queues.queries.send_async(job).await.map_err(|_| unavailable("it has stopped"))?;
                 let mut all = Vec::new();
                 loop {
                     match pages.recv_async().await {
@@ -449,8 +457,9 @@ mod tests {
 
     #[test]
     fn a_read_that_ends_early_is_an_error() {
-        let (jobs, queue) = flume::bounded(4);
-        let handle = ShardHandle::new(vec![jobs], SharedState::new(1));
+        let (queries, queue) = flume::bounded(4);
+        let queues = JobQueues { queries, upkeep: flume::bounded(4).0 };
+        let handle = ShardHandle::new(vec![queues], SharedState::new(1));
         let shard = std::thread::spawn(move || {
             let Ok(Job::Read(ReadJob::Select { reply, .. })) = queue.recv() else { panic!("no read came") };
             let page = HeadSeries { tenant: "t".into(), labels: Labels::empty(), chunks: Vec::new() };

@@ -12,7 +12,7 @@ use prometheus::{IntGauge, Registry};
 
 use super::batch::WriteBatch;
 use super::data_dir::{DataDir, DataDirError, SHARDS_MAX, check_direct_io};
-use super::handle::ShardHandle;
+use super::handle::{JobQueues, ShardHandle};
 use super::run::{Control, ShardSeed, run_shard};
 use super::shard::HeadBudget;
 use super::state::{ShardState, SharedState};
@@ -28,7 +28,7 @@ use crate::wire::{SeriesHasher, otlp};
 /// Batches that may wait for their owner, per ordered pair of shards.
 const MESH_CAPACITY: usize = 64;
 
-/// Reads and in-process writes that may wait, per shard.
+/// Reads that may wait, and as many in-process writes and cuts, per shard.
 const JOBS_QUEUED: usize = 64;
 
 /// The smallest ring: a series with the largest labels must fit in a third of it, or a checkpoint could not keep up.
@@ -208,12 +208,13 @@ impl Node {
             default_tenant: config.default_tenant.clone(),
             otlp: config.otlp.clone(),
         };
-        let (mut executors, mut control, mut jobs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut executors, mut control, mut queues) = (Vec::new(), Vec::new(), Vec::new());
         let (stats, stats_requests) = flume::bounded(STATS_QUEUED);
         let ends = mesh::<WriteBatch>(count, MESH_CAPACITY);
         let ends = ends.into_iter().zip(sockets).zip(seats(count));
         for (shard, (((outbox, inbox), sockets), seat)) in ends.enumerate() {
-            let (jobs_in, jobs_out) = flume::bounded(JOBS_QUEUED);
+            let (queries, queries_of_shard) = flume::bounded(JOBS_QUEUED);
+            let (upkeep, upkeep_of_shard) = flume::bounded(JOBS_QUEUED);
             let (control_in, control_out) = flume::bounded(4);
             let seed = ShardSeed {
                 index: shard,
@@ -235,7 +236,8 @@ impl Node {
                 inbox,
                 sockets,
                 seat,
-                jobs: jobs_out,
+                queries: queries_of_shard,
+                upkeep: upkeep_of_shard,
                 control: control_out,
                 render: render.clone(),
                 stats: stats.clone(),
@@ -246,9 +248,9 @@ impl Node {
                 .map_err(|reason| StartError::Thread { what: name, reason })?;
             executors.push(executor);
             control.push(control_in);
-            jobs.push(jobs_in);
+            queues.push(JobQueues { queries, upkeep });
         }
-        let handle = ShardHandle::new(jobs, state.clone());
+        let handle = ShardHandle::new(queues, state.clone());
         start_stats(handle.clone(), stats_requests)?;
         let disk = DiskWatch {
             path: data_dir.path().to_owned(),

@@ -31,8 +31,8 @@ use crate::mesh::{Inbox, Outbox};
 use crate::metrics::{HttpMetrics, Metrics};
 use crate::relabel::{NodeRules, Rewriter};
 use crate::rt::{
-    Listener, Native, Pacer, Platform, WaitList, monotonic_now, nudge_count, sleep, spawn, spawn_critical,
-    timeout,
+    Listener, Native, Pacer, Platform, WaitList, aside_waiting, monotonic_now, nudge_count, sleep, spawn,
+    spawn_critical, timeout,
 };
 use crate::wire::{Decoder, Form, SeriesHasher};
 use futures::FutureExt;
@@ -47,7 +47,7 @@ const AGING_BEATS: u32 = 60;
 /// Tenants that are looked at between two looks at the clock: some 50 µs.
 const UNIT_TENANTS: usize = 256;
 
-/// Reads that run at once on one shard; more wait in the channel.
+/// Reads at which no more of queries begin on one shard; they wait in the channel.
 const READS_MAX: usize = 16;
 
 /// Batches of other shards that wait for closed chunks to be read; more wait in the queue.
@@ -74,7 +74,8 @@ pub struct ShardSeed {
     pub inbox: Inbox<WriteBatch>,
     pub sockets: Vec<OwnedFd>,
     pub seat: Seat,
-    pub jobs: flume::Receiver<Job>,
+    pub queries: flume::Receiver<Job>,
+    pub upkeep: flume::Receiver<Job>,
     pub control: flume::Receiver<Control>,
     pub render: flume::Sender<RenderJob>,
     pub stats: flume::Sender<StatsRequest>,
@@ -128,7 +129,7 @@ pub async fn run_shard(seed: ShardSeed) {
         dispatcher: Rc::clone(&dispatcher),
         router: Rc::clone(&router),
         families,
-        jobs: seed.jobs.clone(),
+        queries: seed.queries.clone(),
     };
     spawn_critical("heartbeat", beat.run());
     // Probes and metrics are served, and writes get a clear refusal, while the WAL is replayed.
@@ -149,7 +150,9 @@ pub async fn run_shard(seed: ShardSeed) {
         reads,
         sweeper: OnceCell::new(),
     });
-    spawn_critical("jobs", job_loop(Rc::clone(&jobs), seed.jobs));
+    spawn_critical("queries", job_loop(Rc::clone(&jobs), seed.queries, READS_MAX));
+    // Whoever cuts blocks asks for one thing after the other.
+    spawn_critical("upkeep", job_loop(Rc::clone(&jobs), seed.upkeep, usize::MAX));
     let (checkpointer, chunks) = match start_up(&shard, &directory, ring_bytes, seed.extras).await {
         Ok(started) => started,
         Err(error) => {
@@ -259,12 +262,13 @@ struct Jobs {
     sweeper: OnceCell<Rc<Sweeper>>,
 }
 
-async fn job_loop(own: Rc<Jobs>, jobs: flume::Receiver<Job>) {
+/// Starts jobs as they come; reads and counts only while fewer than `reads_max` run.
+async fn job_loop(own: Rc<Jobs>, jobs: flume::Receiver<Job>, reads_max: usize) {
     let reads = Rc::clone(&own.reads);
     while let Ok(job) = jobs.recv_async().await {
         match job {
             Job::Read(job) => {
-                reads.ended.wait_until(|| reads.running.get() < READS_MAX).await;
+                reads.ended.wait_until(|| reads.running.get() < reads_max).await;
                 let running = RunningRead::new(&reads);
                 let shard = Rc::clone(&own.shard);
                 spawn("read", async move {
@@ -284,7 +288,7 @@ async fn job_loop(own: Rc<Jobs>, jobs: flume::Receiver<Job>) {
                 });
             }
             Job::Stats(job) => {
-                reads.ended.wait_until(|| reads.running.get() < READS_MAX).await;
+                reads.ended.wait_until(|| reads.running.get() < reads_max).await;
                 let running = RunningRead::new(&reads);
                 let shard = Rc::clone(&own.shard);
                 spawn("count", async move {
@@ -384,7 +388,7 @@ struct Heartbeat {
     dispatcher: Rc<Dispatcher>,
     router: Rc<Router>,
     families: Metrics,
-    jobs: flume::Receiver<Job>,
+    queries: flume::Receiver<Job>,
 }
 
 impl Heartbeat {
@@ -395,8 +399,9 @@ impl Heartbeat {
             self.shard.metrics.turns.inc();
             self.dispatcher.report_queues(&self.families);
             self.shard.report_extras();
-            self.shard.metrics.queries_queued.set(self.jobs.len() as i64);
+            self.shard.metrics.queries_queued.set(self.queries.len() as i64);
             self.families.set_nudges(nudge_count());
+            self.families.set_aside_waiting(aside_waiting());
             self.tell_series().await;
             let limits = self.dispatcher.limits();
             forget_tenants(&self.shard, |tenant| !has_aged || limits.knows(tenant));

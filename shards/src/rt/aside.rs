@@ -21,9 +21,15 @@ const NICE: i32 = 5;
 
 type Work = Box<dyn FnOnce() + Send>;
 
+static WAITING: OnceLock<Option<flume::Sender<Work>>> = OnceLock::new();
+
+/// How much work waits for a thread.
+pub fn aside_waiting() -> usize {
+    WAITING.get().and_then(Option::as_ref).map_or(0, flume::Sender::len)
+}
+
 /// Computes on one of the threads.
 pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    static WAITING: OnceLock<Option<flume::Sender<Work>>> = OnceLock::new();
     let gone = || io::Error::other("there is no thread for the work, or it panicked");
     let waiting = WAITING.get_or_init(start).as_ref().ok_or_else(gone)?;
     let (done, result) = oneshot::channel();

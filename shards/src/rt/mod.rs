@@ -17,6 +17,7 @@ mod preflight;
 mod read_only;
 mod resolve;
 
+pub use aside::aside_waiting;
 pub use disk::{AppendFile, BLOCK_BYTES, DirectFile, Directory, ReadAt};
 pub use executor::{
     Executor, Pacer, allowed_cpus, blocking, monotonic_now, sleep, spawn, spawn_critical, spawn_shard,

@@ -8,7 +8,9 @@ use futures::executor::block_on;
 
 use super::*;
 use crate::chunk::{decode, decode_histogram};
-use crate::core::{HeadSeries, ReadRequest, Readiness, load_chunks};
+use crate::core::handle::Job;
+use crate::core::read::ReadJob;
+use crate::core::{HeadSeries, ReadBudget, ReadRequest, Readiness, load_chunks};
 use crate::matcher::{MatchOp, Matcher};
 use crate::wire::{canonical_label_bytes, put_varint};
 
@@ -437,6 +439,35 @@ fn unusual_senders_get_an_answer_or_a_closed_connection() {
     assert_eq!([write(&node, extremes.clone()), write(&node, extremes)], [200, 409]);
     assert_eq!(samples(&node).len(), 8);
     node.stop(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn queries_that_nobody_reads_hold_up_neither_writes_nor_cuts() {
+    needs_io_uring!();
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(config(directory.path()));
+    let sample = |at_ms| body([(labels(1), at_ms, 0.5)]);
+    assert_eq!(write(&node, sample(1)), 200);
+    let request = ReadRequest { tenants: vec![], matchers: vec![], min_ms: 0, max_ms: 9, skip_chunks: true };
+    let mut unread = Vec::new();
+    for queues in node.handle().queues.iter() {
+        // As many as run, and as many as wait for their turn.
+        for _ in 0..2 * JOBS_QUEUED {
+            let (reply, pages) = flume::bounded(0);
+            let budget = ReadBudget::new(1 << 20);
+            let job = Job::Read(ReadJob::Select { request: request.clone(), budget, reply });
+            if queues.queries.try_send(job).is_ok() {
+                unread.push(pages);
+            }
+        }
+    }
+    // Each goes to the next shard.
+    for at_ms in 2..6 {
+        assert_eq!(write(&node, sample(at_ms)), 200);
+    }
+    assert_eq!(block_on(node.handle().tenants()).unwrap().len(), 1);
+    drop(unread);
+    assert_eq!(samples(&node).len(), 5);
 }
 
 #[test]
